@@ -1,0 +1,195 @@
+"""Checks of arguments.
+
+Every message names the argument, what came and what is accepted. Checks of rank, size, type and device always run;
+checks that have to read a tensor run where data enter the library (images, weights, rates) and, everywhere else, only
+inside :func:`validation`.
+"""
+
+import math
+import numbers
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import Parameter
+
+_reading: ContextVar[bool] = ContextVar("spyketorch_validation", default=False)
+
+
+@contextmanager
+def validation(enabled: bool = True) -> Iterator[None]:
+    """Turn on, within a ``with`` block, the checks that read the data of every spike wave and potential.
+
+    They catch what shapes cannot: NaN or infinite potentials, spike waves that are not 0/1, and waves that are not
+    cumulative (a neuron that fired must stay 1 until the last step). They cost a pass over the data and, on CUDA, a
+    host synchronisation, so they are off by default; under ``torch.compile`` they are always off.
+
+    Example:
+        >>> import torch, spyketorch
+        >>> from spyketorch import snn
+        >>> one_hot = torch.eye(3).reshape(3, 3, 1, 1)
+        >>> with spyketorch.validation():
+        ...     snn.Convolution(3, 1, 1)(one_hot)
+        Traceback (most recent call last):
+            ...
+        ValueError: `input` must be a cumulative spike wave: a neuron that fired at step t stays 1 until the last step, \
+but some entries fall from one step to the next; got a torch.float32 tensor of shape (3, 3, 1, 1)
+    """
+    token = _reading.set(enabled)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
+
+
+def describe(value: Any) -> str:
+    """What came, in a few words."""
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
+
+
+def fail(name: str, accepted: str, value: Any) -> ValueError:
+    return ValueError(f"`{name}` must be {accepted}; got {describe(value)}")
+
+
+def fail_type(name: str, accepted: str, value: Any) -> TypeError:
+    return TypeError(f"`{name}` must be {accepted}; got {describe(value)}")
+
+
+# numbers
+
+
+def integer(value: Any, name: str, minimum: int | None = None) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise fail_type(name, "an integer", value)
+    if minimum is not None and value < minimum:
+        raise fail(name, f"an integer of at least {minimum}", value)
+    return int(value)
+
+
+def number(value: Any, name: str) -> float:
+    """A finite real number; a one-element tensor will do."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise fail_type(name, "a number", value)
+    if not math.isfinite(value):
+        raise fail(name, "a finite number", value)
+    return float(value)
+
+
+def to_pair(data: Any) -> tuple[Any, Any]:
+    """One value, or a sequence of one or two, as a pair.
+
+    Example:
+        >>> to_pair(3), to_pair((3, 5))
+        ((3, 3), (3, 5))
+    """
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        if len(data) == 1:
+            return (data[0], data[0])
+        if len(data) == 2:
+            return (data[0], data[1])
+        raise fail("data", "one value or a sequence of one or two", data)
+    return (data, data)
+
+
+def pair(value: Any, name: str, minimum: int) -> tuple[int, int]:
+    if isinstance(value, Sequence) and len(value) not in (1, 2):
+        raise fail(name, "an integer or a pair of them", value)
+    first, second = to_pair(value)
+    return integer(first, name, minimum), integer(second, name, minimum)
+
+
+def bounds(lower: Any, upper: Any) -> tuple[float, float]:
+    """Weight bounds in order; numbers come back unchanged, so that integers stay integers."""
+    if not number(lower, "lower_bound") < number(upper, "upper_bound"):
+        raise ValueError(f"`lower_bound` must be below `upper_bound`; got {lower} and {upper}")
+    return lower, upper
+
+
+# tensors
+
+
+def tensor(value: Any, name: str) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise fail_type(name, "a torch.Tensor", value)
+    return value
+
+
+def _sized(value: Any, name: str, ranks: tuple[int, ...], accepted: str) -> Tensor:
+    tensor(value, name)
+    if value.ndim not in ranks:
+        raise fail(name, accepted, value)
+    if 0 in value.shape:
+        raise fail(name, f"{accepted}, every size at least 1", value)
+    return value
+
+
+def wave(value: Any, name: str) -> Tensor:
+    return _sized(value, name, (4, 5), "of shape (T, C, H, W) or (N, T, C, H, W)")
+
+
+def image(value: Any, name: str) -> Tensor:
+    return _sized(value, name, (3, 4), "of shape (C, H, W) or (N, C, H, W)")
+
+
+def same_shape(value: Tensor, name: str, other: Tensor, other_name: str) -> None:
+    if value.shape != other.shape:
+        raise ValueError(f"`{name}` must have the shape of `{other_name}`, {tuple(other.shape)}; got {describe(value)}")
+
+
+def same_device(value: Tensor, name: str, other: Tensor, other_name: str) -> None:
+    if value.device != other.device:
+        raise ValueError(
+            f"`{name}` must be on the device of `{other_name}`, {other.device}; got a tensor on {value.device}: "
+            f"move one of them with .to()"
+        )
+
+
+def floating(value: Tensor, name: str) -> Tensor:
+    """Integer and bool tensors as float32; floating ones as they are."""
+    if value.is_complex():
+        raise fail_type(name, "a real tensor", value)
+    return value if value.is_floating_point() else value.to(torch.float32)
+
+
+# checks that read data
+
+
+def readable(value: Tensor) -> bool:
+    """Fake, meta and traced tensors hold nothing to read."""
+    return type(value) in (Tensor, Parameter) and not value.is_meta and not torch.compiler.is_compiling()
+
+
+def finite(value: Tensor, name: str) -> None:
+    """Raise when a value is NaN or infinite."""
+    if value.is_floating_point() and readable(value) and not bool(torch.isfinite(value).all()):
+        raise fail(name, "finite everywhere (it holds NaN or infinite values)", value)
+
+
+def potentials(value: Any, name: str) -> Tensor:
+    wave(value, name)
+    if _reading.get():
+        finite(value, name)
+    return value
+
+
+def spikes(value: Any, name: str) -> Tensor:
+    wave(value, name)
+    if _reading.get() and readable(value):
+        finite(value, name)
+        if not bool(((value == 0) | (value == 1)).all()):
+            raise fail(name, "a spike wave of zeros and ones", value)
+        bits = value.bool()
+        if bool((bits.narrow(-4, 0, bits.shape[-4] - 1) & ~bits.narrow(-4, 1, bits.shape[-4] - 1)).any()):
+            raise ValueError(
+                f"`{name}` must be a cumulative spike wave: a neuron that fired at step t stays 1 until the last step, "
+                f"but some entries fall from one step to the next; got {describe(value)}"
+            )
+    return value

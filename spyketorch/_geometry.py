@@ -1,0 +1,65 @@
+"""Where a convolution looks: output sizes and the receptive field of a neuron."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spyketorch import _checks as check
+
+
+class Geometry(NamedTuple):
+    """The shape of a convolution, all that is needed to find a neuron's inputs."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    features_per_group: int = 1
+
+    def output_size(self, height: int, width: int, name: str = "kernel_size") -> tuple[int, int]:
+        """Rows and columns of the output map of an input map; an error where the kernel does not fit."""
+        spans = [(k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
+        padded = [height + 2 * self.padding[0], width + 2 * self.padding[1]]
+        if spans[0] > padded[0] or spans[1] > padded[1]:
+            raise ValueError(
+                f"`{name}` must fit into the padded input of {padded[0]} x {padded[1]} (rows x columns); got "
+                f"{self.kernel_size}, which spans {spans[0]} x {spans[1]}"
+            )
+        return (padded[0] - spans[0]) // self.stride[0] + 1, (padded[1] - spans[1]) // self.stride[1] + 1
+
+    def receptive_fields(self, winners: Tensor, channels_per_group: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Index tensors (channel, row, column) of the inputs of each winner, in the zero-padded input.
+
+        ``winners`` is (k, 3); the three broadcast to (k, channels_per_group, kernel rows, kernel columns).
+        """
+        winners = winners.clamp(min=0)  # rows of -1 point at a real place and are ignored by the caller
+        k = winners.shape[0]
+
+        def axis(size: int) -> Tensor:
+            return torch.arange(size, device=winners.device)
+
+        group = winners[:, 0].div(self.features_per_group, rounding_mode="floor")
+        channels = group[:, None] * channels_per_group + axis(channels_per_group)
+        rows = winners[:, 1, None] * self.stride[0] + axis(self.kernel_size[0]) * self.dilation[0]
+        columns = winners[:, 2, None] * self.stride[1] + axis(self.kernel_size[1]) * self.dilation[1]
+        return channels.view(k, -1, 1, 1), rows.view(k, 1, -1, 1), columns.view(k, 1, 1, -1)
+
+
+def geometry(
+    kernel_size: object, stride: object = 1, padding: object = 0, dilation: object = 1, groups: int = 1,
+    features: int = 1,
+) -> Geometry:
+    """A checked :class:`Geometry` from what a caller may write."""
+    groups = check.integer(groups, "groups", 1)
+    if features % groups:
+        raise ValueError(f"`groups` must divide the number of output features, {features}; got {groups}")
+    return Geometry(
+        check.pair(kernel_size, "kernel_size", 1),
+        check.pair(stride, "stride", 1),
+        check.pair(padding, "padding", 0),
+        check.pair(dilation, "dilation", 1),
+        groups,
+        features // groups,
+    )

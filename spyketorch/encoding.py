@@ -1,0 +1,363 @@
+"""From an image to spikes: filters, normalisation, lateral inhibition and rank order.
+
+Encoders are modules without parameters that take one image or a batch, so they work as torchvision transforms, in
+``torch.nn.Sequential`` and as attributes of a network (they add nothing to its ``state_dict``):
+
+    >>> encode = torch.nn.Sequential(Filter([DoGKernel(3, 1 / 3, 2 / 3)], padding=1), Intensity2Latency(15, to_spike=True))
+    >>> encode(torch.rand(1, 28, 28)).shape
+    torch.Size([15, 1, 28, 28])
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as fn
+from torch import Tensor, nn
+
+from spyketorch import _checks as check
+from spyketorch import functional as sf
+
+
+class FilterKernel:
+    """Base of kernels for :class:`Filter`: a window size, and a call that returns the ``(rows, columns)`` tensor.
+
+    Example:
+        >>> class Mean(FilterKernel):
+        ...     def __call__(self):
+        ...         return torch.full((self.window_size, self.window_size), 1 / self.window_size**2)
+        >>> Filter([Mean(3)])(torch.ones(1, 3, 3))
+        tensor([[[1.]]])
+    """
+
+    def __init__(self, window_size: int) -> None:
+        self.window_size = check.integer(window_size, "window_size", 1)
+
+    def __call__(self) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must define __call__ and return a (rows, columns) tensor")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in vars(self).items())})"
+
+    def _grid(self) -> tuple[Tensor, Tensor]:
+        """Row and column coordinates -w..w with w = window_size // 2, in float64."""
+        half = self.window_size // 2
+        axis = torch.arange(-half, half + 1, dtype=torch.float64)
+        return axis[:, None], axis[None, :]
+
+
+def _normalized(kernel: Tensor) -> Tensor:
+    """Mean 0 and maximum 1, so that uniform regions stay silent and thresholds mean the same for every kernel."""
+    kernel = kernel - kernel.mean()
+    return (kernel / kernel.max()).float()
+
+
+def _positive(value: float, name: str) -> float:
+    if check.number(value, name) <= 0:
+        raise check.fail(name, "above 0", value)
+    return value
+
+
+class DoGKernel(FilterKernel):
+    r"""Difference of Gaussians, the on- or off-centre cells of the retina.
+
+    .. math:: K(x, y) = \frac{1}{2\pi\sigma_1^2} e^{-(x^2 + y^2) / 2\sigma_1^2}
+              - \frac{1}{2\pi\sigma_2^2} e^{-(x^2 + y^2) / 2\sigma_2^2}
+
+    on the integer grid, minus its mean, over its maximum. On-centre where sigma1 < sigma2.
+
+    Args:
+        window_size: side of the window in pixels; an even one gives a side one larger.
+        sigma1, sigma2: standard deviations in pixels.
+
+    Example:
+        >>> DoGKernel(3, 1 / 3, 2 / 3)().shape
+        torch.Size([3, 3])
+    """
+
+    def __init__(self, window_size: int, sigma1: float, sigma2: float) -> None:
+        super().__init__(window_size)
+        self.sigma1, self.sigma2 = _positive(sigma1, "sigma1"), _positive(sigma2, "sigma2")
+        if sigma1 == sigma2 or window_size == 1:
+            raise ValueError(
+                "a difference of Gaussians needs `sigma1` != `sigma2` and `window_size` >= 2, else it is 0 everywhere; "
+                f"got {sigma1}, {sigma2} and {window_size}"
+            )
+
+    def __call__(self) -> Tensor:
+        x, y = self._grid()
+
+        def gaussian(sigma: float) -> Tensor:
+            return torch.exp(-(x**2 + y**2) / (2 * sigma**2)) / (2 * math.pi * sigma**2)
+
+        return _normalized(gaussian(self.sigma1) - gaussian(self.sigma2))
+
+
+class GaborKernel(FilterKernel):
+    r"""Gabor function, the orientation-selective simple cells of V1.
+
+    .. math:: K(x, y) = e^{-(X^2 + \gamma^2 Y^2) / 2\sigma^2} \cos(2\pi X / \lambda), \quad
+              X = y \sin\alpha + x \cos\alpha, \quad Y = y \cos\alpha - x \sin\alpha
+
+    with x the row and y the column, :math:`\lambda = 2 \cdot` window_size / div, :math:`\sigma = 0.8\lambda`,
+    :math:`\gamma = 0.3`; minus its mean, over its maximum.
+
+    Args:
+        window_size: side of the window in pixels; an even one gives a side one larger.
+        orientation: alpha, in degrees.
+        div: how many half waves fit into the window.
+
+    Example:
+        >>> GaborKernel(5, 45)().shape
+        torch.Size([5, 5])
+    """
+
+    def __init__(self, window_size: int, orientation: float, div: float = 4.0) -> None:
+        super().__init__(window_size)
+        if window_size == 1:
+            raise ValueError("`window_size` must be at least 2, else the kernel is 0 everywhere; got 1")
+        check.number(orientation, "orientation")
+        self.orientation, self.div = orientation, _positive(div, "div")
+
+    def __call__(self) -> Tensor:
+        x, y = self._grid()
+        angle = math.radians(self.orientation)
+        wavelength = 2 * self.window_size / self.div
+        sigma, gamma = 0.8 * wavelength, 0.3
+        along = y * math.sin(angle) + x * math.cos(angle)
+        across = y * math.cos(angle) - x * math.sin(angle)
+        envelope = torch.exp(-(along**2 + gamma**2 * across**2) / (2 * sigma**2))
+        return _normalized(envelope * torch.cos(2 * math.pi * along / wavelength))
+
+
+def _kernel_tensor(kernel: Tensor | Callable[[], Tensor]) -> Tensor:
+    made = kernel if isinstance(kernel, Tensor) else kernel() if callable(kernel) else kernel
+    if not isinstance(made, Tensor) or made.ndim != 2 or made.numel() == 0:
+        raise check.fail("filter_kernels", "a list of 2-D tensors or of callables that return one", made)
+    check.finite(made, "filter_kernels")
+    return made.detach().to(torch.float64 if made.dtype == torch.float64 else torch.float32)
+
+
+class Filter(nn.Module):
+    """A bank of image filters, with a threshold.
+
+    Each image is correlated with every kernel; values below the threshold become 0, then absolute values are taken if
+    asked. Kernels are zero-padded around to the size of the largest.
+
+    Args:
+        filter_kernels: :class:`FilterKernel` objects, any callables that return a 2-D tensor, or 2-D tensors.
+        padding: rows and columns of zeros around the image; half the largest window keeps its size.
+        thresholds: one number or one per kernel, in units of the filtered image; None for none.
+        use_abs: take absolute values after the threshold.
+
+    Shape:
+        ``(1, H, W)`` to ``(K, H', W')``, or ``(N, 1, H, W)`` to ``(N, K, H', W')``; integer images become float32.
+
+    Attributes:
+        kernels: ``(K, 1, rows, columns)``; moves with ``.to()``, and is not part of the ``state_dict``.
+        max_window_size: the longer side of the kernels. number_of_kernels: K.
+
+    Example:
+        >>> Filter([DoGKernel(3, 1 / 3, 2 / 3), DoGKernel(7, 7 / 9, 14 / 9)], padding=3)(torch.rand(1, 28, 28)).shape
+        torch.Size([2, 28, 28])
+    """
+
+    kernels: Tensor
+
+    def __init__(
+        self,
+        filter_kernels: Sequence[Tensor | Callable[[], Tensor]],
+        padding: int | tuple[int, int] = 0,
+        thresholds: float | Sequence[float] | Tensor | None = None,
+        use_abs: bool = False,
+    ) -> None:
+        super().__init__()
+        tensors = [_kernel_tensor(kernel) for kernel in filter_kernels]
+        if not tensors:
+            raise check.fail("filter_kernels", "at least one kernel", filter_kernels)
+        self.filter_kernels = list(filter_kernels)
+        self.number_of_kernels = len(tensors)
+        self.max_window_size = max(max(t.shape) for t in tensors)
+        self.padding = check.pair(padding, "padding", 0)
+        self.use_abs = use_abs
+        self.thresholds = self._check_thresholds(thresholds)
+        self.register_buffer("kernels", torch.stack([self._widened(t) for t in tensors])[:, None], persistent=False)
+
+    def _check_thresholds(self, thresholds: float | Sequence[float] | Tensor | None) -> list[float] | None:
+        if thresholds is None:
+            return None
+        values = thresholds.flatten().tolist() if isinstance(thresholds, Tensor) else thresholds
+        if not isinstance(values, Sequence):
+            values = [values]
+        if len(values) == 1:
+            values = list(values) * self.number_of_kernels
+        if len(values) != self.number_of_kernels:
+            raise check.fail("thresholds", f"a number or one per kernel, {self.number_of_kernels}", thresholds)
+        return [check.number(t, "thresholds") for t in values]
+
+    def _widened(self, kernel: Tensor) -> Tensor:
+        rows, columns = (self.max_window_size - side for side in kernel.shape)
+        return fn.pad(kernel, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+
+    def forward(self, input: Tensor) -> Tensor:
+        image = check.floating(check.image(input, "input"), "input")
+        if image.shape[-3] != 1:
+            raise check.fail("input", "an image of one channel, (1, H, W) or (N, 1, H, W)", input)
+        check.same_device(image, "input", self.kernels, "kernels")
+        check.finite(image, "input")
+        if any(s + 2 * p < self.max_window_size for s, p in zip(image.shape[-2:], self.padding, strict=True)):
+            raise ValueError(
+                f"`input` must be at least as large as the kernels, {self.max_window_size} pixels, with the padding of "
+                f"{self.padding}; got {check.describe(input)}"
+            )
+        with sf.full_precision(image):
+            output = fn.conv2d(image, self.kernels.to(image.dtype), padding=self.padding)
+        if self.thresholds is not None:
+            limits = output.new_tensor(self.thresholds).view(-1, 1, 1)
+            output = torch.where(output < limits, 0, output)
+        return output.abs() if self.use_abs else output
+
+    def extra_repr(self) -> str:
+        kernels = [k if isinstance(k, FilterKernel) else tuple(_kernel_tensor(k).shape) for k in self.filter_kernels]
+        return f"{kernels}, padding={self.padding}, thresholds={self.thresholds}, use_abs={self.use_abs}"
+
+
+def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
+    """First-spike times by rank: the strongest intensities fire first.
+
+    All intensities of a stimulus are sorted, descending and stable. With n non-zeros and b = n // T, step i takes the
+    ranks i * b to (i + 1) * b - 1; the n % T weakest are silent. Fewer non-zeros than T take one step each.
+
+    Args:
+        intensities: ``(C, H, W)`` or ``(N, C, H, W)``.
+        time_steps: T.
+
+    Returns:
+        int64 times in 0..T of the same shape; T means silent.
+
+    Example:
+        >>> rank_order(torch.tensor([[[5.0, 0.0, 9.0, 7.0, 3.0]]]), 2)
+        tensor([[[1, 2, 0, 0, 1]]])
+    """
+    steps = check.integer(time_steps, "time_steps", 1)
+    check.finite(check.image(intensities, "intensities"), "intensities")
+    flat = intensities.flatten(-3)
+    order = flat.sort(dim=-1, descending=True, stable=True).indices
+    nonzero = flat.count_nonzero(-1).unsqueeze(-1)
+    per_step = nonzero.div(steps, rounding_mode="floor").clamp(min=1)
+    ranks = torch.arange(flat.shape[-1], device=flat.device)
+    fires = ranks < torch.minimum(nonzero, per_step * steps)
+    times = torch.where(fires, ranks.div(per_step, rounding_mode="floor"), steps)
+    return torch.empty_like(order).scatter_(-1, order, times).view_as(intensities)
+
+
+class Intensity2Latency(nn.Module):
+    """Rank-order coding: a cumulative wave in which the strongest intensities appear first (see :func:`rank_order`).
+
+    Args:
+        number_of_spike_bins: T, the time steps.
+        to_spike: give the sign of the intensity (a spike wave) instead of the intensity.
+        batched: what a four-dimensional input is. By default (1, C, H, W) is one stimulus, as in the original, and
+            (N, C, H, W) with N > 1 a batch. True: always a batch. False: always one stimulus.
+
+    Shape:
+        ``(C, H, W)`` or ``(1, C, H, W)`` to ``(T, C, H, W)``; ``(N, C, H, W)`` to ``(N, T, C, H, W)``.
+
+    Example:
+        >>> wave = Intensity2Latency(2)(torch.tensor([[[5.0, 0.0, 9.0]]]))
+        >>> wave.view(2, 3)
+        tensor([[0., 0., 9.],
+                [5., 0., 9.]])
+    """
+
+    def __init__(self, number_of_spike_bins: int, to_spike: bool = False, *, batched: bool | None = None) -> None:
+        super().__init__()
+        self.time_steps = check.integer(number_of_spike_bins, "number_of_spike_bins", 1)
+        self.to_spike = to_spike
+        self.batched = batched
+
+    def forward(self, intencities: Tensor) -> Tensor:
+        check.image(intencities, "intencities")
+        single = intencities.ndim == 4 and not self.batched and len(intencities) == 1
+        if self.batched is False and not single and intencities.ndim == 4:
+            raise check.fail("intencities", "one stimulus, (C, H, W) or (1, C, H, W), as batched=False", intencities)
+        values = intencities.squeeze(0) if single else intencities
+        times = rank_order(values, self.time_steps).unsqueeze(-4)
+        steps = torch.arange(self.time_steps, device=values.device).view(-1, 1, 1, 1)
+        values = (values.sign() if self.to_spike else values).unsqueeze(-4)
+        return torch.where(times <= steps, values, 0)
+
+    def extra_repr(self) -> str:
+        return f"{self.time_steps}, to_spike={self.to_spike}, batched={self.batched}"
+
+
+def generate_inhibition_kernel(inhibition_percents: Sequence[float]) -> Tensor:
+    """A square kernel of rings: entries at Chebyshev distance d from the centre hold ``inhibition_percents[d - 1]``.
+
+    Returns:
+        ``(2 r + 1, 2 r + 1)`` float32 with r = len(inhibition_percents); the centre is 0.
+
+    Example:
+        >>> generate_inhibition_kernel([0.5])
+        tensor([[0.5000, 0.5000, 0.5000],
+                [0.5000, 0.0000, 0.5000],
+                [0.5000, 0.5000, 0.5000]])
+    """
+    rings = [0.0, *(check.number(p, "inhibition_percents") for p in inhibition_percents)]
+    axis = torch.arange(1 - len(rings), len(rings)).abs()
+    return torch.tensor(rings)[torch.maximum(axis[:, None], axis[None, :])]
+
+
+class LateralIntencityInhibition(nn.Module):
+    """:func:`spyketorch.functional.intensity_lateral_inhibition` with a kernel of rings (the original's spelling).
+
+    Args:
+        inhibition_percents: weight of the neighbours at distance 1, 2, ...; see :func:`generate_inhibition_kernel`.
+
+    Shape:
+        ``(C, H, W)`` or ``(N, C, H, W)``, in and out.
+
+    Example:
+        >>> LateralIntencityInhibition([0.1])(torch.eye(3).view(1, 3, 3)).view(3, 3).diagonal()
+        tensor([1.7000, 1.6000, 1.7000])
+    """
+
+    inhibition_kernel: Tensor
+
+    def __init__(self, inhibition_percents: Sequence[float]) -> None:
+        super().__init__()
+        self.inhibition_percents = list(inhibition_percents)
+        kernel = generate_inhibition_kernel(inhibition_percents)[None, None]
+        self.register_buffer("inhibition_kernel", kernel, persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return sf.intensity_lateral_inhibition(input, self.inhibition_kernel)
+
+    def extra_repr(self) -> str:
+        return f"{self.inhibition_percents}"
+
+
+class LocalNormalization(nn.Module):
+    """:func:`spyketorch.functional.local_normalization` as a transform.
+
+    Args:
+        normalization_radius, eps: as there.
+
+    Shape:
+        ``(C, H, W)`` or ``(N, C, H, W)``, in and out.
+
+    Example:
+        >>> LocalNormalization(1)(torch.full((1, 1, 1), 3.0))
+        tensor([[[9.]]])
+    """
+
+    def __init__(self, normalization_radius: int, eps: float = 1e-12) -> None:
+        super().__init__()
+        self.normalization_radius = check.integer(normalization_radius, "normalization_radius", 0)
+        self.eps = check.number(eps, "eps")
+
+    def forward(self, input: Tensor) -> Tensor:
+        return sf.local_normalization(input, self.normalization_radius, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalization_radius}, eps={self.eps}"

@@ -1,0 +1,530 @@
+"""Operations on dense spike waves: the reference semantics of the library.
+
+A **spike wave** is a tensor ``(T, C, H, W)`` (time steps, features, rows, columns) of zeros and ones that is cumulative
+in time: a neuron that fires at step t is 1 from t to T - 1, a silent neuron is 0 throughout. A batch adds an axis in
+front, ``(N, T, C, H, W)``. Every function takes either and answers in kind; the samples of a batch never see each other.
+
+Times are in time steps. Functions leave their arguments alone unless their name ends in ``_``.
+
+References:
+    Mozafari et al., *SpykeTorch: Efficient Simulation of Convolutional Spiking Neural Networks with at most one Spike
+    per Neuron*, Frontiers in Neuroscience 13:625, 2019 (arXiv 1903.02440).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn as nn  # noqa: F401  scripts take it from a star import
+import torch.nn.functional as fn
+from torch import Tensor
+from torch.nn.parameter import Parameter  # noqa: F401  scripts take it from a star import
+
+from spyketorch import _checks as check
+from spyketorch._geometry import Geometry, geometry
+
+#: (feature, row, column) of a winning neuron
+Winner = tuple[int, int, int]
+
+_TIME, _FEATURE = -4, -3
+
+
+def pad(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
+    """Pad rows and columns with a constant.
+
+    Args:
+        input: spike wave or potentials, ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
+        pad: (left, right, top, bottom), in neurons; negative numbers crop.
+        value: the constant.
+
+    Returns:
+        The padded tensor, ``(..., H + top + bottom, W + left + right)``.
+
+    Example:
+        >>> pad(torch.ones(15, 6, 28, 28), (2, 2, 2, 2)).shape
+        torch.Size([15, 6, 32, 32])
+    """
+    check.wave(input, "input")
+    if not isinstance(pad, Sequence) or len(pad) != 4:
+        raise check.fail("pad", "four integers (left, right, top, bottom)", pad)
+    left, right, top, bottom = (check.integer(p, "pad") for p in pad)
+    if input.shape[-1] + left + right < 1 or input.shape[-2] + top + bottom < 1:
+        raise ValueError(f"`pad` must leave at least one row and column; got {tuple(pad)} on {check.describe(input)}")
+    return fn.pad(input, (left, right, top, bottom), value=value)
+
+
+def pooling(
+    input: Tensor,
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, int] = 0,
+) -> Tensor:
+    """Max-pool every frame: the first spike of a window passes on.
+
+    Args:
+        input: spike wave or potentials of any real type, ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
+        kernel_size: rows and columns of the window.
+        stride: step of the window; None means ``kernel_size``.
+        padding: rows and columns added on each side, at most half the window; they never win.
+
+    Returns:
+        The pooled tensor, of the same type, with ``(H + 2 * padding - kernel_size) // stride + 1`` rows, and so on.
+
+    Example:
+        >>> pooling(torch.ones(15, 30, 28, 28), 2).shape
+        torch.Size([15, 30, 14, 14])
+    """
+    check.potentials(input, "input")
+    window = geometry(kernel_size, kernel_size if stride is None else stride, padding)
+    window.output_size(*input.shape[-2:])
+    if any(2 * p > k for p, k in zip(window.padding, window.kernel_size, strict=True)):
+        raise ValueError(f"`padding` must be at most half of `kernel_size`, {window.kernel_size}; got {window.padding}")
+    frames = input.flatten(0, -4)
+    if not input.is_floating_point():  # torch pools floating frames on every device; these hold the integers exactly
+        frames = frames.to(torch.float32 if input.element_size() <= 2 else torch.float64)
+    pooled = fn.max_pool2d(frames, window.kernel_size, window.stride, window.padding)
+    return pooled.to(input.dtype).unflatten(0, input.shape[:-3])
+
+
+@contextmanager
+def full_precision(input: Tensor) -> Iterator[None]:
+    """No TF32 (a 10-bit mantissa) in CUDA convolutions: a rounded potential can cross a threshold too early."""
+    if not input.is_cuda or torch.compiler.is_compiling():
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    ):
+        yield
+
+
+def convolution(
+    input: Tensor,
+    weight: Tensor,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    r"""Potentials of a layer of integrate-and-fire neurons: the weighted sum of the spikes that arrived so far.
+
+    .. math:: V_{t, f}(y, x) = \sum_{c, i, j} w_{f, c, i, j} \, s_{t, c}(y + i, x + j)
+
+    As the wave is cumulative, so are the potentials: no leak, no state. On CUDA the products are full float32.
+
+    Args:
+        input: spike wave, ``(T, C, H, W)`` or ``(N, T, C, H, W)``. Bool and integer waves are converted to the type of
+            ``weight``; a floating wave must have it.
+        weight: ``(features, C / groups, kernel rows, kernel columns)``.
+        stride, padding, dilation, groups: as in :func:`torch.nn.functional.conv2d`; padding neurons are silent.
+
+    Returns:
+        Potentials, ``(T, features, H', W')`` or ``(N, T, features, H', W')``.
+
+    Raises:
+        ValueError: on a wrong shape, or tensors on two devices.
+        TypeError: on a wave of another floating type.
+
+    Example:
+        >>> convolution(torch.ones(15, 6, 28, 28), torch.ones(30, 6, 5, 5)).shape
+        torch.Size([15, 30, 24, 24])
+    """
+    if check.tensor(weight, "weight").ndim != 4:
+        raise check.fail("weight", "of shape (features, C / groups, rows, columns)", weight)
+    shape = geometry(tuple(weight.shape[2:]), stride, padding, dilation, groups, weight.shape[0])
+    return convolve(input, weight, shape)
+
+
+def convolve(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
+    """:func:`convolution` for a geometry that is known already (as layers do)."""
+    check.spikes(input, "input")
+    channels = weight.shape[1] * shape.groups
+    if input.shape[_FEATURE] != channels:
+        raise ValueError(
+            f"`input` must have {channels} features (axis C), as the weight of shape {tuple(weight.shape)}"
+            f"{f' in {shape.groups} groups' if shape.groups > 1 else ''} reads; got {check.describe(input)}"
+        )
+    check.same_device(input, "input", weight, "weight")
+    if input.dtype != weight.dtype:
+        if input.is_floating_point() or input.is_complex():
+            raise check.fail_type("input", f"of the type of `weight`, {weight.dtype}, or bool or integer", input)
+        input = input.to(weight.dtype)
+    shape.output_size(*input.shape[-2:])
+    with full_precision(input):
+        frames = fn.conv2d(
+            input.flatten(0, -4), weight, None, shape.stride, shape.padding, shape.dilation, shape.groups
+        )
+    return frames.unflatten(0, input.shape[:-3])
+
+
+def _threshold_of(threshold: float | Tensor, potentials: Tensor) -> float | Tensor:
+    """A number, or one per feature shaped to broadcast."""
+    if isinstance(threshold, Tensor) and threshold.ndim > 0:
+        if threshold.shape != potentials.shape[_FEATURE : _FEATURE + 1]:
+            raise check.fail("threshold", f"a number or one per feature, ({potentials.shape[_FEATURE]},)", threshold)
+        check.same_device(threshold, "threshold", potentials, "potentials")
+        check.finite(threshold, "threshold")
+        return threshold.view(-1, 1, 1)
+    return check.number(threshold, "threshold")
+
+
+def _fired(potentials: Tensor, threshold: float | Tensor | None) -> Tensor:
+    """Where and when potentials are above the threshold, as a bool tensor."""
+    check.potentials(potentials, "potentials")
+    if threshold is None:
+        fired = torch.zeros_like(potentials, dtype=torch.bool)
+        fired.select(_TIME, -1).copy_(potentials.select(_TIME, -1) > 0)
+        return fired
+    return potentials > _threshold_of(threshold, potentials)
+
+
+def threshold(potentials: Tensor, threshold: float | Tensor | None = None) -> Tensor:
+    """Potentials where they are above the threshold, 0 elsewhere.
+
+    Args:
+        potentials: ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
+        threshold: in units of the potential, one number or a tensor with one per feature, ``(C,)``. None means that
+            only the last time step counts, where every positive potential stays.
+
+    Returns:
+        A new tensor like ``potentials``.
+
+    Example:
+        >>> threshold(torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1), 2).flatten()
+        tensor([0., 0., 3.])
+    """
+    return torch.where(_fired(potentials, threshold), potentials, 0)
+
+
+def threshold_(potentials: Tensor, threshold: float | Tensor | None = None) -> Tensor:
+    """:func:`threshold` in place: changes and returns ``potentials``."""
+    return potentials.masked_fill_(~_fired(potentials, threshold), 0)
+
+
+def fire(
+    potentials: Tensor,
+    threshold: float | Tensor | None = None,
+    return_thresholded_potentials: bool = False,
+    *,
+    latch: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    r"""Spikes of neurons whose potential is above the threshold: :math:`s_t = [V_t > \theta]`.
+
+    Args:
+        potentials: ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
+        threshold: in units of the potential, one number or a tensor with one per feature, ``(C,)``. None means that
+            only the last time step counts: every neuron with a positive potential fires there.
+        return_thresholded_potentials: also return the potentials, 0 where there is no spike.
+        latch: keep a neuron fired once it crossed, whatever its potential does afterwards. Potentials only fall when
+            weights are negative (or the input is not cumulative); for all others this changes nothing. The thresholded
+            potential of a latched neuron is its running maximum.
+
+    Returns:
+        Spikes in the type of ``potentials``, or (spikes, thresholded potentials).
+
+    Example:
+        >>> potentials = torch.tensor([1.0, 3.0, 2.0]).view(3, 1, 1, 1)
+        >>> fire(potentials, 2).flatten(), fire(potentials, 2, latch=True).flatten()
+        (tensor([0., 1., 0.]), tensor([0., 1., 1.]))
+    """
+    fired = _fired(potentials, threshold)
+    thresholded = torch.where(fired, potentials, 0) if return_thresholded_potentials else None
+    spikes = fired.to(potentials.dtype)
+    if latch:
+        spikes = spikes.cummax(_TIME).values
+        if thresholded is not None:
+            thresholded = torch.where(fired, potentials, -torch.inf).cummax(_TIME).values.masked_fill(spikes == 0, 0)
+    return spikes if thresholded is None else (spikes, thresholded)
+
+
+def fire_(potentials: Tensor, threshold: float | Tensor | None = None, *, latch: bool = False) -> Tensor:
+    """:func:`fire` in place: changes ``potentials`` into spikes and returns it."""
+    return potentials.copy_(fire(potentials, threshold, latch=latch))
+
+
+def _earliest(fired: Tensor) -> Tensor:
+    """First True along time, T where there is none; the time axis stays, with size 1."""
+    steps = torch.arange(fired.shape[_TIME], device=fired.device).view(-1, 1, 1, 1)
+    return torch.where(fired, steps, fired.shape[_TIME]).amin(_TIME, keepdim=True)
+
+
+def _lowest_index_of_max(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Maximum over features and the lowest index that reaches it (argmax promises no order on every device)."""
+    best = values.amax(_FEATURE, keepdim=True)
+    index = torch.arange(values.shape[_FEATURE], device=values.device).view(-1, 1, 1)
+    return best, torch.where(values == best, index, values.shape[_FEATURE]).amin(_FEATURE, keepdim=True)
+
+
+def pointwise_inhibition(thresholded_potentials: Tensor) -> Tensor:
+    """Let one feature survive at each position: a winner-take-all between the neurons that see the same place.
+
+    The survivor is the earliest to fire; among equals the one with the largest potential at that time step; among equals
+    the lowest feature index. All others become 0 at all time steps.
+
+    Args:
+        thresholded_potentials: ``(T, C, H, W)`` or ``(N, T, C, H, W)``, 0 where a neuron has not fired.
+
+    Returns:
+        A new tensor of the same shape.
+
+    Example:
+        >>> p = torch.tensor([[0.0, 5.0], [3.0, 6.0]]).view(2, 2, 1, 1)  # the second feature fires first
+        >>> pointwise_inhibition(p).view(2, 2)
+        tensor([[0., 5.],
+                [0., 6.]])
+    """
+    check.potentials(thresholded_potentials, "thresholded_potentials")
+    strongest = thresholded_potentials.amax(_FEATURE, keepdim=True)
+    step = _earliest(strongest > 0).clamp(max=thresholded_potentials.shape[_TIME] - 1)
+    frame = thresholded_potentials.gather(_TIME, step.expand_as(thresholded_potentials.narrow(_TIME, 0, 1)))
+    best, index = _lowest_index_of_max(frame)
+    features = torch.arange(frame.shape[_FEATURE], device=frame.device).view(-1, 1, 1)
+    return torch.where((features == index) & (best > 0), thresholded_potentials, 0)
+
+
+def feature_inhibition_(potentials: Tensor, inhibited_features: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
+    """:func:`feature_inhibition` in place: changes and returns ``potentials``."""
+    check.wave(potentials, "potentials")
+    if potentials.ndim == 5 and not isinstance(inhibited_features, Tensor) and len(inhibited_features) > 0:
+        if isinstance(inhibited_features[0], Sequence | Tensor):
+            if len(inhibited_features) != len(potentials):
+                raise check.fail("inhibited_features", f"one list per sample, {len(potentials)}", inhibited_features)
+            for sample, features in zip(potentials, inhibited_features, strict=True):
+                feature_inhibition_(sample, features)  # type: ignore[arg-type]
+            return potentials
+    count = potentials.shape[_FEATURE]
+    index = torch.as_tensor(inhibited_features, device=potentials.device)
+    if index.dtype == torch.bool:
+        index = index.nonzero().flatten()
+    if index.numel() == 0:
+        return potentials
+    if index.is_floating_point() or index.ndim > 1:
+        raise check.fail_type("inhibited_features", "a flat sequence of feature indices", inhibited_features)
+    if not index.is_cuda and check.readable(index) and not bool(((index >= -count) & (index < count)).all()):
+        raise IndexError(f"`inhibited_features` must lie in 0..{count - 1}; got {index.tolist()}")
+    return potentials.index_fill_(_FEATURE, index.to(torch.int64).remainder(count), 0)
+
+
+def feature_inhibition(potentials: Tensor, inhibited_features: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
+    """Set whole feature maps to 0.
+
+    Args:
+        potentials: ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
+        inhibited_features: feature indices (any sequence or tensor; an empty one inhibits nothing) or a bool mask
+            ``(C,)``. For a batch, one list for all samples or a list of lists, one per sample.
+
+    Returns:
+        A new tensor of the same shape.
+
+    Raises:
+        IndexError: a feature outside 0..C-1.
+
+    Example:
+        >>> feature_inhibition(torch.ones(1, 3, 1, 1), [0, 2]).flatten()
+        tensor([0., 1., 0.])
+    """
+    return feature_inhibition_(check.wave(potentials, "potentials").clone(), inhibited_features)
+
+
+def _winner_scores(potentials: Tensor, spikes: Tensor | None) -> Tensor:
+    """The original's ranking in one number per neuron, ``(..., C, H, W)``, 0 for neurons that cannot win.
+
+    Larger is better: every spike counts v, which exceeds all potentials together, and earlier neurons have more spikes.
+    Where v is large, float32 cannot separate two close potentials and they tie; old results depend on it.
+    """
+    potentials = check.floating(check.potentials(potentials, "potentials"), "potentials")
+    if spikes is None:
+        spikes = (potentials > 0).to(potentials.dtype)
+    else:
+        check.same_shape(check.spikes(spikes, "spikes"), "spikes", potentials, "potentials")
+        check.same_device(spikes, "spikes", potentials, "potentials")
+        spikes = spikes.to(potentials.dtype)
+    steps = potentials.shape[_TIME]
+    first = (steps - spikes.sum(_TIME, keepdim=True)).clamp_(0, steps - 1).long()
+    value = potentials.gather(_TIME, first)
+    reached = spikes * value
+    v = reached.amax((-4, -3, -2, -1), keepdim=True) * steps
+    # Samples side by side behind the time axis: the sum then runs over time in the same order with and without a batch.
+    score = torch.addcmul(reached, spikes, v).movedim(_TIME, 0).sum(0)
+    return score.masked_fill_(value.squeeze(_TIME) == 0, 0)
+
+
+def _take_winners(scores: np.ndarray, kwta: int, radius: int) -> list[Winner]:
+    """The winners of one sample, best first; overwrites ``scores``."""
+    winners: list[Winner] = []
+    while len(winners) < kwta:
+        feature, row, column = (int(i) for i in np.unravel_index(scores.argmax(), scores.shape))  # the first of equals
+        best = scores[feature, row, column]
+        if np.isnan(best):
+            raise ValueError("`potentials` must be finite; the winner search met NaN")
+        if best <= 0:
+            break
+        winners.append((feature, row, column))
+        scores[feature] = 0
+        if radius > 0:
+            scores[:, max(0, row - radius) : row + radius + 1, max(0, column - radius) : column + radius + 1] = 0
+    return winners
+
+
+def get_k_winners(
+    potentials: Tensor, kwta: int = 1, inhibition_radius: int = 0, spikes: Tensor | None = None
+) -> list[Winner] | list[list[Winner]]:
+    """The neurons that learn: up to ``kwta`` winners, chosen one after the other.
+
+    The best neuron is the earliest to fire, then the one with the largest potential at its first spike, then the one
+    with the lowest flat index. A winner silences its whole feature map and, with a radius r > 0, all features within r
+    rows and columns of it. Neurons that never spike, or whose potential there is 0, cannot win.
+
+    Ranking is by the original's float32 score, which ties where it cannot separate two potentials, so that old results
+    come out the same to the bit.
+
+    Args:
+        potentials: ``(T, C, H, W)`` or ``(N, T, C, H, W)``, usually thresholded and inhibited.
+        kwta: how many winners at most.
+        inhibition_radius: in neurons.
+        spikes: the spike wave that belongs to the potentials; None means ``potentials > 0``.
+
+    Returns:
+        A list of (feature, row, column), empty when all are silent; for a batch a list of such lists. Reading them
+        makes a CUDA device wait; :func:`k_winners` gives the same as a tensor without.
+
+    Raises:
+        ValueError: on NaN potentials, a wrong shape, kwta < 1 or a negative radius.
+
+    Example:
+        >>> potentials = torch.tensor([[0.0, 2.0, 0.0], [1.0, 2.0, 3.0]]).view(2, 3, 1, 1)
+        >>> get_k_winners(potentials, kwta=2)
+        [(1, 0, 0), (2, 0, 0)]
+    """
+    kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
+    if potentials.device.type != "cpu":
+        chosen = k_winners(potentials, kwta, radius, spikes).tolist()
+        lists = [[tuple(w) for w in sample if w[0] >= 0] for sample in (chosen if potentials.ndim == 5 else [chosen])]
+    else:
+        scores = _winner_scores(potentials, spikes).detach()
+        lists = [_take_winners(s.numpy(), kwta, radius) for s in (scores if potentials.ndim == 5 else [scores])]
+    return lists if potentials.ndim == 5 else lists[0]
+
+
+def k_winners(
+    potentials: Tensor, kwta: int = 1, inhibition_radius: int = 0, spikes: Tensor | None = None
+) -> Tensor:
+    """:func:`get_k_winners` as a tensor that stays on the device, found without waiting for it.
+
+    Returns:
+        int64 ``(kwta, 3)``, or ``(N, kwta, 3)`` for a batch: feature, row, column, best first; rows of -1 where there
+        are fewer winners. NaN potentials never win.
+
+    Example:
+        >>> k_winners(torch.tensor([0.0, 2.0]).view(1, 2, 1, 1), kwta=2)
+        tensor([[ 1,  0,  0],
+                [-1, -1, -1]])
+    """
+    kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
+    scores = _winner_scores(potentials, spikes)
+    features, rows, columns = scores.shape[-3:]
+    neurons = features * rows * columns
+    flat = torch.arange(neurons, device=scores.device).view(features, rows, columns)
+    feature, row, column = flat // (rows * columns), flat // columns % rows, flat % columns
+    winners = []
+    for _ in range(kwta):
+        best = scores.amax((-3, -2, -1), keepdim=True)
+        index = torch.where((scores == best) & (best > 0), flat, neurons).amin((-3, -2, -1), keepdim=True)
+        f, r, c = index // (rows * columns), index // columns % rows, index % columns  # f = features: none
+        silenced = feature == f
+        if radius > 0:
+            silenced = silenced | (((row - r).abs() <= radius) & ((column - c).abs() <= radius))
+        scores = scores.masked_fill(silenced, 0)
+        winner = torch.cat((f, r, c), -1).flatten(-3)
+        winners.append(torch.where(index.flatten(-3) < neurons, winner, -1))
+    return torch.stack(winners, -2)
+
+
+def receptive_field_counts(input_spikes: Tensor, winners: Tensor, shape: Geometry) -> Tensor:
+    """How many time steps each input of each winner has been firing: the sum of the wave under its receptive field.
+
+    Args:
+        input_spikes: the wave that the layer saw, ``(T, C, H, W)``.
+        winners: int64 ``(k, 3)``.
+        shape: geometry of the layer.
+
+    Returns:
+        ``(k, C / groups, kernel rows, kernel columns)``; 0 for silent inputs and in the padding. An input that fires at
+        step t counts T - t, so of two neurons the one with the larger count fired first.
+    """
+    counts = input_spikes.sum(0)
+    if any(shape.padding):
+        counts = fn.pad(counts, (shape.padding[1], shape.padding[1], shape.padding[0], shape.padding[0]))
+    channels, rows, columns = shape.receptive_fields(winners, counts.shape[0] // shape.groups)
+    return counts[channels, rows, columns]
+
+
+def intensity_lateral_inhibition(intencities: Tensor, inhibition_kernel: Tensor) -> Tensor:
+    r"""Weaken intensities that are surrounded by stronger ones; contours and maxima stand out.
+
+    Each intensity is multiplied by 1 plus the sum of the kernel's entries over the neighbours that are strictly smaller
+    (outside the image counts as 0):
+
+    .. math:: I'(y, x) = I(y, x) \, \Big(1 + \sum_{i, j} k_{i, j} \, [I(y + i, x + j) < I(y, x)]\Big)
+
+    Args:
+        intencities: non-negative, ``(C, H, W)`` or ``(N, C, H, W)``; features are independent. (The spelling is the
+            original's.)
+        inhibition_kernel: square with an odd side, ``(k, k)`` or ``(1, 1, k, k)``.
+
+    Returns:
+        A new tensor of the same shape.
+
+    Example:
+        >>> image = torch.tensor([[[1.0, 2.0, 4.0]]])
+        >>> intensity_lateral_inhibition(image, torch.tensor([[0, 0, 0], [0.5, 0, 0.5], [0, 0, 0]]))
+        tensor([[[1.5000, 3.0000, 8.0000]]])
+    """
+    intensities = check.floating(check.image(intencities, "intencities"), "intencities")
+    check.finite(intensities, "intencities")
+    kernel = check.tensor(inhibition_kernel, "inhibition_kernel")
+    side = kernel.shape[-1] if kernel.ndim >= 2 else 0
+    if kernel.numel() != side * side or side % 2 == 0:
+        raise check.fail("inhibition_kernel", "of shape (k, k) or (1, 1, k, k) with an odd k", kernel)
+    check.same_device(kernel, "inhibition_kernel", intensities, "intencities")
+    kernel = kernel.reshape(side, side).to(intensities.dtype)
+    radius, (height, width) = side // 2, intensities.shape[-2:]
+    padded = fn.pad(intensities, (radius,) * 4)
+    gain = torch.zeros_like(intensities)
+    for i in range(side):
+        for j in range(side):
+            smaller = padded[..., i : i + height, j : j + width] < intensities
+            gain += smaller * kernel[i, j]
+    return intensities + intensities * gain  # rounds as the original does
+
+
+def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1e-12) -> Tensor:
+    r"""Divide every intensity by the mean around it, so that faint and bright regions spike alike.
+
+    .. math:: I'(y, x) = I(y, x) \, \Big/ \Big(\frac{1}{(2r + 1)^2} \sum_{|i|, |j| \le r} I(y + i, x + j) + \epsilon\Big)
+
+    Outside the image counts as 0, and the divisor counts it.
+
+    Args:
+        input: intensities, ``(C, H, W)`` or ``(N, C, H, W)``; features are independent.
+        normalization_radius: r, in pixels.
+        eps: keeps blank regions finite.
+
+    Returns:
+        A new tensor of the same shape.
+
+    Example:
+        >>> local_normalization(torch.ones(1, 1, 1), 0)
+        tensor([[[1.]]])
+    """
+    intensities = check.floating(check.image(input, "input"), "input")
+    check.finite(intensities, "input")
+    radius = check.integer(normalization_radius, "normalization_radius", 0)
+    side = 2 * radius + 1
+    kernel = intensities.new_full((1, 1, side, side), 1 / side**2)
+    with full_precision(intensities):
+        mean = fn.conv2d(intensities.reshape(-1, 1, *intensities.shape[-2:]), kernel, padding=radius)
+    return intensities / (mean.view_as(intensities) + check.number(eps, "eps"))

@@ -1,0 +1,501 @@
+r"""Learning rules: STDP and reward-modulated STDP.
+
+For each winner and each of its synapses, a rule changes the weight by
+
+.. math:: \Delta w = \text{rate}(t_{pre}, t_{post}) \cdot \text{weight dependence}(w) \cdot \text{modulation}
+
+Each factor is a plain function of :class:`Synapses` and can be replaced on its own:
+
+    >>> import torch
+    >>> from spyketorch import snn
+    >>> def fading(s):  # potentiation fades with the time between the two spikes
+    ...     return torch.where(s.causal, s.ltp * torch.exp((s.pre_times - s.post_times) / 5), s.ltd)
+    >>> rule = snn.STDP(snn.Convolution(6, 30, 5), (0.004, -0.003), rate=fading)
+
+References:
+    Kheradpisheh et al., *STDP-based spiking deep convolutional neural networks for object recognition*, Neural Networks
+    99:56-67, 2018. Mozafari et al., *Bio-inspired digit recognition using reward-modulated spike-timing-dependent
+    plasticity in deep convolutional networks*, Pattern Recognition 94:87-95, 2019.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import Parameter
+
+from spyketorch import _checks as check
+from spyketorch import functional as sf
+from spyketorch.functional import Winner
+
+if TYPE_CHECKING:
+    from spyketorch.snn import Convolution
+
+#: winners of one sample: (feature, row, column) tuples, or an int64 tensor (k, 3) with rows of -1 for none
+Winners = Sequence[Winner] | Tensor
+#: the same for a batch: one list per sample, or a tensor (N, k, 3)
+BatchWinners = Sequence[Sequence[Winner]] | Tensor
+#: what a layer makes of a wave: (potentials, output spikes), thresholded and inhibited as its user likes
+Respond = Callable[[Tensor], tuple[Tensor, Tensor]]
+#: the outcome of a sample, from its index in the batch and its winners: > 0 reward, < 0 punishment, 0 neither
+Judge = Callable[[int, list[Winner]], float]
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """What a rule sees: the k winners of one sample and the synapses of their receptive fields.
+
+    Attributes:
+        features: int64 ``(k,)``, the winners' features.
+        weight: ``(k, C, rows, columns)``, before the update.
+        causal: bool, like ``weight``: the input fired no later than the winner.
+        pre_times: like ``weight``: first-spike time of each input in time steps, T where it is silent.
+        post_times: ``(k, 1, 1, 1)``: first-spike time of each winner.
+        ltp, ltd: ``(k, 1, 1, 1)``: learning rates of each winner's feature.
+        lower_bound, upper_bound: of the weights.
+    """
+
+    features: Tensor
+    weight: Tensor
+    causal: Tensor
+    pre_times: Tensor
+    post_times: Tensor
+    ltp: Tensor
+    ltd: Tensor
+    lower_bound: float
+    upper_bound: float
+
+
+#: one factor of the weight change; broadcasts to the shape of ``Synapses.weight``
+Factor = Callable[[Synapses], Tensor]
+
+
+def causal_step(synapses: Synapses) -> Tensor:
+    """Simplified STDP: LTP where the input fired no later than the winner, else LTD, whatever the time between."""
+    return torch.where(synapses.causal, synapses.ltp, synapses.ltd)
+
+
+def soft_bounds(synapses: Synapses) -> Tensor:
+    """The stabilizer: (w - lower) * (upper - w), slow near the bounds, fastest between them."""
+    return (synapses.weight - synapses.lower_bound) * (synapses.upper_bound - synapses.weight)
+
+
+def _rate_pairs(learning_rate: Any, features: int, name: str) -> list[tuple[float, float]]:
+    """One checked (LTP, LTD) pair per feature, copied from what a caller may write."""
+
+    def rates(pair: Any) -> tuple[float, float]:
+        if not isinstance(pair, Sequence | Tensor) or len(pair) != 2:
+            raise check.fail(name, f"a pair (LTP, LTD), or a list of {features} of them, one per feature", learning_rate)
+        return check.number(pair[0], name), check.number(pair[1], name)
+
+    if isinstance(learning_rate, Sequence) and learning_rate and isinstance(learning_rate[0], Sequence):
+        if len(learning_rate) != features:
+            raise check.fail(name, f"a pair (LTP, LTD), or a list of {features} of them, one per feature", learning_rate)
+        return [rates(pair) for pair in learning_rate]
+    return [rates(learning_rate)] * features
+
+
+class STDP(nn.Module):
+    r"""Spike-timing-dependent plasticity of a convolutional layer.
+
+    For each winner (f, y, x) and each synapse of f: the rate is LTP where the input fired no later than the winner, else
+    LTD (silent inputs too), and
+
+    .. math:: w \leftarrow w + \text{rate} \cdot (w - \text{lower}) (\text{upper} - w)
+
+    or ``w += rate`` without stabilizer. Then the whole weight is clamped to the bounds. All updates of a call are
+    computed from the weights before it.
+
+    Args:
+        conv_layer: the layer that learns; any module with the attributes of :class:`spyketorch.snn.Convolution`.
+        learning_rate: one (LTP, LTD) pair, or a list of pairs, one per feature; copied.
+        use_stabilizer: scale changes by (w - lower) (upper - w).
+        lower_bound, upper_bound: of the weights.
+        rate: replaces :func:`causal_step`, the rate as a function of the timing.
+        weight_dependence: replaces :func:`soft_bounds` (or, without stabilizer, 1).
+        modulation: a further factor, such as a per-synapse mask or noise; none by default.
+
+    Attributes:
+        learning_rate: a list with, per feature, the pair of one-element Parameters ``ltp_i`` and ``ltd_i``. They are
+            live: what is written to them is in use.
+
+    Example:
+        >>> from spyketorch import snn, functional as sf
+        >>> conv = snn.Convolution(6, 30, 5)
+        >>> stdp = STDP(conv, (0.004, -0.003))
+        >>> wave = torch.ones(15, 6, 28, 28)
+        >>> spikes, potentials = sf.fire(conv(wave), 15, return_thresholded_potentials=True)
+        >>> stdp(wave, potentials, spikes, kwta=5, inhibition_radius=3)
+    """
+
+    def __init__(
+        self,
+        conv_layer: "Convolution",
+        learning_rate: Sequence[float] | Sequence[Sequence[float]],
+        use_stabilizer: bool = True,
+        lower_bound: float = 0,
+        upper_bound: float = 1,
+        *,
+        rate: Factor = causal_step,
+        weight_dependence: Factor | None = None,
+        modulation: Factor | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv_layer = conv_layer
+        self.use_stabilizer = use_stabilizer
+        self.lower_bound, self.upper_bound = check.bounds(lower_bound, upper_bound)
+        self.rate = rate
+        self.weight_dependence = weight_dependence or (soft_bounds if use_stabilizer else None)
+        self.modulation = modulation
+        weight = conv_layer.weight
+        pairs = _rate_pairs(learning_rate, conv_layer.out_channels, "learning_rate")
+        for i, pair in enumerate(pairs):
+            for name, value in zip(("ltp", "ltd"), pair, strict=True):
+                one = torch.tensor([value], dtype=weight.dtype, device=weight.device)
+                self.register_parameter(f"{name}_{i}", Parameter(one, requires_grad=False))
+        self._tie_rates()
+
+    # The Parameters ltp_i and ltd_i are views of one (features, 2) tensor, which the update reads at once. Whatever
+    # replaces their storage (moving, copying, unpickling, assigning a state_dict) has to tie them again.
+
+    def _tie_rates(self) -> None:
+        features = self.conv_layer.out_channels
+        self.learning_rate = [
+            (self.get_parameter(f"ltp_{i}"), self.get_parameter(f"ltd_{i}")) for i in range(features)
+        ]
+        self._rates = torch.stack([torch.cat([p.data for p in pair]) for pair in self.learning_rate])
+        for row, pair in zip(self._rates, self.learning_rate, strict=True):
+            pair[0].data, pair[1].data = row[0:1], row[1:2]
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "STDP":
+        super()._apply(*args, **kwargs)
+        self._tie_rates()
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._tie_rates()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._tie_rates()
+
+    def update_learning_rate(self, feature: int, ap: float, an: float) -> None:
+        """Set the rates of one feature: ``ap`` for LTP, ``an`` for LTD."""
+        feature, features = check.integer(feature, "feature"), len(self.learning_rate)
+        if not 0 <= feature < features:
+            raise IndexError(f"`feature` must lie in 0..{features - 1}; got {feature}")
+        self._rates[feature, 0] = check.number(ap, "ap")
+        self._rates[feature, 1] = check.number(an, "an")
+
+    def update_all_learning_rate(self, ap: float, an: float) -> None:
+        """Set the rates of all features: ``ap`` for LTP, ``an`` for LTD."""
+        self._rates[:, 0] = check.number(ap, "ap")
+        self._rates[:, 1] = check.number(an, "an")
+
+    # the rule
+
+    def forward(
+        self,
+        input_spikes: Tensor,
+        potentials: Tensor,
+        output_spikes: Tensor,
+        winners: Winners | BatchWinners | None = None,
+        kwta: int = 1,
+        inhibition_radius: int = 0,
+        *,
+        return_update: bool = False,
+    ) -> Tensor | None:
+        """Update the weights of the layer.
+
+        The samples of a batch are applied in order, each on the weights that the one before left. As the caller computed
+        all potentials beforehand this is a mini-batch; for exact online order see :meth:`online`.
+
+        Args:
+            input_spikes: what the layer saw, padded as the layer saw it: ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
+            potentials: thresholded potentials of the layer, from which winners are chosen where none are given.
+            output_spikes: the spike wave of the layer, of the same shape as ``potentials``.
+            winners: (feature, row, column) tuples or an integer tensor ``(k, 3)`` with rows of -1 for none; for a batch
+                a list per sample or ``(N, k, 3)``. None: :func:`spyketorch.functional.get_k_winners` chooses them.
+            kwta, inhibition_radius: for that choice.
+            return_update: return the change of the weight.
+
+        Returns:
+            None, or the change of the whole weight, clamping included.
+
+        Raises:
+            ValueError, TypeError, IndexError: on tensors or winners that do not fit the layer.
+        """
+        self._check_waves(input_spikes, potentials, output_spikes)
+        if winners is None:
+            winners = self._choose(potentials, output_spikes, kwta, inhibition_radius)
+        before = self.conv_layer.weight.detach().clone() if return_update else None
+        for sample in _samples(input_spikes, output_spikes, winners):
+            self._learn(*sample)
+        return None if before is None else self.conv_layer.weight.detach() - before
+
+    def online(
+        self, input_spikes: Tensor, respond: Respond, kwta: int = 1, inhibition_radius: int = 0
+    ) -> list[list[Winner]]:
+        """Learn a batch in exact online order: each sample meets the weights that the one before left.
+
+        Args:
+            input_spikes: ``(N, T, C, H, W)``.
+            respond: the layer's answer to one wave ``(T, C, H, W)``: (potentials, output spikes).
+            kwta, inhibition_radius: as in :func:`spyketorch.functional.get_k_winners`.
+
+        Returns:
+            The winners of each sample.
+
+        Example:
+            >>> from spyketorch import snn, functional as sf
+            >>> conv = snn.Convolution(2, 4, 3)
+            >>> def respond(wave):
+            ...     spikes, potentials = sf.fire(conv(wave), 5, return_thresholded_potentials=True)
+            ...     return sf.pointwise_inhibition(potentials), spikes
+            >>> winners = STDP(conv, (0.004, -0.003)).online(torch.ones(8, 15, 2, 9, 9), respond, kwta=2)
+            >>> len(winners)
+            8
+        """
+        return _online(self, input_spikes, respond, kwta, inhibition_radius)
+
+    def minibatch(
+        self, input_spikes: Tensor, respond: Respond, kwta: int = 1, inhibition_radius: int = 0
+    ) -> list[list[Winner]]:
+        """Learn a batch from one forward pass: ``respond`` answers the whole batch with the weights as they stand, then
+        the samples' updates are applied in order, each on the weights so far. A batch of one is exactly online.
+
+        Arguments and result are those of :meth:`online`; ``respond`` gets ``(N, T, C, H, W)``.
+        """
+        return _minibatch(self, input_spikes, respond, kwta, inhibition_radius)
+
+    def get_pre_post_ordering(self, input_spikes: Tensor, output_spikes: Tensor, winners: Winners) -> list[Tensor]:
+        """Which inputs of each winner fired no later than it.
+
+        Decided by comparing sums over time, input >= output, whatever the tensors hold.
+
+        Returns:
+            One bool tensor ``(C, rows, columns)`` per winner, True where the rate is LTP.
+        """
+        self._check_waves(input_spikes, output_spikes, output_spikes)
+        pre, post = self._spike_counts(input_spikes, output_spikes, self._index(winners, input_spikes, output_spikes))
+        return list((pre >= post).unbind(0))
+
+    def _choose(self, potentials: Tensor, spikes: Tensor, kwta: int, radius: int) -> Winners | BatchWinners:
+        choose = sf.get_k_winners if potentials.device.type == "cpu" else sf.k_winners  # no wait for other devices
+        return choose(potentials, kwta, radius, spikes)
+
+    def _check_waves(self, input_spikes: Tensor, potentials: Tensor, output_spikes: Tensor) -> None:
+        layer = self.conv_layer
+        check.potentials(potentials, "potentials")
+        waves = {"input_spikes": (input_spikes, layer.in_channels), "output_spikes": (output_spikes, layer.out_channels)}
+        for name, (wave, features) in waves.items():
+            check.spikes(wave, name)
+            check.same_device(wave, name, layer.weight, "conv_layer.weight")
+            if wave.shape[-3] != features:
+                raise check.fail(name, f"a wave of {features} features, as conv_layer has them", wave)
+        check.same_shape(potentials, "potentials", output_spikes, "output_spikes")
+        if input_spikes.shape[:-4] != output_spikes.shape[:-4]:
+            raise ValueError(
+                "`input_spikes` and `output_spikes` must both be one sample, or batches of the same size; got "
+                f"{check.describe(input_spikes)} and {check.describe(output_spikes)}"
+            )
+
+    def _index(self, winners: Winners, input_spikes: Tensor, output_spikes: Tensor) -> Tensor:
+        """Winners of one sample as an int64 tensor beside the weight; those in a list are checked."""
+        device = self.conv_layer.weight.device
+        if isinstance(winners, Tensor):
+            if winners.ndim != 2 or winners.shape[1] != 3 or winners.is_floating_point():
+                raise check.fail("winners", "an integer tensor of shape (k, 3)", winners)
+            check.same_device(winners, "winners", self.conv_layer.weight, "conv_layer.weight")
+            return winners.to(torch.int64)
+        reached = self.conv_layer.geometry.output_size(*input_spikes.shape[-2:])
+        rows, columns = (min(a, b) for a, b in zip(output_spikes.shape[-2:], reached, strict=True))
+        chosen: dict[int, Winner] = {}  # of two winners of one feature the last counts, as in the original
+        for feature, row, column in winners:
+            if not (0 <= feature < self.conv_layer.out_channels and 0 <= row < rows and 0 <= column < columns):
+                raise IndexError(
+                    f"`winners` must be (feature, row, column) below {(self.conv_layer.out_channels, rows, columns)}, the "
+                    f"neurons of the layer for {check.describe(input_spikes)}; got {(feature, row, column)}"
+                )
+            chosen[int(feature)] = (int(feature), int(row), int(column))
+        return torch.tensor(list(chosen.values()), dtype=torch.int64, device=device).view(-1, 3)
+
+    def _spike_counts(self, input_spikes: Tensor, output_spikes: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over time of the inputs of each winner, and of each winner: the larger, the earlier."""
+        pre = sf.receptive_field_counts(input_spikes, index, self.conv_layer.geometry)
+        feature, row, column = index.clamp(min=0).unbind(1)
+        return pre, output_spikes[:, feature, row, column].sum(0).view(-1, 1, 1, 1)
+
+    def _learn(self, input_spikes: Tensor, output_spikes: Tensor, winners: Winners, scale: float = 1) -> None:
+        """Update the weights by one sample, the rates multiplied by ``scale``."""
+        weight = self.conv_layer.weight.data
+        index = self._index(winners, input_spikes, output_spikes)
+        if len(index):
+            pre, post = self._spike_counts(input_spikes, output_spikes, index)
+            features = index[:, 0].clamp(min=0)
+            rates = self._rates[features] if scale == 1 else self._rates[features] * scale
+            synapses = Synapses(
+                features=features,
+                weight=weight[features],
+                causal=pre >= post,
+                pre_times=input_spikes.shape[0] - pre,
+                post_times=output_spikes.shape[0] - post,
+                ltp=rates[:, 0].view(-1, 1, 1, 1),
+                ltd=rates[:, 1].view(-1, 1, 1, 1),
+                lower_bound=self.lower_bound,
+                upper_bound=self.upper_bound,
+            )
+            change = self.rate(synapses)
+            for factor in (self.weight_dependence, self.modulation):
+                if factor is not None:
+                    change = change * factor(synapses)
+            present = (index[:, 0] >= 0).view(-1, 1, 1, 1)
+            weight.index_add_(0, features, torch.where(present, change, 0).to(weight.dtype).expand_as(synapses.weight))
+        weight.clamp_(self.lower_bound, self.upper_bound)
+
+    def extra_repr(self) -> str:
+        return f"use_stabilizer={self.use_stabilizer}, bounds=({self.lower_bound}, {self.upper_bound})"
+
+
+class RSTDP(nn.Module):
+    """Reward-modulated STDP: one rule for rewarded samples and one for punished ones.
+
+    A rewarded sample is learned like :class:`STDP`; a punished one with rates of opposite sign (anti-STDP), so that the
+    winner forgets what it answered to.
+
+    Args:
+        conv_layer: the layer that learns.
+        reward_rate: (LTP, LTD) pair for rewarded samples, or a list of pairs, such as (0.004, -0.003).
+        punishment_rate: the same for punished samples, such as (-0.004, 0.0005).
+        use_stabilizer, lower_bound, upper_bound, rate, weight_dependence, modulation: as for :class:`STDP`.
+
+    Attributes:
+        reward, punishment: the two :class:`STDP` rules; their learning rates are live.
+
+    Example:
+        >>> from spyketorch import snn, functional as sf
+        >>> conv = snn.Convolution(250, 200, 5)
+        >>> rstdp = RSTDP(conv, (0.004, -0.003), (-0.004, 0.0005))
+        >>> wave = torch.ones(15, 250, 5, 5)
+        >>> spikes, potentials = sf.fire(conv(wave), return_thresholded_potentials=True)
+        >>> rstdp(wave, potentials, spikes, outcomes=-1)
+    """
+
+    def __init__(
+        self,
+        conv_layer: "Convolution",
+        reward_rate: Sequence[float] | Sequence[Sequence[float]],
+        punishment_rate: Sequence[float] | Sequence[Sequence[float]],
+        use_stabilizer: bool = False,
+        lower_bound: float = 0.2,
+        upper_bound: float = 0.8,
+        *,
+        rate: Factor = causal_step,
+        weight_dependence: Factor | None = None,
+        modulation: Factor | None = None,
+    ) -> None:
+        super().__init__()
+        for name, pair in (("reward_rate", reward_rate), ("punishment_rate", punishment_rate)):
+            _rate_pairs(pair, conv_layer.out_channels, name)
+        factors = {"rate": rate, "weight_dependence": weight_dependence, "modulation": modulation}
+        self.reward = STDP(conv_layer, reward_rate, use_stabilizer, lower_bound, upper_bound, **factors)
+        self.punishment = STDP(conv_layer, punishment_rate, use_stabilizer, lower_bound, upper_bound, **factors)
+
+    def forward(
+        self,
+        input_spikes: Tensor,
+        potentials: Tensor,
+        output_spikes: Tensor,
+        outcomes: float | Sequence[float] | Tensor,
+        winners: Winners | BatchWinners | None = None,
+        kwta: int = 1,
+        inhibition_radius: int = 0,
+        *,
+        return_update: bool = False,
+    ) -> Tensor | None:
+        """Update the weights of the layer by the outcome of each sample.
+
+        Args:
+            outcomes: one number per sample: above 0 reward, below 0 punishment, 0 leaves the sample out; its magnitude
+                scales the rates.
+            input_spikes, potentials, output_spikes, winners, kwta, inhibition_radius, return_update: as for
+                :meth:`STDP.forward`.
+        """
+        self.reward._check_waves(input_spikes, potentials, output_spikes)
+        values = _outcomes(outcomes, input_spikes)
+        if winners is None:
+            winners = self.reward._choose(potentials, output_spikes, kwta, inhibition_radius)
+        weight = self.reward.conv_layer.weight
+        before = weight.detach().clone() if return_update else None
+        for outcome, sample in zip(values, _samples(input_spikes, output_spikes, winners), strict=True):
+            if outcome != 0:
+                rule = self.reward if outcome > 0 else self.punishment
+                rule._learn(*sample, scale=abs(outcome))
+        return None if before is None else weight.detach() - before
+
+    def online(
+        self, input_spikes: Tensor, respond: Respond, judge: Judge, kwta: int = 1, inhibition_radius: int = 0
+    ) -> list[list[Winner]]:
+        """Learn a batch in exact online order, as :meth:`STDP.online`.
+
+        Args:
+            judge: the outcome of a sample, from its index in the batch and its winners.
+        """
+        return _online(self, input_spikes, respond, kwta, inhibition_radius, judge)
+
+    def minibatch(
+        self, input_spikes: Tensor, respond: Respond, judge: Judge, kwta: int = 1, inhibition_radius: int = 0
+    ) -> list[list[Winner]]:
+        """Learn a batch from one forward pass, as :meth:`STDP.minibatch`; ``judge`` as for :meth:`online`."""
+        return _minibatch(self, input_spikes, respond, kwta, inhibition_radius, judge)
+
+
+def _samples(input_spikes: Tensor, output_spikes: Tensor, winners: Any) -> list[tuple[Tensor, Tensor, Any]]:
+    """One triple per sample, whether or not there is a batch."""
+    if input_spikes.ndim == 4:
+        return [(input_spikes, output_spikes, winners)]
+    if len(winners) != len(input_spikes):
+        raise check.fail("winners", f"one list of winners per sample, {len(input_spikes)}", winners)
+    return list(zip(input_spikes, output_spikes, winners, strict=True))
+
+
+def _outcomes(outcomes: Any, input_spikes: Tensor) -> list[float]:
+    values = outcomes.tolist() if isinstance(outcomes, Tensor) else outcomes
+    if not isinstance(values, Sequence):
+        values = [values]
+    samples = len(input_spikes) if input_spikes.ndim == 5 else 1
+    if len(values) != samples:
+        raise check.fail("outcomes", f"one number per sample, {samples}", outcomes)
+    return [check.number(value, "outcomes") for value in values]
+
+
+def _batch(input_spikes: Tensor) -> Tensor:
+    if check.wave(input_spikes, "input_spikes").ndim != 5:
+        raise check.fail("input_spikes", "a batch of shape (N, T, C, H, W)", input_spikes)
+    return input_spikes
+
+
+def _online(
+    rule: STDP | RSTDP, input_spikes: Tensor, respond: Respond, kwta: int, radius: int, judge: Judge | None = None
+) -> list[list[Winner]]:
+    history: list[list[Winner]] = []
+    for i, wave in enumerate(_batch(input_spikes)):
+        potentials, spikes = respond(wave)
+        winners = sf.get_k_winners(potentials, kwta, radius, spikes)
+        verdict = () if judge is None else (judge(i, winners),)
+        rule(wave, potentials, spikes, *verdict, winners=winners)
+        history.append(winners)
+    return history
+
+
+def _minibatch(
+    rule: STDP | RSTDP, input_spikes: Tensor, respond: Respond, kwta: int, radius: int, judge: Judge | None = None
+) -> list[list[Winner]]:
+    potentials, spikes = respond(_batch(input_spikes))
+    history = sf.get_k_winners(potentials, kwta, radius, spikes)
+    verdict = () if judge is None else ([judge(i, winners) for i, winners in enumerate(history)],)
+    rule(input_spikes, potentials, spikes, *verdict, winners=history)
+    return history

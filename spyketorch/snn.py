@@ -1,0 +1,125 @@
+"""Layers of a spiking network, and the learning rules that act on them.
+
+A layer is its parameters and one call into :mod:`spyketorch.functional`.
+"""
+
+import numpy as np  # noqa: F401  scripts take it from a star import
+import torch
+import torch.nn as nn
+import torch.nn.functional as fn  # noqa: F401  scripts take it from a star import
+from torch import Tensor
+from torch.nn.parameter import Parameter
+
+from spyketorch import _checks as check
+from spyketorch import functional as sf
+from spyketorch._checks import to_pair as to_pair
+from spyketorch._geometry import geometry
+from spyketorch.learning import RSTDP as RSTDP
+from spyketorch.learning import STDP as STDP
+
+
+class Convolution(nn.Module):
+    """Integrate-and-fire neurons that share weights, without bias; gives potentials over time.
+
+    Weights are drawn from a normal distribution by one ``normal_`` call and are not trained by gradients. They may be
+    negative: then potentials can fall, and ``functional.fire(..., latch=True)`` keeps fired neurons fired.
+
+    Args:
+        in_channels, out_channels: input and output features.
+        kernel_size: rows and columns of the receptive field, one integer or a pair.
+        weight_mean, weight_std: of the initial weights.
+        stride, padding, dilation, groups: as in :class:`torch.nn.Conv2d`; padding neurons are silent.
+
+    Shape:
+        ``(T, in_channels, H, W)`` or ``(N, T, in_channels, H, W)`` to ``(..., out_channels, H', W')``; see
+        :func:`spyketorch.functional.convolution`.
+
+    Attributes:
+        weight: Parameter ``(out_channels, in_channels / groups, rows, columns)`` without gradient.
+
+    Example:
+        >>> conv = Convolution(6, 30, 5, weight_mean=0.8, weight_std=0.05)
+        >>> conv(torch.ones(15, 6, 28, 28)).shape
+        torch.Size([15, 30, 24, 24])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        weight_mean: float = 0.8,
+        weight_std: float = 0.02,
+        *,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.in_channels = check.integer(in_channels, "in_channels", 1)
+        self.out_channels = check.integer(out_channels, "out_channels", 1)
+        self.geometry = geometry(kernel_size, stride, padding, dilation, groups, self.out_channels)
+        self.kernel_size, self.stride, self.padding, self.dilation, self.groups, _ = self.geometry
+        if self.in_channels % self.groups:
+            raise ValueError(f"`groups` must divide `in_channels`, {in_channels}; got {groups}")
+        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        self.weight = Parameter(torch.empty(shape), requires_grad=False)
+        self.reset_weight(weight_mean, weight_std)
+
+    def reset_weight(self, weight_mean: float = 0.8, weight_std: float = 0.02) -> None:
+        """Draw new weights from a normal distribution."""
+        mean, std = check.number(weight_mean, "weight_mean"), check.number(weight_std, "weight_std")
+        if std < 0:
+            raise check.fail("weight_std", "at least 0", weight_std)
+        self.weight.data.normal_(mean, std)
+
+    def load_weight(self, target: Tensor) -> None:
+        """Copy weights from a tensor of the same shape, on any device and of any type.
+
+        Raises:
+            ValueError: another shape, or NaN or infinite values.
+        """
+        check.same_shape(check.tensor(target, "target"), "target", self.weight, "weight")
+        check.finite(target, "target")
+        self.weight.data.copy_(target)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the output for an input of that size."""
+        return self.geometry.output_size(height, width)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return sf.convolve(input, self.weight, self.geometry)
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        defaults = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+        return text + "".join(f", {k}={getattr(self, k)}" for k, v in defaults.items() if getattr(self, k) != v)
+
+
+class Pooling(nn.Module):
+    """Max pooling of every frame: the first spike of a window passes on.
+
+    Args:
+        kernel_size, stride, padding: as in :func:`spyketorch.functional.pooling`; the stride defaults to the kernel.
+
+    Example:
+        >>> Pooling(2)(torch.ones(15, 30, 28, 28)).shape
+        torch.Size([15, 30, 14, 14])
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        super().__init__()
+        window = geometry(kernel_size, kernel_size if stride is None else stride, padding)
+        self.kernel_size, self.stride, self.padding = window.kernel_size, window.stride, window.padding
+
+    def forward(self, input: Tensor) -> Tensor:
+        return sf.pooling(input, self.kernel_size, self.stride, self.padding)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"

@@ -1,0 +1,171 @@
+"""Contracts: what a user's own learning rule, filter kernel or encoder should keep, as functions to call in a test.
+
+    >>> from spyketorch import encoding, learning, testing
+    >>> testing.check_kernel(encoding.DoGKernel(7, 1, 2))
+    >>> testing.check_encoder(encoding.Intensity2Latency(15, to_spike=True), torch.rand(4, 2, 9, 9))
+    >>> testing.check_rule(lambda conv: learning.STDP(conv, (0.25, -0.125)))
+
+Each raises an AssertionError that says what is broken and for which input. The checks run on small seeded data, whose
+weights are multiples of 1/64: sums of those are exact in float32, so that different ways to compute must agree to the
+bit.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spyketorch import functional as sf
+from spyketorch.encoding import Filter
+from spyketorch.snn import Convolution
+
+
+def random_times(*shape: int, time_steps: int, silent: float = 0.3, generator: torch.Generator | None = None) -> Tensor:
+    """Random first-spike times, int64 in 0..time_steps, about a share ``silent`` of them time_steps (silent)."""
+    times = torch.randint(time_steps, shape, generator=generator)
+    return torch.where(torch.rand(shape, generator=generator) < silent, time_steps, times)
+
+
+def random_wave(
+    *shape: int, silent: float = 0.3, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """A random spike wave of the shape given, ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
+
+    Example:
+        >>> assert_wave(random_wave(15, 2, 4, 4))
+    """
+    *batch, time_steps, channels, height, width = shape
+    times = random_times(*batch, channels, height, width, time_steps=time_steps, silent=silent, generator=generator)
+    steps = torch.arange(time_steps).view(-1, 1, 1, 1)
+    return (times.unsqueeze(-4) <= steps).to(dtype)
+
+
+def dyadic(*shape: int, low: float = 0.0, high: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+    """Random multiples of 1/64 in low..high, float32."""
+    return torch.randint(round(low * 64), round(high * 64) + 1, shape, generator=generator) / 64
+
+
+def assert_wave(wave: Tensor, name: str = "wave") -> None:
+    """Assert that a tensor is a spike wave: zeros and ones, and cumulative in time."""
+    assert isinstance(wave, Tensor) and wave.ndim in (4, 5), (
+        f"{name} must be a tensor (T, C, H, W) or (N, T, C, H, W); got {type(wave).__name__} "
+        f"{tuple(getattr(wave, 'shape', ()))}"
+    )
+    assert bool(((wave == 0) | (wave == 1)).all()), f"{name} must hold zeros and ones only; got {wave.unique().tolist()}"
+    bits = wave.bool()
+    falls = bits.narrow(-4, 0, wave.shape[-4] - 1) & ~bits.narrow(-4, 1, wave.shape[-4] - 1)
+    assert not bool(falls.any()), (
+        f"{name} must be cumulative, but {int(falls.sum())} entries fall, the first at {falls.nonzero()[0].tolist()}"
+    )
+
+
+def _assert_same(got: Tensor, wanted: Tensor, what: str) -> None:
+    assert got.shape == wanted.shape, f"{what}: shape {tuple(got.shape)}, wanted {tuple(wanted.shape)}"
+    differing = int((got != wanted).sum())
+    assert differing == 0, f"{what}: {differing} of {got.numel()} values differ"
+
+
+def check_kernel(kernel: Callable[[], Tensor]) -> None:
+    """Check a filter kernel: a call gives the same finite 2-D tensor each time, and :class:`Filter` takes it."""
+    made = kernel()
+    assert isinstance(made, Tensor) and made.ndim == 2, f"a kernel must return a (rows, columns) tensor; got {made!r}"
+    assert made.is_floating_point(), f"a kernel must return a floating tensor; got {made.dtype}"
+    assert bool(torch.isfinite(made).all()), "a kernel must be finite everywhere"
+    assert bool((made != 0).any()), "a kernel must not be 0 everywhere"
+    _assert_same(kernel(), made, "a second call of the kernel")
+    bank = Filter([kernel])
+    side = bank.max_window_size
+    impulse = torch.zeros(1, 2 * side - 1, 2 * side - 1)
+    impulse[0, side - 1, side - 1] = 1
+    response = bank(impulse).squeeze(0).flip(0, 1)
+    _assert_same(response, bank.kernels[0, 0], "the response of Filter to one bright pixel")
+
+
+def check_encoder(encoder: Callable[[Tensor], Tensor], images: Tensor, *, blank_is_silent: bool = True) -> None:
+    """Check an encoder of images into spike waves.
+
+    Waves are binary and cumulative; a batch is the stack of its images; the input is left as it was; a second call
+    gives the same; and a blank image is silent.
+
+    Args:
+        encoder: takes ``(C, H, W)`` or ``(N, C, H, W)``, gives ``(T, C', H', W')`` or ``(N, T, C', H', W')``.
+        images: a batch ``(N, C, H, W)`` of two or more.
+        blank_is_silent: whether an image of zeros must give no spike.
+    """
+    assert images.ndim == 4 and len(images) > 1, f"images must be (N, C, H, W) with N > 1; got {tuple(images.shape)}"
+    before = images.clone()
+    waves = encoder(images)
+    _assert_same(images, before, "the images after the call")
+    assert waves.ndim == 5, f"a batch must give (N, T, C, H, W); got {tuple(waves.shape)}"
+    assert_wave(waves, "the encoder's answer")
+    _assert_same(encoder(images), waves, "a second call of the encoder")
+    _assert_same(torch.stack([encoder(image) for image in images]), waves, "one image at a time")
+    if blank_is_silent:
+        assert not bool(encoder(torch.zeros_like(images[0])).any()), "a blank image must give a silent wave"
+
+
+def check_rule(make_rule: Callable[[Convolution], Any], *, negative_weights: bool = False) -> None:
+    """Check a learning rule: a subclass of :class:`spyketorch.learning.STDP`, or one with factors of your own.
+
+    Only the filters of winners change, and weights stay within the bounds; without a winner nothing changes; a batch of
+    one is the sample, and a batch the samples one after the other; inputs are left as they were; the ``state_dict``
+    reloads; and it works in float64. Rules that draw random numbers pass when they draw them from torch's generator.
+
+    Args:
+        make_rule: builds the rule for a layer of 3 input and 6 output features.
+        negative_weights: start from weights of both signs, for rules with such bounds.
+    """
+    for seed, settings in enumerate([{}, {"stride": 2, "padding": 1}, {"groups": 3}, {"dilation": 2}]):
+        _check_rule_on(make_rule, seed, settings, negative_weights)
+
+
+def _check_rule_on(
+    make_rule: Callable[[Convolution], Any], seed: int, settings: dict[str, int], negative_weights: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    conv = Convolution(3, 6, 3, **settings)  # type: ignore[arg-type]
+    waves = random_wave(4, 5, 3, 9, 9, generator=generator)
+    conv.load_weight(dyadic(*conv.weight.shape, low=-0.5 if negative_weights else 0.25, high=0.75, generator=generator))
+    rule = make_rule(conv)
+    start = copy.deepcopy(rule.state_dict())
+
+    def layer(wave: Tensor) -> tuple[Tensor, Tensor]:
+        spikes, potentials = sf.fire(rule.conv_layer(wave), 1, True, latch=True)
+        return sf.pointwise_inhibition(potentials), spikes
+
+    def run(rule: Any, waves: Tensor, respond: tuple[Tensor, Tensor], winners: Any) -> Tensor:
+        torch.manual_seed(seed)
+        rule.load_state_dict(start)
+        rule(waves, *respond, winners)
+        return rule.conv_layer.weight.detach().clone()
+
+    potentials, spikes = layer(waves)
+    winners = sf.get_k_winners(potentials, 2, 1, spikes)
+    kept = [t.clone() for t in (waves, potentials, spikes)]
+    first = run(rule, waves[0], (potentials[0], spikes[0]), winners[0])
+    learned = [f for f, _, _ in winners[0]]
+    others = [f for f in range(6) if f not in learned]
+    assert learned, "the check needs a winner; got none"
+    _assert_same(first[others], start["conv_layer.weight"][others], f"filters that did not win ({settings})")
+    assert bool((first >= rule.lower_bound).all()) and bool((first <= rule.upper_bound).all()), (
+        f"weights must stay within {rule.lower_bound}..{rule.upper_bound}; got {first.min()}..{first.max()}"
+    )
+    silent = run(rule, waves[0], (torch.zeros_like(potentials[0]), torch.zeros_like(spikes[0])), None)
+    _assert_same(silent, start["conv_layer.weight"], "the weight after a sample without winners")
+    one = run(rule, waves[:1], (potentials[:1], spikes[:1]), winners[:1])
+    _assert_same(one, first, "a batch of one against the sample")
+    batch = run(rule, waves, (potentials, spikes), winners)
+    torch.manual_seed(seed)
+    rule.load_state_dict(start)
+    for sample in zip(waves, potentials, spikes, winners, strict=True):
+        rule(*sample)
+    _assert_same(batch, rule.conv_layer.weight, "a batch against its samples one after the other")
+    for after, was in zip((waves, potentials, spikes), kept, strict=True):
+        _assert_same(after, was, "an argument after the call")
+    torch.manual_seed(seed)
+    rule.load_state_dict(start)
+    rule.double()(waves[0].double(), potentials[0].double(), spikes[0].double(), winners[0])
+    assert rule.conv_layer.weight.dtype == torch.float64, f"in float64 the weight became {rule.conv_layer.weight.dtype}"
+    assert torch.allclose(rule.conv_layer.weight.float(), first, atol=1e-5), "float64 and float32 learn different weights"

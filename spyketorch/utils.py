@@ -1,0 +1,88 @@
+"""The original's ``utils`` under its names: encoders, data sets, and tensors as text files."""
+
+import os
+
+import numpy as np
+import torch
+import torch.nn as nn  # noqa: F401  scripts take it from a star import
+import torch.nn.functional as fn  # noqa: F401  scripts take it from a star import
+from torch import Tensor
+from torch.nn.parameter import Parameter  # noqa: F401  scripts take it from a star import
+
+from spyketorch import _checks as check
+from spyketorch import functional as sf  # noqa: F401  scripts take it from a star import
+from spyketorch._checks import to_pair as to_pair
+from spyketorch._files import atomic
+from spyketorch.data import CacheDataset as CacheDataset
+from spyketorch.encoding import DoGKernel as DoGKernel
+from spyketorch.encoding import Filter as Filter
+from spyketorch.encoding import FilterKernel as FilterKernel
+from spyketorch.encoding import GaborKernel as GaborKernel
+from spyketorch.encoding import Intensity2Latency as Intensity2Latency
+from spyketorch.encoding import LateralIntencityInhibition as LateralIntencityInhibition
+from spyketorch.encoding import LocalNormalization as LocalNormalization
+from spyketorch.encoding import generate_inhibition_kernel as generate_inhibition_kernel
+from spyketorch.encoding import rank_order as rank_order
+
+_TEXT_TYPES = {
+    "float": np.float32,
+    "double": np.float64,
+    "int": np.int32,
+    "long": np.int64,
+    "byte": np.uint8,
+    "bool": np.bool_,
+}
+
+
+def tensor_to_text(data: Tensor, address: str | os.PathLike[str]) -> None:
+    """Write a tensor as two lines of text: its shape, then its values in row-major order, both comma-separated.
+
+    Floats are written with as many digits as they need to be read back the same. The file is replaced atomically.
+
+    Example:
+        >>> import tempfile, os
+        >>> path = os.path.join(tempfile.mkdtemp(), "weights.txt")
+        >>> tensor_to_text(torch.tensor([[0.5, 1.0]]), path)
+        >>> print(open(path).read().strip())
+        1,2
+        0.5,1.0
+        >>> text_to_tensor(path)
+        tensor([[0.5000, 1.0000]])
+    """
+    array = check.tensor(data, "data").detach().cpu()
+    if array.dtype in (torch.bfloat16, torch.float16):
+        array = array.float()
+    values = array.to(torch.int64 if not array.is_floating_point() else array.dtype).numpy().ravel()
+    with atomic(address) as part:
+        part.write_text(f"{','.join(map(str, array.shape))}\n{','.join(map(str, values))}\n")
+
+
+def text_to_tensor(address: str | os.PathLike[str], type: str = "float") -> Tensor:
+    """Read a tensor that :func:`tensor_to_text` wrote.
+
+    Args:
+        address: path of the file.
+        type: 'float', 'double', 'int', 'long', 'byte' or 'bool'.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that is not two lines of a shape and as many values as it says, or an unknown type.
+    """
+    if type not in _TEXT_TYPES:
+        raise ValueError(f"`type` must be one of {sorted(_TEXT_TYPES)}; got {type!r}")
+    with open(os.path.expanduser(address)) as file:
+        lines = file.read().splitlines()
+    try:
+        shape = [int(size) for size in lines[0].replace(",", " ").split()]
+        words = lines[1].replace(",", " ").split()
+        values = np.array(words, dtype=np.int64 if type == "bool" else _TEXT_TYPES[type]).astype(_TEXT_TYPES[type])
+    except (IndexError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"`address` must name a text file with a line of sizes and a line of {type} values; {address!r}: {error}"
+        ) from None
+    if any(line.strip() for line in lines[2:]) or values.size != np.prod(shape):
+        raise ValueError(
+            f"`address` must name a text file with two lines and {'x'.join(map(str, shape))} values; {address!r} has "
+            f"{len(lines)} lines and {values.size} values: it is damaged or cut off"
+        )
+    return torch.from_numpy(values.reshape(shape))

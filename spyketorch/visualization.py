@@ -1,0 +1,132 @@
+"""Pictures of what a network learned. matplotlib is imported when something is first drawn."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from spyketorch import _checks as check
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def _pyplot() -> Any:
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError('drawing needs matplotlib: pip install "spyketorch[examples]"') from error
+    return pyplot
+
+
+def _draw(aTensor: Tensor, _vmin: float | None, _vmax: float | None) -> "Figure":
+    check.tensor(aTensor, "aTensor")
+    image = aTensor.detach().cpu().squeeze()
+    if image.ndim != 2:
+        raise check.fail("aTensor", "two-dimensional, (rows, columns)", aTensor)
+    figure, axes = _pyplot().subplots()
+    drawn = axes.imshow(image.to(torch.float64).numpy(), cmap="gray", vmin=_vmin, vmax=_vmax)
+    figure.colorbar(drawn)
+    return figure  # type: ignore[no-any-return]
+
+
+def show_tensor(aTensor: Tensor, _vmin: float | None = None, _vmax: float | None = None) -> "Figure":
+    """Show a two-dimensional tensor as a grey image with a colour bar, in a window or a notebook.
+
+    Args:
+        aTensor: ``(rows, columns)``, on any device.
+        _vmin, _vmax: values shown as black and white; None takes the smallest and largest.
+
+    Returns:
+        The matplotlib figure. Without a screen (the Agg backend) nothing is shown.
+    """
+    figure = _draw(aTensor, _vmin, _vmax)
+    pyplot = _pyplot()
+    if pyplot.get_backend().lower() != "agg":
+        pyplot.show()
+    return figure
+
+
+def plot_tensor_in_image(
+    fname: str | os.PathLike[str], aTensor: Tensor, _vmin: float | None = None, _vmax: float | None = None
+) -> None:
+    """Save the picture of :func:`show_tensor` to a file; its type follows the name's ending."""
+    figure = _draw(aTensor, _vmin, _vmax)
+    figure.savefig(os.path.expanduser(fname))
+    _pyplot().close(figure)
+
+
+def get_deep_receptive_field(*layers_details: tuple[int, int, int, int]) -> tuple[int, int]:
+    """Size in the image of the receptive field of a neuron in a deep layer.
+
+    Args:
+        layers_details: one tuple per layer, from the first to the last: (height, width, row stride, column stride).
+
+    Returns:
+        (height, width) in pixels.
+
+    Example:
+        >>> get_deep_receptive_field((5, 5, 1, 1), (2, 2, 2, 2), (3, 3, 1, 1))
+        (10, 10)
+    """
+    height, width = 1, 1
+    for layer in reversed(layers_details):
+        if len(layer) != 4:
+            raise check.fail("layers_details", "tuples (height, width, row stride, column stride)", layer)
+        kernel_height, kernel_width, row_stride, column_stride = (check.integer(i, "layers_details", 1) for i in layer)
+        height = kernel_height + (height - 1) * row_stride
+        width = kernel_width + (width - 1) * column_stride
+    return height, width
+
+
+def get_deep_feature(
+    pre_feature: Tensor,
+    feature_stride: tuple[int, int],
+    window_size: tuple[int, int],
+    stride: tuple[int, int],
+    weights: Tensor | None = None,
+) -> tuple[Tensor, tuple[int, int]]:
+    """Draw the features of a layer through the features of the layer before, one step on the way back to the image.
+
+    Start from the first layer's weights (or image filters) with a stride of (1, 1), and take one step per layer.
+
+    Args:
+        pre_feature: pictures of the features of the layer before, ``(C, height, width)``.
+        feature_stride: pixels between neighbouring neurons of that layer.
+        window_size: (rows, columns) of this layer's window.
+        stride: its stride.
+        weights: ``(features, C, rows, columns)`` of a convolution; None for pooling, which centres the picture.
+
+    Returns:
+        (pictures of this layer's features, pixels between its neighbouring neurons). A convolution adds, at each place
+        of its window, the maximum over input features of picture * weight, and cuts the sum off at 0.
+
+    Example:
+        >>> feature, stride = get_deep_feature(torch.ones(4, 5, 5), (1, 1), (2, 2), (2, 2))
+        >>> feature.shape, stride
+        (torch.Size([4, 6, 6]), (2, 2))
+    """
+    if check.tensor(pre_feature, "pre_feature").ndim != 3:
+        raise check.fail("pre_feature", "of shape (C, height, width)", pre_feature)
+    step, window, layer_stride = (
+        check.pair(value, name, 1)
+        for value, name in ((feature_stride, "feature_stride"), (window_size, "window_size"), (stride, "stride"))
+    )
+    channels, height, width = pre_feature.shape
+    new_height, new_width = (s + (w - 1) * d for s, w, d in zip((height, width), window, step, strict=True))
+    new_stride = (step[0] * layer_stride[0], step[1] * layer_stride[1])
+    if weights is None:
+        feature = pre_feature.new_zeros(channels, new_height, new_width)
+        top, left = new_height // 2 - height // 2, new_width // 2 - width // 2
+        feature[:, top : top + height, left : left + width] = pre_feature
+        return feature, new_stride
+    if check.tensor(weights, "weights").ndim != 4 or weights.shape[1:] != (channels, *window):
+        raise check.fail("weights", f"of shape (features, {channels}, {window[0]}, {window[1]})", weights)
+    feature = pre_feature.new_zeros(len(weights), new_height, new_width)
+    for row in range(window[0]):
+        for column in range(window[1]):
+            place = weights.detach()[:, :, row, column, None, None]
+            top, left = row * step[0], column * step[1]
+            feature[:, top : top + height, left : left + width] += (pre_feature * place).amax(1)
+    return feature.clamp_(min=0), new_stride
