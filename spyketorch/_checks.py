@@ -31,12 +31,11 @@ def validation(enabled: bool = True) -> Iterator[None]:
         >>> import torch, spyketorch
         >>> from spyketorch import snn
         >>> one_hot = torch.eye(3).reshape(3, 3, 1, 1)
-        >>> with spyketorch.validation():
+        >>> with spyketorch.validation():  # doctest: +ELLIPSIS
         ...     snn.Convolution(3, 1, 1)(one_hot)
         Traceback (most recent call last):
             ...
-        ValueError: `input` must be a cumulative spike wave: a neuron that fired at step t stays 1 until the last step, \
-but some entries fall from one step to the next; got a torch.float32 tensor of shape (3, 3, 1, 1)
+        ValueError: `input` must be a cumulative spike wave: a neuron that fired at step t stays 1 until the last...
     """
     token = _reading.set(enabled)
     try:
@@ -123,12 +122,12 @@ def tensor(value: Any, name: str) -> Tensor:
 
 
 def _sized(value: Any, name: str, ranks: tuple[int, ...], accepted: str) -> Tensor:
-    tensor(value, name)
-    if value.ndim not in ranks:
+    checked = tensor(value, name)
+    if checked.ndim not in ranks:
         raise fail(name, accepted, value)
-    if 0 in value.shape:
+    if 0 in checked.shape:
         raise fail(name, f"{accepted}, every size at least 1", value)
-    return value
+    return checked
 
 
 def wave(value: Any, name: str) -> Tensor:
@@ -174,22 +173,26 @@ def finite(value: Tensor, name: str) -> None:
 
 
 def potentials(value: Any, name: str) -> Tensor:
-    wave(value, name)
+    checked = wave(value, name)
     if _reading.get():
-        finite(value, name)
-    return value
+        finite(checked, name)
+    return checked
 
 
 def spikes(value: Any, name: str) -> Tensor:
-    wave(value, name)
-    if _reading.get() and readable(value):
-        finite(value, name)
-        if not bool(((value == 0) | (value == 1)).all()):
+    checked = wave(value, name)
+    if _reading.get() and readable(checked):
+        finite(checked, name)
+        if not bool(((checked == 0) | (checked == 1)).all()):
             raise fail(name, "a spike wave of zeros and ones", value)
-        bits = value.bool()
-        if bool((bits.narrow(-4, 0, bits.shape[-4] - 1) & ~bits.narrow(-4, 1, bits.shape[-4] - 1)).any()):
+        if bool(falls(checked).any()):
             raise ValueError(
                 f"`{name}` must be a cumulative spike wave: a neuron that fired at step t stays 1 until the last step, "
                 f"but some entries fall from one step to the next; got {describe(value)}"
             )
-    return value
+    return checked
+
+
+def falls(wave: Tensor) -> Tensor:
+    """Where a wave is 1 and 0 one step later, ``(..., T - 1, C, H, W)``."""
+    return wave.narrow(-4, 0, wave.shape[-4] - 1).bool() & ~wave.narrow(-4, 1, wave.shape[-4] - 1).bool()

@@ -48,7 +48,11 @@ class Geometry(NamedTuple):
 
 
 def geometry(
-    kernel_size: object, stride: object = 1, padding: object = 0, dilation: object = 1, groups: int = 1,
+    kernel_size: object,
+    stride: object = 1,
+    padding: object = 0,
+    dilation: object = 1,
+    groups: int = 1,
     features: int = 1,
 ) -> Geometry:
     """A checked :class:`Geometry` from what a caller may write."""

@@ -15,7 +15,7 @@ from spyketorch import _checks as check
 from spyketorch._files import atomic
 
 # what pickles of numpy arrays and scalars are made of: safe to load, though not on torch's list
-_NUMPY = [np.ndarray, np.dtype, np.zeros(1).__reduce__()[0], np.int64(0).__reduce__()[0]]
+_NUMPY: list[Any] = [np.ndarray, np.dtype, np.zeros(1).__reduce__()[0], np.int64(0).__reduce__()[0]]
 _NUMPY += [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
 
 

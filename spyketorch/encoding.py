@@ -3,7 +3,8 @@
 Encoders are modules without parameters that take one image or a batch, so they work as torchvision transforms, in
 ``torch.nn.Sequential`` and as attributes of a network (they add nothing to its ``state_dict``):
 
-    >>> encode = torch.nn.Sequential(Filter([DoGKernel(3, 1 / 3, 2 / 3)], padding=1), Intensity2Latency(15, to_spike=True))
+    >>> retina = Filter([DoGKernel(3, 1 / 3, 2 / 3)], padding=1)
+    >>> encode = torch.nn.Sequential(retina, Intensity2Latency(15, to_spike=True))
     >>> encode(torch.rand(1, 28, 28)).shape
     torch.Size([15, 1, 28, 28])
 """

@@ -2,7 +2,7 @@
 
 A **spike wave** is a tensor ``(T, C, H, W)`` (time steps, features, rows, columns) of zeros and ones that is cumulative
 in time: a neuron that fires at step t is 1 from t to T - 1, a silent neuron is 0 throughout. A batch adds an axis in
-front, ``(N, T, C, H, W)``. Every function takes either and answers in kind; the samples of a batch never see each other.
+front, ``(N, T, C, H, W)``. Every function takes either and answers in kind; samples of a batch never see each other.
 
 Times are in time steps. Functions leave their arguments alone unless their name ends in ``_``.
 
@@ -13,6 +13,7 @@ References:
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ def pooling(
     if not input.is_floating_point():  # torch pools floating frames on every device; these hold the integers exactly
         frames = frames.to(torch.float32 if input.element_size() <= 2 else torch.float64)
     pooled = fn.max_pool2d(frames, window.kernel_size, window.stride, window.padding)
-    return pooled.to(input.dtype).unflatten(0, input.shape[:-3])
+    return pooled.to(input.dtype).view(*input.shape[:-2], *pooled.shape[-2:])
 
 
 @contextmanager
@@ -157,7 +158,7 @@ def convolve(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
         frames = fn.conv2d(
             input.flatten(0, -4), weight, None, shape.stride, shape.padding, shape.dilation, shape.groups
         )
-    return frames.unflatten(0, input.shape[:-3])
+    return frames.view(*input.shape[:-3], *frames.shape[-3:])
 
 
 def _threshold_of(threshold: float | Tensor, potentials: Tensor) -> float | Tensor:
@@ -204,6 +205,30 @@ def threshold_(potentials: Tensor, threshold: float | Tensor | None = None) -> T
     return potentials.masked_fill_(~_fired(potentials, threshold), 0)
 
 
+@overload
+def fire(
+    potentials: Tensor,
+    threshold: float | Tensor | None = None,
+    return_thresholded_potentials: Literal[False] = False,
+    *,
+    latch: bool = False,
+) -> Tensor: ...
+@overload
+def fire(
+    potentials: Tensor,
+    threshold: float | Tensor | None,
+    return_thresholded_potentials: Literal[True],
+    *,
+    latch: bool = False,
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def fire(
+    potentials: Tensor,
+    threshold: float | Tensor | None = None,
+    *,
+    return_thresholded_potentials: Literal[True],
+    latch: bool = False,
+) -> tuple[Tensor, Tensor]: ...
 def fire(
     potentials: Tensor,
     threshold: float | Tensor | None = None,
@@ -261,8 +286,8 @@ def _lowest_index_of_max(values: Tensor) -> tuple[Tensor, Tensor]:
 def pointwise_inhibition(thresholded_potentials: Tensor) -> Tensor:
     """Let one feature survive at each position: a winner-take-all between the neurons that see the same place.
 
-    The survivor is the earliest to fire; among equals the one with the largest potential at that time step; among equals
-    the lowest feature index. All others become 0 at all time steps.
+    The survivor is the earliest to fire; among equals the one with the largest potential at that time step; among
+    equals the lowest feature index. All others become 0 at all time steps.
 
     Args:
         thresholded_potentials: ``(T, C, H, W)`` or ``(N, T, C, H, W)``, 0 where a neuron has not fired.
@@ -285,16 +310,17 @@ def pointwise_inhibition(thresholded_potentials: Tensor) -> Tensor:
     return torch.where((features == index) & (best > 0), thresholded_potentials, 0)
 
 
-def feature_inhibition_(potentials: Tensor, inhibited_features: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
+def feature_inhibition_(
+    potentials: Tensor, inhibited_features: Sequence[int] | Sequence[Sequence[int]] | Tensor
+) -> Tensor:
     """:func:`feature_inhibition` in place: changes and returns ``potentials``."""
     check.wave(potentials, "potentials")
-    if potentials.ndim == 5 and not isinstance(inhibited_features, Tensor) and len(inhibited_features) > 0:
-        if isinstance(inhibited_features[0], Sequence | Tensor):
-            if len(inhibited_features) != len(potentials):
-                raise check.fail("inhibited_features", f"one list per sample, {len(potentials)}", inhibited_features)
-            for sample, features in zip(potentials, inhibited_features, strict=True):
-                feature_inhibition_(sample, features)  # type: ignore[arg-type]
-            return potentials
+    if potentials.ndim == 5 and any(isinstance(features, Sequence) for features in inhibited_features):
+        if len(inhibited_features) != len(potentials):
+            raise check.fail("inhibited_features", f"one list per sample, {len(potentials)}", inhibited_features)
+        for sample, features in zip(potentials, inhibited_features, strict=True):
+            feature_inhibition_(sample, features)
+        return potentials
     count = potentials.shape[_FEATURE]
     index = torch.as_tensor(inhibited_features, device=potentials.device)
     if index.dtype == torch.bool:
@@ -308,7 +334,9 @@ def feature_inhibition_(potentials: Tensor, inhibited_features: Sequence[int] | 
     return potentials.index_fill_(_FEATURE, index.to(torch.int64).remainder(count), 0)
 
 
-def feature_inhibition(potentials: Tensor, inhibited_features: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
+def feature_inhibition(
+    potentials: Tensor, inhibited_features: Sequence[int] | Sequence[Sequence[int]] | Tensor
+) -> Tensor:
     """Set whole feature maps to 0.
 
     Args:
@@ -371,7 +399,7 @@ def _take_winners(scores: np.ndarray, kwta: int, radius: int) -> list[Winner]:
 
 def get_k_winners(
     potentials: Tensor, kwta: int = 1, inhibition_radius: int = 0, spikes: Tensor | None = None
-) -> list[Winner] | list[list[Winner]]:
+) -> list[Any]:
     """The neurons that learn: up to ``kwta`` winners, chosen one after the other.
 
     The best neuron is the earliest to fire, then the one with the largest potential at its first spike, then the one
@@ -400,18 +428,13 @@ def get_k_winners(
         [(1, 0, 0), (2, 0, 0)]
     """
     kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
-    if potentials.device.type != "cpu":
-        chosen = k_winners(potentials, kwta, radius, spikes).tolist()
-        lists = [[tuple(w) for w in sample if w[0] >= 0] for sample in (chosen if potentials.ndim == 5 else [chosen])]
-    else:
-        scores = _winner_scores(potentials, spikes).detach()
-        lists = [_take_winners(s.numpy(), kwta, radius) for s in (scores if potentials.ndim == 5 else [scores])]
-    return lists if potentials.ndim == 5 else lists[0]
+    batched = check.tensor(potentials, "potentials").ndim == 5
+    scores = _winner_scores(potentials, spikes).detach().cpu().numpy()
+    winners = [_take_winners(sample, kwta, radius) for sample in (scores if batched else [scores])]
+    return winners if batched else winners[0]
 
 
-def k_winners(
-    potentials: Tensor, kwta: int = 1, inhibition_radius: int = 0, spikes: Tensor | None = None
-) -> Tensor:
+def k_winners(potentials: Tensor, kwta: int = 1, inhibition_radius: int = 0, spikes: Tensor | None = None) -> Tensor:
     """:func:`get_k_winners` as a tensor that stays on the device, found without waiting for it.
 
     Returns:
@@ -465,8 +488,8 @@ def receptive_field_counts(input_spikes: Tensor, winners: Tensor, shape: Geometr
 def intensity_lateral_inhibition(intencities: Tensor, inhibition_kernel: Tensor) -> Tensor:
     r"""Weaken intensities that are surrounded by stronger ones; contours and maxima stand out.
 
-    Each intensity is multiplied by 1 plus the sum of the kernel's entries over the neighbours that are strictly smaller
-    (outside the image counts as 0):
+    Each intensity is multiplied by 1 plus the sum of the kernel's entries over the neighbours that are strictly
+    smaller (outside the image counts as 0):
 
     .. math:: I'(y, x) = I(y, x) \, \Big(1 + \sum_{i, j} k_{i, j} \, [I(y + i, x + j) < I(y, x)]\Big)
 
@@ -504,7 +527,7 @@ def intensity_lateral_inhibition(intencities: Tensor, inhibition_kernel: Tensor)
 def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1e-12) -> Tensor:
     r"""Divide every intensity by the mean around it, so that faint and bright regions spike alike.
 
-    .. math:: I'(y, x) = I(y, x) \, \Big/ \Big(\frac{1}{(2r + 1)^2} \sum_{|i|, |j| \le r} I(y + i, x + j) + \epsilon\Big)
+    .. math:: I'(y, x) = \frac{I(y, x)}{\epsilon + \frac{1}{(2r + 1)^2} \sum_{|i|, |j| \le r} I(y + i, x + j)}
 
     Outside the image counts as 0, and the divisor counts it.
 

@@ -87,12 +87,16 @@ def _rate_pairs(learning_rate: Any, features: int, name: str) -> list[tuple[floa
 
     def rates(pair: Any) -> tuple[float, float]:
         if not isinstance(pair, Sequence | Tensor) or len(pair) != 2:
-            raise check.fail(name, f"a pair (LTP, LTD), or a list of {features} of them, one per feature", learning_rate)
+            raise check.fail(
+                name, f"a pair (LTP, LTD), or a list of {features} of them, one per feature", learning_rate
+            )
         return check.number(pair[0], name), check.number(pair[1], name)
 
     if isinstance(learning_rate, Sequence) and learning_rate and isinstance(learning_rate[0], Sequence):
         if len(learning_rate) != features:
-            raise check.fail(name, f"a pair (LTP, LTD), or a list of {features} of them, one per feature", learning_rate)
+            raise check.fail(
+                name, f"a pair (LTP, LTD), or a list of {features} of them, one per feature", learning_rate
+            )
         return [rates(pair) for pair in learning_rate]
     return [rates(learning_rate)] * features
 
@@ -100,8 +104,8 @@ def _rate_pairs(learning_rate: Any, features: int, name: str) -> list[tuple[floa
 class STDP(nn.Module):
     r"""Spike-timing-dependent plasticity of a convolutional layer.
 
-    For each winner (f, y, x) and each synapse of f: the rate is LTP where the input fired no later than the winner, else
-    LTD (silent inputs too), and
+    For each winner (f, y, x) and each synapse of f: the rate is LTP where the input fired no later than the winner,
+    else LTD (silent inputs too), and
 
     .. math:: w \leftarrow w + \text{rate} \cdot (w - \text{lower}) (\text{upper} - w)
 
@@ -162,15 +166,13 @@ class STDP(nn.Module):
 
     def _tie_rates(self) -> None:
         features = self.conv_layer.out_channels
-        self.learning_rate = [
-            (self.get_parameter(f"ltp_{i}"), self.get_parameter(f"ltd_{i}")) for i in range(features)
-        ]
+        self.learning_rate = [(self.get_parameter(f"ltp_{i}"), self.get_parameter(f"ltd_{i}")) for i in range(features)]
         self._rates = torch.stack([torch.cat([p.data for p in pair]) for pair in self.learning_rate])
         for row, pair in zip(self._rates, self.learning_rate, strict=True):
             pair[0].data, pair[1].data = row[0:1], row[1:2]
 
     def _apply(self, *args: Any, **kwargs: Any) -> "STDP":
-        super()._apply(*args, **kwargs)
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._tie_rates()
         return self
 
@@ -179,7 +181,7 @@ class STDP(nn.Module):
         self._tie_rates()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._tie_rates()
 
     def update_learning_rate(self, feature: int, ap: float, an: float) -> None:
@@ -210,8 +212,8 @@ class STDP(nn.Module):
     ) -> Tensor | None:
         """Update the weights of the layer.
 
-        The samples of a batch are applied in order, each on the weights that the one before left. As the caller computed
-        all potentials beforehand this is a mini-batch; for exact online order see :meth:`online`.
+        The samples of a batch are applied in order, each on the weights that the one before left. As the caller
+        computed all potentials beforehand this is a mini-batch; for exact online order see :meth:`online`.
 
         Args:
             input_spikes: what the layer saw, padded as the layer saw it: ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
@@ -290,7 +292,10 @@ class STDP(nn.Module):
     def _check_waves(self, input_spikes: Tensor, potentials: Tensor, output_spikes: Tensor) -> None:
         layer = self.conv_layer
         check.potentials(potentials, "potentials")
-        waves = {"input_spikes": (input_spikes, layer.in_channels), "output_spikes": (output_spikes, layer.out_channels)}
+        waves = {
+            "input_spikes": (input_spikes, layer.in_channels),
+            "output_spikes": (output_spikes, layer.out_channels),
+        }
         for name, (wave, features) in waves.items():
             check.spikes(wave, name)
             check.same_device(wave, name, layer.weight, "conv_layer.weight")
@@ -317,8 +322,8 @@ class STDP(nn.Module):
         for feature, row, column in winners:
             if not (0 <= feature < self.conv_layer.out_channels and 0 <= row < rows and 0 <= column < columns):
                 raise IndexError(
-                    f"`winners` must be (feature, row, column) below {(self.conv_layer.out_channels, rows, columns)}, the "
-                    f"neurons of the layer for {check.describe(input_spikes)}; got {(feature, row, column)}"
+                    f"`winners` must be (feature, row, column) below {(self.conv_layer.out_channels, rows, columns)}, "
+                    f"the neurons of the layer for {check.describe(input_spikes)}; got {(feature, row, column)}"
                 )
             chosen[int(feature)] = (int(feature), int(row), int(column))
         return torch.tensor(list(chosen.values()), dtype=torch.int64, device=device).view(-1, 3)
@@ -400,7 +405,7 @@ class RSTDP(nn.Module):
         super().__init__()
         for name, pair in (("reward_rate", reward_rate), ("punishment_rate", punishment_rate)):
             _rate_pairs(pair, conv_layer.out_channels, name)
-        factors = {"rate": rate, "weight_dependence": weight_dependence, "modulation": modulation}
+        factors: dict[str, Any] = {"rate": rate, "weight_dependence": weight_dependence, "modulation": modulation}
         self.reward = STDP(conv_layer, reward_rate, use_stabilizer, lower_bound, upper_bound, **factors)
         self.punishment = STDP(conv_layer, punishment_rate, use_stabilizer, lower_bound, upper_bound, **factors)
 
@@ -484,7 +489,7 @@ def _online(
     history: list[list[Winner]] = []
     for i, wave in enumerate(_batch(input_spikes)):
         potentials, spikes = respond(wave)
-        winners = sf.get_k_winners(potentials, kwta, radius, spikes)
+        winners: list[Winner] = sf.get_k_winners(potentials, kwta, radius, spikes)
         verdict = () if judge is None else (judge(i, winners),)
         rule(wave, potentials, spikes, *verdict, winners=winners)
         history.append(winners)
@@ -495,7 +500,7 @@ def _minibatch(
     rule: STDP | RSTDP, input_spikes: Tensor, respond: Respond, kwta: int, radius: int, judge: Judge | None = None
 ) -> list[list[Winner]]:
     potentials, spikes = respond(_batch(input_spikes))
-    history = sf.get_k_winners(potentials, kwta, radius, spikes)
+    history: list[list[Winner]] = sf.get_k_winners(potentials, kwta, radius, spikes)
     verdict = () if judge is None else ([judge(i, winners) for i, winners in enumerate(history)],)
     rule(input_spikes, potentials, spikes, *verdict, winners=history)
     return history

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch.encoding import Filter
 from spyketorch.snn import Convolution
@@ -53,9 +54,10 @@ def assert_wave(wave: Tensor, name: str = "wave") -> None:
         f"{name} must be a tensor (T, C, H, W) or (N, T, C, H, W); got {type(wave).__name__} "
         f"{tuple(getattr(wave, 'shape', ()))}"
     )
-    assert bool(((wave == 0) | (wave == 1)).all()), f"{name} must hold zeros and ones only; got {wave.unique().tolist()}"
-    bits = wave.bool()
-    falls = bits.narrow(-4, 0, wave.shape[-4] - 1) & ~bits.narrow(-4, 1, wave.shape[-4] - 1)
+    assert bool(((wave == 0) | (wave == 1)).all()), (
+        f"{name} must hold zeros and ones only; got {set(wave.flatten().tolist())}"
+    )
+    falls = check.falls(wave)
     assert not bool(falls.any()), (
         f"{name} must be cumulative, but {int(falls.sum())} entries fall, the first at {falls.nonzero()[0].tolist()}"
     )
@@ -125,7 +127,7 @@ def _check_rule_on(
     make_rule: Callable[[Convolution], Any], seed: int, settings: dict[str, int], negative_weights: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    conv = Convolution(3, 6, 3, **settings)  # type: ignore[arg-type]
+    conv = Convolution(3, 6, 3, **settings)
     waves = random_wave(4, 5, 3, 9, 9, generator=generator)
     conv.load_weight(dyadic(*conv.weight.shape, low=-0.5 if negative_weights else 0.25, high=0.75, generator=generator))
     rule = make_rule(conv)
@@ -139,7 +141,8 @@ def _check_rule_on(
         torch.manual_seed(seed)
         rule.load_state_dict(start)
         rule(waves, *respond, winners)
-        return rule.conv_layer.weight.detach().clone()
+        weight: Tensor = rule.conv_layer.weight
+        return weight.detach().clone()
 
     potentials, spikes = layer(waves)
     winners = sf.get_k_winners(potentials, 2, 1, spikes)
@@ -168,4 +171,6 @@ def _check_rule_on(
     rule.load_state_dict(start)
     rule.double()(waves[0].double(), potentials[0].double(), spikes[0].double(), winners[0])
     assert rule.conv_layer.weight.dtype == torch.float64, f"in float64 the weight became {rule.conv_layer.weight.dtype}"
-    assert torch.allclose(rule.conv_layer.weight.float(), first, atol=1e-5), "float64 and float32 learn different weights"
+    assert torch.allclose(rule.conv_layer.weight.float(), first, atol=1e-5), (
+        "float64 and float32 learn different weights"
+    )

@@ -1,6 +1,7 @@
 """The original's ``utils`` under its names: encoders, data sets, and tensors as text files."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,10 +41,10 @@ def tensor_to_text(data: Tensor, address: str | os.PathLike[str]) -> None:
     Floats are written with as many digits as they need to be read back the same. The file is replaced atomically.
 
     Example:
-        >>> import tempfile, os
-        >>> path = os.path.join(tempfile.mkdtemp(), "weights.txt")
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "weights.txt"
         >>> tensor_to_text(torch.tensor([[0.5, 1.0]]), path)
-        >>> print(open(path).read().strip())
+        >>> print(path.read_text().strip())
         1,2
         0.5,1.0
         >>> text_to_tensor(path)
@@ -70,19 +71,21 @@ def text_to_tensor(address: str | os.PathLike[str], type: str = "float") -> Tens
     """
     if type not in _TEXT_TYPES:
         raise ValueError(f"`type` must be one of {sorted(_TEXT_TYPES)}; got {type!r}")
-    with open(os.path.expanduser(address)) as file:
-        lines = file.read().splitlines()
+    lines = Path(address).expanduser().read_text().splitlines()
     try:
         shape = [int(size) for size in lines[0].replace(",", " ").split()]
         words = lines[1].replace(",", " ").split()
-        values = np.array(words, dtype=np.int64 if type == "bool" else _TEXT_TYPES[type]).astype(_TEXT_TYPES[type])
+        values: np.ndarray = np.array(words, dtype=np.int64 if type == "bool" else _TEXT_TYPES[type]).astype(
+            _TEXT_TYPES[type]
+        )
     except (IndexError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"`address` must name a text file with a line of sizes and a line of {type} values; {address!r}: {error}"
+            f"`address` must name a text file with a line of sizes and a line of {type} values; {str(address)!r}: "
+            f"{error}"
         ) from None
     if any(line.strip() for line in lines[2:]) or values.size != np.prod(shape):
         raise ValueError(
-            f"`address` must name a text file with two lines and {'x'.join(map(str, shape))} values; {address!r} has "
-            f"{len(lines)} lines and {values.size} values: it is damaged or cut off"
+            f"`address` must name a text file with two lines and {'x'.join(map(str, shape))} values; {str(address)!r} "
+            f"has {len(lines)} lines and {values.size} values: it is damaged or cut off"
         )
     return torch.from_numpy(values.reshape(shape))

@@ -1,6 +1,7 @@
 """Pictures of what a network learned. matplotlib is imported when something is first drawn."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,7 +54,7 @@ def plot_tensor_in_image(
 ) -> None:
     """Save the picture of :func:`show_tensor` to a file; its type follows the name's ending."""
     figure = _draw(aTensor, _vmin, _vmax)
-    figure.savefig(os.path.expanduser(fname))
+    figure.savefig(Path(fname).expanduser())
     _pyplot().close(figure)
 
 
