@@ -7,9 +7,11 @@ inside :func:`validation`.
 
 import math
 import numbers
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,6 +66,9 @@ def fail_type(name: str, accepted: str, value: Any) -> TypeError:
 
 
 def integer(value: Any, name: str, minimum: int | None = None) -> int:
+    """An integer; a one-element tensor will do."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise fail_type(name, "an integer", value)
     if minimum is not None and value < minimum:
@@ -80,6 +85,17 @@ def number(value: Any, name: str) -> float:
     if not math.isfinite(value):
         raise fail(name, "a finite number", value)
     return float(value)
+
+
+def callable_(value: Any, name: str) -> None:
+    if not callable(value):
+        raise fail_type(name, "a function or another callable", value)
+
+
+def path(value: Any, name: str) -> Path:
+    if not isinstance(value, str | os.PathLike):
+        raise fail_type(name, "a path, as str or os.PathLike", value)
+    return Path(value).expanduser()
 
 
 def to_pair(data: Any) -> tuple[Any, Any]:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path beside ``path`` to write to; moved into place when the block ends well, removed when it does not."""
-    target = Path(path).expanduser()
+def atomic(target: Path) -> Iterator[Path]:
+    """A path beside ``target`` to write to; moved into place when the block ends well, removed when it does not."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(handle)

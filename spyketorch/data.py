@@ -1,6 +1,7 @@
 """Data sets that remember what their transforms made."""
 
 import hashlib
+import io
 import os
 import re
 import uuid
@@ -57,7 +58,7 @@ class CacheDataset(Dataset[Any]):
         if key is not None and not isinstance(key, str):
             raise check.fail_type("key", "a string or None", key)
         self.dataset = dataset
-        self.cache_address = None if cache_address is None else Path(cache_address).expanduser()
+        self.cache_address = None if cache_address is None else check.path(cache_address, "cache_address")
         if self.cache_address is not None:
             self.cache_address.mkdir(parents=True, exist_ok=True)
         self._memory: dict[int, Any] = {}
@@ -81,8 +82,10 @@ class CacheDataset(Dataset[Any]):
             if entry["fingerprint"] == self._fingerprint:
                 return entry["item"]
         item = self.dataset[index]
+        content = io.BytesIO()
+        torch.save({"fingerprint": self._fingerprint, "item": _storable(item)}, content)
         with atomic(path) as part:
-            torch.save({"fingerprint": self._fingerprint, "item": item}, part)
+            part.write_bytes(content.getvalue())
         return item
 
     def reset_cache(self) -> None:
@@ -108,6 +111,21 @@ class CacheDataset(Dataset[Any]):
                 "call reset_cache() to clear the cache"
             ) from error
         return entry  # type: ignore[no-any-return]
+
+
+def _storable(item: Any) -> Any:
+    """The item without the rest of the storages that its tensors are views of; an error for what would not reload."""
+    if isinstance(item, torch.Tensor):
+        return item.detach().clone()
+    if type(item) in (tuple, list):
+        return type(item)(_storable(part) for part in item)
+    if type(item) is dict:
+        return {_storable(name): _storable(part) for name, part in item.items()}
+    if item is None or isinstance(item, bool | int | float | complex | str | bytes | np.generic | np.ndarray):
+        return item
+    raise check.fail_type(
+        "dataset", "made of tensors, numbers, strings, numpy arrays, tuples, lists and dicts, to be kept on disk", item
+    )
 
 
 def _fingerprint(dataset: Dataset[Any], key: str | None) -> str:

@@ -10,7 +10,7 @@ Encoders are modules without parameters that take one image or a batch, so they 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as fn
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
+from spyketorch._convolution import full_precision
 
 
 class FilterKernel:
@@ -211,7 +212,7 @@ class Filter(nn.Module):
                 f"`input` must be at least as large as the kernels, {self.max_window_size} pixels, with the padding of "
                 f"{self.padding}; got {check.describe(input)}"
             )
-        with sf.full_precision(image):
+        with full_precision(image):
             output = fn.conv2d(image, self.kernels.to(image.dtype), padding=self.padding)
         if self.thresholds is not None:
             limits = output.new_tensor(self.thresholds).view(-1, 1, 1)
@@ -292,11 +293,11 @@ class Intensity2Latency(nn.Module):
         return f"{self.time_steps}, to_spike={self.to_spike}, batched={self.batched}"
 
 
-def generate_inhibition_kernel(inhibition_percents: Sequence[float]) -> Tensor:
-    """A square kernel of rings: entries at Chebyshev distance d from the centre hold ``inhibition_percents[d - 1]``.
+def generate_inhibition_kernel(percents: Sequence[float]) -> Tensor:
+    """A square kernel of rings: entries at Chebyshev distance d from the centre hold ``percents[d - 1]``.
 
     Returns:
-        ``(2 r + 1, 2 r + 1)`` float32 with r = len(inhibition_percents); the centre is 0.
+        ``(2 r + 1, 2 r + 1)`` float32 with r = len(percents); the centre is 0.
 
     Example:
         >>> generate_inhibition_kernel([0.5])
@@ -304,7 +305,9 @@ def generate_inhibition_kernel(inhibition_percents: Sequence[float]) -> Tensor:
                 [0.5000, 0.0000, 0.5000],
                 [0.5000, 0.5000, 0.5000]])
     """
-    rings = [0.0, *(check.number(p, "inhibition_percents") for p in inhibition_percents)]
+    if not isinstance(percents, Iterable):
+        raise check.fail_type("percents", "a sequence of numbers, one per ring", percents)
+    rings = [0.0, *(check.number(p, "percents") for p in percents)]
     axis = torch.arange(1 - len(rings), len(rings)).abs()
     return torch.tensor(rings)[torch.maximum(axis[:, None], axis[None, :])]
 
@@ -313,7 +316,7 @@ class LateralIntencityInhibition(nn.Module):
     """:func:`spyketorch.functional.intensity_lateral_inhibition` with a kernel of rings (the original's spelling).
 
     Args:
-        inhibition_percents: weight of the neighbours at distance 1, 2, ...; see :func:`generate_inhibition_kernel`.
+        percents: weight of the neighbours at distance 1, 2, ...; see :func:`generate_inhibition_kernel`.
 
     Shape:
         ``(C, H, W)`` or ``(N, C, H, W)``, in and out.
@@ -325,17 +328,17 @@ class LateralIntencityInhibition(nn.Module):
 
     inhibition_kernel: Tensor
 
-    def __init__(self, inhibition_percents: Sequence[float]) -> None:
+    def __init__(self, percents: Sequence[float]) -> None:
         super().__init__()
-        self.inhibition_percents = list(inhibition_percents)
-        kernel = generate_inhibition_kernel(inhibition_percents)[None, None]
+        kernel = generate_inhibition_kernel(percents)[None, None]
+        self.percents = list(percents)
         self.register_buffer("inhibition_kernel", kernel, persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
         return sf.intensity_lateral_inhibition(input, self.inhibition_kernel)
 
     def extra_repr(self) -> str:
-        return f"{self.inhibition_percents}"
+        return f"{self.percents}"
 
 
 class LocalNormalization(nn.Module):

@@ -11,8 +11,7 @@ References:
     per Neuron*, Frontiers in Neuroscience 13:625, 2019 (arXiv 1903.02440).
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -23,7 +22,7 @@ from torch import Tensor
 from torch.nn.parameter import Parameter  # noqa: F401  scripts take it from a star import
 
 from spyketorch import _checks as check
-from spyketorch._geometry import Geometry, geometry
+from spyketorch._convolution import full_precision, geometry
 
 #: (feature, row, column) of a winning neuron
 Winner = tuple[int, int, int]
@@ -46,7 +45,7 @@ def pad(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
         >>> pad(torch.ones(15, 6, 28, 28), (2, 2, 2, 2)).shape
         torch.Size([15, 6, 32, 32])
     """
-    check.wave(input, "input")
+    check.potentials(input, "input")
     if not isinstance(pad, Sequence) or len(pad) != 4:
         raise check.fail("pad", "four integers (left, right, top, bottom)", pad)
     left, right, top, bottom = (check.integer(p, "pad") for p in pad)
@@ -88,19 +87,6 @@ def pooling(
     return pooled.to(input.dtype).view(*input.shape[:-2], *pooled.shape[-2:])
 
 
-@contextmanager
-def full_precision(input: Tensor) -> Iterator[None]:
-    """No TF32 (a 10-bit mantissa) in CUDA convolutions: a rounded potential can cross a threshold too early."""
-    if not input.is_cuda or torch.compiler.is_compiling():
-        yield
-        return
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(
-        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-    ):
-        yield
-
-
 def convolution(
     input: Tensor,
     weight: Tensor,
@@ -136,11 +122,6 @@ def convolution(
     if check.tensor(weight, "weight").ndim != 4:
         raise check.fail("weight", "of shape (features, C / groups, rows, columns)", weight)
     shape = geometry(tuple(weight.shape[2:]), stride, padding, dilation, groups, weight.shape[0])
-    return convolve(input, weight, shape)
-
-
-def convolve(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
-    """:func:`convolution` for a geometry that is known already (as layers do)."""
     check.spikes(input, "input")
     channels = weight.shape[1] * shape.groups
     if input.shape[_FEATURE] != channels:
@@ -202,7 +183,8 @@ def threshold(potentials: Tensor, threshold: float | Tensor | None = None) -> Te
 
 def threshold_(potentials: Tensor, threshold: float | Tensor | None = None) -> Tensor:
     """:func:`threshold` in place: changes and returns ``potentials``."""
-    return potentials.masked_fill_(~_fired(potentials, threshold), 0)
+    fired = _fired(potentials, threshold)
+    return potentials.masked_fill_(fired.logical_not_(), 0)
 
 
 @overload
@@ -267,7 +249,8 @@ def fire(
 
 def fire_(potentials: Tensor, threshold: float | Tensor | None = None, *, latch: bool = False) -> Tensor:
     """:func:`fire` in place: changes ``potentials`` into spikes and returns it."""
-    return potentials.copy_(fire(potentials, threshold, latch=latch))
+    spikes = fire(potentials, threshold, latch=latch)
+    return potentials.copy_(spikes)
 
 
 def _earliest(fired: Tensor) -> Tensor:
@@ -314,7 +297,7 @@ def feature_inhibition_(
     potentials: Tensor, inhibited_features: Sequence[int] | Sequence[Sequence[int]] | Tensor
 ) -> Tensor:
     """:func:`feature_inhibition` in place: changes and returns ``potentials``."""
-    check.wave(potentials, "potentials")
+    check.potentials(potentials, "potentials")
     if potentials.ndim == 5 and any(isinstance(features, Sequence) for features in inhibited_features):
         if len(inhibited_features) != len(potentials):
             raise check.fail("inhibited_features", f"one list per sample, {len(potentials)}", inhibited_features)
@@ -323,12 +306,13 @@ def feature_inhibition_(
         return potentials
     count = potentials.shape[_FEATURE]
     index = torch.as_tensor(inhibited_features, device=potentials.device)
-    if index.dtype == torch.bool:
-        index = index.nonzero().flatten()
+    if index.dtype == torch.bool and index.shape == (count,):
+        return potentials.masked_fill_(index.view(-1, 1, 1), 0)
     if index.numel() == 0:
         return potentials
-    if index.is_floating_point() or index.ndim > 1:
-        raise check.fail_type("inhibited_features", "a flat sequence of feature indices", inhibited_features)
+    if index.dtype == torch.bool or index.is_floating_point() or index.ndim > 1:
+        accepted = f"a flat sequence of feature indices, or a bool mask of {count}"
+        raise check.fail_type("inhibited_features", accepted, inhibited_features)
     if not index.is_cuda and check.readable(index) and not bool(((index >= -count) & (index < count)).all()):
         raise IndexError(f"`inhibited_features` must lie in 0..{count - 1}; got {index.tolist()}")
     return potentials.index_fill_(_FEATURE, index.to(torch.int64).remainder(count), 0)
@@ -354,7 +338,7 @@ def feature_inhibition(
         >>> feature_inhibition(torch.ones(1, 3, 1, 1), [0, 2]).flatten()
         tensor([0., 1., 0.])
     """
-    return feature_inhibition_(check.wave(potentials, "potentials").clone(), inhibited_features)
+    return feature_inhibition_(check.potentials(potentials, "potentials").clone(), inhibited_features)
 
 
 def _winner_scores(potentials: Tensor, spikes: Tensor | None) -> Tensor:
@@ -385,10 +369,7 @@ def _take_winners(scores: np.ndarray, kwta: int, radius: int) -> list[Winner]:
     winners: list[Winner] = []
     while len(winners) < kwta:
         feature, row, column = (int(i) for i in np.unravel_index(scores.argmax(), scores.shape))  # the first of equals
-        best = scores[feature, row, column]
-        if np.isnan(best):
-            raise ValueError("`potentials` must be finite; the winner search met NaN")
-        if best <= 0:
+        if not scores[feature, row, column] > 0:
             break
         winners.append((feature, row, column))
         scores[feature] = 0
@@ -430,6 +411,8 @@ def get_k_winners(
     kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
     batched = check.tensor(potentials, "potentials").ndim == 5
     scores = _winner_scores(potentials, spikes).detach().cpu().numpy()
+    if bool(potentials.select(_TIME, -1).isnan().any()):  # NaN from weights or inputs lasts until the last step
+        raise check.fail("potentials", "finite everywhere (it holds NaN)", potentials)
     winners = [_take_winners(sample, kwta, radius) for sample in (scores if batched else [scores])]
     return winners if batched else winners[0]
 
@@ -466,25 +449,6 @@ def k_winners(potentials: Tensor, kwta: int = 1, inhibition_radius: int = 0, spi
     return torch.stack(winners, -2)
 
 
-def receptive_field_counts(input_spikes: Tensor, winners: Tensor, shape: Geometry) -> Tensor:
-    """How many time steps each input of each winner has been firing: the sum of the wave under its receptive field.
-
-    Args:
-        input_spikes: the wave that the layer saw, ``(T, C, H, W)``.
-        winners: int64 ``(k, 3)``.
-        shape: geometry of the layer.
-
-    Returns:
-        ``(k, C / groups, kernel rows, kernel columns)``; 0 for silent inputs and in the padding. An input that fires at
-        step t counts T - t, so of two neurons the one with the larger count fired first.
-    """
-    counts = input_spikes.sum(0)
-    if any(shape.padding):
-        counts = fn.pad(counts, (shape.padding[1], shape.padding[1], shape.padding[0], shape.padding[0]))
-    channels, rows, columns = shape.receptive_fields(winners, counts.shape[0] // shape.groups)
-    return counts[channels, rows, columns]
-
-
 def intensity_lateral_inhibition(intencities: Tensor, inhibition_kernel: Tensor) -> Tensor:
     r"""Weaken intensities that are surrounded by stronger ones; contours and maxima stand out.
 
@@ -509,6 +473,7 @@ def intensity_lateral_inhibition(intencities: Tensor, inhibition_kernel: Tensor)
     intensities = check.floating(check.image(intencities, "intencities"), "intencities")
     check.finite(intensities, "intencities")
     kernel = check.tensor(inhibition_kernel, "inhibition_kernel")
+    check.finite(kernel, "inhibition_kernel")
     side = kernel.shape[-1] if kernel.ndim >= 2 else 0
     if kernel.numel() != side * side or side % 2 == 0:
         raise check.fail("inhibition_kernel", "of shape (k, k) or (1, 1, k, k) with an odd k", kernel)

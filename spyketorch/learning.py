@@ -22,7 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+import torch.nn.functional as fn
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
@@ -80,6 +82,11 @@ def causal_step(synapses: Synapses) -> Tensor:
 def soft_bounds(synapses: Synapses) -> Tensor:
     """The stabilizer: (w - lower) * (upper - w), slow near the bounds, fastest between them."""
     return (synapses.weight - synapses.lower_bound) * (synapses.upper_bound - synapses.weight)
+
+
+def _check_layer(layer: Any) -> None:
+    if not all(hasattr(layer, name) for name in ("weight", "in_channels", "out_channels", "geometry")):
+        raise check.fail_type("conv_layer", "an snn.Convolution, or a module with its attributes", layer)
 
 
 def _rate_pairs(learning_rate: Any, features: int, name: str) -> list[tuple[float, float]]:
@@ -147,6 +154,10 @@ class STDP(nn.Module):
         modulation: Factor | None = None,
     ) -> None:
         super().__init__()
+        _check_layer(conv_layer)
+        for name, factor in (("rate", rate), ("weight_dependence", weight_dependence), ("modulation", modulation)):
+            if factor is not None or name == "rate":
+                check.callable_(factor, name)
         self.conv_layer = conv_layer
         self.use_stabilizer = use_stabilizer
         self.lower_bound, self.upper_bound = check.bounds(lower_bound, upper_bound)
@@ -234,7 +245,7 @@ class STDP(nn.Module):
         if winners is None:
             winners = self._choose(potentials, output_spikes, kwta, inhibition_radius)
         before = self.conv_layer.weight.detach().clone() if return_update else None
-        for sample in _samples(input_spikes, output_spikes, winners):
+        for sample in self._samples(input_spikes, output_spikes, winners):
             self._learn(*sample)
         return None if before is None else self.conv_layer.weight.detach() - before
 
@@ -291,7 +302,6 @@ class STDP(nn.Module):
 
     def _check_waves(self, input_spikes: Tensor, potentials: Tensor, output_spikes: Tensor) -> None:
         layer = self.conv_layer
-        check.potentials(potentials, "potentials")
         waves = {
             "input_spikes": (input_spikes, layer.in_channels),
             "output_spikes": (output_spikes, layer.out_channels),
@@ -301,55 +311,78 @@ class STDP(nn.Module):
             check.same_device(wave, name, layer.weight, "conv_layer.weight")
             if wave.shape[-3] != features:
                 raise check.fail(name, f"a wave of {features} features, as conv_layer has them", wave)
-        check.same_shape(potentials, "potentials", output_spikes, "output_spikes")
+        check.same_shape(check.potentials(potentials, "potentials"), "potentials", output_spikes, "output_spikes")
         if input_spikes.shape[:-4] != output_spikes.shape[:-4]:
             raise ValueError(
                 "`input_spikes` and `output_spikes` must both be one sample, or batches of the same size; got "
                 f"{check.describe(input_spikes)} and {check.describe(output_spikes)}"
             )
 
+    def _samples(
+        self, input_spikes: Tensor, output_spikes: Tensor, winners: Any
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """(input, output, winners) of each sample, all winners checked before anything is learned."""
+        if input_spikes.ndim == 4:
+            return [(input_spikes, output_spikes, self._index(winners, input_spikes, output_spikes))]
+        if len(winners) != len(input_spikes):
+            raise check.fail("winners", f"one list of winners per sample, {len(input_spikes)}", winners)
+        return [
+            (wave, spikes, self._index(chosen, wave, spikes))
+            for wave, spikes, chosen in zip(input_spikes, output_spikes, winners, strict=True)
+        ]
+
     def _index(self, winners: Winners, input_spikes: Tensor, output_spikes: Tensor) -> Tensor:
         """Winners of one sample as an int64 tensor beside the weight; those in a list are checked."""
-        device = self.conv_layer.weight.device
+        layer = self.conv_layer
+        reached = layer.geometry.output_size(*input_spikes.shape[-2:])
+        limits = (layer.out_channels, *map(min, output_spikes.shape[-2:], reached))
         if isinstance(winners, Tensor):
-            if winners.ndim != 2 or winners.shape[1] != 3 or winners.is_floating_point():
+            check.same_device(winners, "winners", layer.weight, "conv_layer.weight")
+            if winners.is_floating_point() or winners.dtype == torch.bool:
+                raise check.fail_type("winners", "an integer tensor of shape (k, 3)", winners)
+            if winners.ndim != 2 or winners.shape[1] != 3:
                 raise check.fail("winners", "an integer tensor of shape (k, 3)", winners)
-            check.same_device(winners, "winners", self.conv_layer.weight, "conv_layer.weight")
-            return winners.to(torch.int64)
-        reached = self.conv_layer.geometry.output_size(*input_spikes.shape[-2:])
-        rows, columns = (min(a, b) for a, b in zip(output_spikes.shape[-2:], reached, strict=True))
-        chosen: dict[int, Winner] = {}  # of two winners of one feature the last counts, as in the original
-        for feature, row, column in winners:
-            if not (0 <= feature < self.conv_layer.out_channels and 0 <= row < rows and 0 <= column < columns):
+            index = winners.to(torch.int64)
+        else:
+            # Of two winners of one feature the last counts, as in the original.
+            rows = {row[0]: row for row in (_winner(winner) for winner in winners)}
+            index = torch.tensor(list(rows.values()), dtype=torch.int64).view(-1, 3)
+        if not index.is_cuda and check.readable(index):  # reading from a CUDA device would wait for it
+            none = (index < 0).all(1, keepdim=True) & isinstance(winners, Tensor)
+            outside = ((index < 0) | (index >= torch.tensor(limits))) & ~none
+            if bool(outside.any()):
                 raise IndexError(
-                    f"`winners` must be (feature, row, column) below {(self.conv_layer.out_channels, rows, columns)}, "
-                    f"the neurons of the layer for {check.describe(input_spikes)}; got {(feature, row, column)}"
+                    f"`winners` must be (feature, row, column) below {limits}, the neurons that the layer has for "
+                    f"{check.describe(input_spikes)}; got {index[outside.any(1)][0].tolist()}"
                 )
-            chosen[int(feature)] = (int(feature), int(row), int(column))
-        return torch.tensor(list(chosen.values()), dtype=torch.int64, device=device).view(-1, 3)
+        return index.to(layer.weight.device)
 
     def _spike_counts(self, input_spikes: Tensor, output_spikes: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums over time of the inputs of each winner, and of each winner: the larger, the earlier."""
-        pre = sf.receptive_field_counts(input_spikes, index, self.conv_layer.geometry)
+        """Sums over time of the inputs of each winner, and of each winner: the larger, the earlier. Padding counts 0."""
+        shape = self.conv_layer.geometry
+        counts = input_spikes.sum(0)
+        if any(shape.padding):
+            counts = fn.pad(counts, (shape.padding[1], shape.padding[1], shape.padding[0], shape.padding[0]))
+        channels, rows, columns = shape.receptive_fields(index, counts.shape[0] // shape.groups)
+        pre = counts[channels, rows, columns]
         feature, row, column = index.clamp(min=0).unbind(1)
         return pre, output_spikes[:, feature, row, column].sum(0).view(-1, 1, 1, 1)
 
-    def _learn(self, input_spikes: Tensor, output_spikes: Tensor, winners: Winners, scale: float = 1) -> None:
-        """Update the weights by one sample, the rates multiplied by ``scale``."""
+    def _learn(self, input_spikes: Tensor, output_spikes: Tensor, index: Tensor, rates: Tensor | None = None) -> None:
+        """Update the weights by one sample; ``rates`` (features, 2) replaces the rule's own."""
         weight = self.conv_layer.weight.data
-        index = self._index(winners, input_spikes, output_spikes)
         if len(index):
             pre, post = self._spike_counts(input_spikes, output_spikes, index)
             features = index[:, 0].clamp(min=0)
-            rates = self._rates[features] if scale == 1 else self._rates[features] * scale
+            ltp, ltd = (self._rates if rates is None else rates)[features, :, None, None, None].unbind(1)
             synapses = Synapses(
                 features=features,
                 weight=weight[features],
                 causal=pre >= post,
                 pre_times=input_spikes.shape[0] - pre,
                 post_times=output_spikes.shape[0] - post,
-                ltp=rates[:, 0].view(-1, 1, 1, 1),
-                ltd=rates[:, 1].view(-1, 1, 1, 1),
+                ltp=ltp,
+                ltd=ltd,
                 lower_bound=self.lower_bound,
                 upper_bound=self.upper_bound,
             )
@@ -403,6 +436,7 @@ class RSTDP(nn.Module):
         modulation: Factor | None = None,
     ) -> None:
         super().__init__()
+        _check_layer(conv_layer)
         for name, pair in (("reward_rate", reward_rate), ("punishment_rate", punishment_rate)):
             _rate_pairs(pair, conv_layer.out_channels, name)
         factors: dict[str, Any] = {"rate": rate, "weight_dependence": weight_dependence, "modulation": modulation}
@@ -429,16 +463,17 @@ class RSTDP(nn.Module):
             input_spikes, potentials, output_spikes, winners, kwta, inhibition_radius, return_update: as for
                 :meth:`STDP.forward`.
         """
-        self.reward._check_waves(input_spikes, potentials, output_spikes)
-        values = _outcomes(outcomes, input_spikes)
+        rule, weight = self.reward, self.reward.conv_layer.weight
+        rule._check_waves(input_spikes, potentials, output_spikes)
+        values = _outcomes(outcomes, input_spikes, weight)
         if winners is None:
-            winners = self.reward._choose(potentials, output_spikes, kwta, inhibition_radius)
-        weight = self.reward.conv_layer.weight
+            winners = rule._choose(potentials, output_spikes, kwta, inhibition_radius)
         before = weight.detach().clone() if return_update else None
-        for outcome, sample in zip(values, _samples(input_spikes, output_spikes, winners), strict=True):
-            if outcome != 0:
-                rule = self.reward if outcome > 0 else self.punishment
-                rule._learn(*sample, scale=abs(outcome))
+        samples = rule._samples(input_spikes, output_spikes, winners)
+        for outcome, (wave, spikes, index) in zip(values, samples, strict=True):
+            # On the device throughout: an outcome need not be read to be applied.
+            rates = torch.where(outcome > 0, self.reward._rates, self.punishment._rates) * outcome.abs()
+            rule._learn(wave, spikes, torch.where(outcome == 0, -1, index), rates)
         return None if before is None else weight.detach() - before
 
     def online(
@@ -458,37 +493,52 @@ class RSTDP(nn.Module):
         return _minibatch(self, input_spikes, respond, kwta, inhibition_radius, judge)
 
 
-def _samples(input_spikes: Tensor, output_spikes: Tensor, winners: Any) -> list[tuple[Tensor, Tensor, Any]]:
-    """One triple per sample, whether or not there is a batch."""
-    if input_spikes.ndim == 4:
-        return [(input_spikes, output_spikes, winners)]
-    if len(winners) != len(input_spikes):
-        raise check.fail("winners", f"one list of winners per sample, {len(input_spikes)}", winners)
-    return list(zip(input_spikes, output_spikes, winners, strict=True))
+def _winner(winner: Any) -> Winner:
+    if not isinstance(winner, Sequence | np.ndarray) or isinstance(winner, str) or len(winner) != 3:
+        raise check.fail("winners", "a list of (feature, row, column)", winner)
+    feature, row, column = (check.integer(i, "winners") for i in winner)
+    return feature, row, column
 
 
-def _outcomes(outcomes: Any, input_spikes: Tensor) -> list[float]:
-    values = outcomes.tolist() if isinstance(outcomes, Tensor) else outcomes
-    if not isinstance(values, Sequence):
-        values = [values]
+def _outcomes(outcomes: Any, input_spikes: Tensor, weight: Tensor) -> Tensor:
+    """Outcomes as one number per sample beside the weight and of its type."""
+    if not isinstance(outcomes, Tensor):
+        given = outcomes if isinstance(outcomes, Sequence) and not isinstance(outcomes, str) else [outcomes]
+        values = torch.tensor([check.number(value, "outcomes") for value in given])
+    else:
+        values = outcomes
     samples = len(input_spikes) if input_spikes.ndim == 5 else 1
-    if len(values) != samples:
+    if values.dtype == torch.bool or values.is_complex():
+        raise check.fail_type("outcomes", "numbers: above 0 reward, below 0 punishment, 0 neither", outcomes)
+    if values.numel() != samples:
         raise check.fail("outcomes", f"one number per sample, {samples}", outcomes)
-    return [check.number(value, "outcomes") for value in values]
+    if not values.is_cuda:  # reading from a CUDA device would wait for it
+        check.finite(values, "outcomes")
+    return values.to(weight).view(samples)
 
 
-def _batch(input_spikes: Tensor) -> Tensor:
+def _answer(respond: Respond, wave: Tensor) -> tuple[Tensor, Tensor]:
+    answer = respond(wave)
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
+        raise check.fail_type("respond", "a function that returns (potentials, output_spikes)", answer)
+    return answer[0], answer[1]
+
+
+def _check_loop(input_spikes: Tensor, respond: Respond, judge: Judge | None) -> None:
     if check.wave(input_spikes, "input_spikes").ndim != 5:
         raise check.fail("input_spikes", "a batch of shape (N, T, C, H, W)", input_spikes)
-    return input_spikes
+    check.callable_(respond, "respond")
+    if judge is not None:
+        check.callable_(judge, "judge")
 
 
 def _online(
     rule: STDP | RSTDP, input_spikes: Tensor, respond: Respond, kwta: int, radius: int, judge: Judge | None = None
 ) -> list[list[Winner]]:
+    _check_loop(input_spikes, respond, judge)
     history: list[list[Winner]] = []
-    for i, wave in enumerate(_batch(input_spikes)):
-        potentials, spikes = respond(wave)
+    for i, wave in enumerate(input_spikes):
+        potentials, spikes = _answer(respond, wave)
         winners: list[Winner] = sf.get_k_winners(potentials, kwta, radius, spikes)
         verdict = () if judge is None else (judge(i, winners),)
         rule(wave, potentials, spikes, *verdict, winners=winners)
@@ -499,7 +549,8 @@ def _online(
 def _minibatch(
     rule: STDP | RSTDP, input_spikes: Tensor, respond: Respond, kwta: int, radius: int, judge: Judge | None = None
 ) -> list[list[Winner]]:
-    potentials, spikes = respond(_batch(input_spikes))
+    _check_loop(input_spikes, respond, judge)
+    potentials, spikes = _answer(respond, input_spikes)
     history: list[list[Winner]] = sf.get_k_winners(potentials, kwta, radius, spikes)
     verdict = () if judge is None else ([judge(i, winners) for i, winners in enumerate(history)],)
     rule(input_spikes, potentials, spikes, *verdict, winners=history)

@@ -13,7 +13,7 @@ from torch.nn.parameter import Parameter
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch._checks import to_pair as to_pair
-from spyketorch._geometry import geometry
+from spyketorch._convolution import geometry
 from spyketorch.learning import RSTDP as RSTDP
 from spyketorch.learning import STDP as STDP
 
@@ -86,10 +86,17 @@ class Convolution(nn.Module):
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the output for an input of that size."""
-        return self.geometry.output_size(height, width)
+        return self.geometry.output_size(check.integer(height, "height", 1), check.integer(width, "width", 1))
 
     def forward(self, input: Tensor) -> Tensor:
-        return sf.convolve(input, self.weight, self.geometry)
+        return sf.convolution(
+            input,
+            self.weight,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"

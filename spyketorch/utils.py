@@ -1,7 +1,8 @@
 """The original's ``utils`` under its names: encoders, data sets, and tensors as text files."""
 
+import math
 import os
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,11 +51,12 @@ def tensor_to_text(data: Tensor, address: str | os.PathLike[str]) -> None:
         >>> text_to_tensor(path)
         tensor([[0.5000, 1.0000]])
     """
+    path = check.path(address, "address")
     array = check.tensor(data, "data").detach().cpu()
     if array.dtype in (torch.bfloat16, torch.float16):
         array = array.float()
     values = array.to(torch.int64 if not array.is_floating_point() else array.dtype).numpy().ravel()
-    with atomic(address) as part:
+    with atomic(path) as part:
         part.write_text(f"{','.join(map(str, array.shape))}\n{','.join(map(str, values))}\n")
 
 
@@ -71,21 +73,18 @@ def text_to_tensor(address: str | os.PathLike[str], type: str = "float") -> Tens
     """
     if type not in _TEXT_TYPES:
         raise ValueError(f"`type` must be one of {sorted(_TEXT_TYPES)}; got {type!r}")
-    lines = Path(address).expanduser().read_text().splitlines()
+    path, dtype = check.path(address, "address"), _TEXT_TYPES[type]
     try:
-        shape = [int(size) for size in lines[0].replace(",", " ").split()]
-        words = lines[1].replace(",", " ").split()
-        values: np.ndarray = np.array(words, dtype=np.int64 if type == "bool" else _TEXT_TYPES[type]).astype(
-            _TEXT_TYPES[type]
-        )
-    except (IndexError, ValueError, OverflowError) as error:
+        sizes, words, *rest = [*path.read_text().splitlines(), "", ""]
+        shape = [int(size) for size in sizes.replace(",", " ").split()]
+        values: Any = np.array(words.replace(",", " ").split(), np.int64 if type == "bool" else dtype).astype(dtype)
+    except (ValueError, OverflowError) as error:  # a UnicodeDecodeError is a ValueError
         raise ValueError(
-            f"`address` must name a text file with a line of sizes and a line of {type} values; {str(address)!r}: "
-            f"{error}"
+            f"`address` must name a text file with a line of sizes and a line of {type} values; {str(path)!r}: {error}"
         ) from None
-    if any(line.strip() for line in lines[2:]) or values.size != np.prod(shape):
+    if any(line.strip() for line in rest) or values.size != math.prod(shape):
         raise ValueError(
-            f"`address` must name a text file with two lines and {'x'.join(map(str, shape))} values; {str(address)!r} "
-            f"has {len(lines)} lines and {values.size} values: it is damaged or cut off"
+            f"`address` must name a text file of two lines, with {' x '.join(map(str, shape))} = {math.prod(shape)} "
+            f"values; {str(path)!r} holds {values.size}: it is damaged or cut off"
         )
     return torch.from_numpy(values.reshape(shape))

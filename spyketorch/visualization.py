@@ -1,7 +1,7 @@
 """Pictures of what a network learned. matplotlib is imported when something is first drawn."""
 
 import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,31 +22,28 @@ def _pyplot() -> Any:
 
 
 def _draw(aTensor: Tensor, _vmin: float | None, _vmax: float | None) -> "Figure":
-    check.tensor(aTensor, "aTensor")
-    image = aTensor.detach().cpu().squeeze()
-    if image.ndim != 2:
+    if check.tensor(aTensor, "aTensor").ndim < 2 or aTensor.shape[:-2].numel() != 1:
         raise check.fail("aTensor", "two-dimensional, (rows, columns)", aTensor)
+    image = aTensor.detach().cpu().reshape(aTensor.shape[-2:])
     figure, axes = _pyplot().subplots()
     drawn = axes.imshow(image.to(torch.float64).numpy(), cmap="gray", vmin=_vmin, vmax=_vmax)
     figure.colorbar(drawn)
     return figure  # type: ignore[no-any-return]
 
 
-def show_tensor(aTensor: Tensor, _vmin: float | None = None, _vmax: float | None = None) -> "Figure":
+def show_tensor(aTensor: Tensor, _vmin: float | None = None, _vmax: float | None = None) -> None:
     """Show a two-dimensional tensor as a grey image with a colour bar, in a window or a notebook.
 
-    Args:
-        aTensor: ``(rows, columns)``, on any device.
-        _vmin, _vmax: values shown as black and white; None takes the smallest and largest.
+    Without a screen (matplotlib's Agg backend) the figure is drawn and stays open for ``pyplot.savefig``.
 
-    Returns:
-        The matplotlib figure. Without a screen (the Agg backend) nothing is shown.
+    Args:
+        aTensor: ``(rows, columns)``, on any device; leading axes of size 1 are dropped.
+        _vmin, _vmax: values shown as black and white; None takes the smallest and largest.
     """
-    figure = _draw(aTensor, _vmin, _vmax)
+    _draw(aTensor, _vmin, _vmax)
     pyplot = _pyplot()
     if pyplot.get_backend().lower() != "agg":
         pyplot.show()
-    return figure
 
 
 def plot_tensor_in_image(
@@ -54,7 +51,7 @@ def plot_tensor_in_image(
 ) -> None:
     """Save the picture of :func:`show_tensor` to a file; its type follows the name's ending."""
     figure = _draw(aTensor, _vmin, _vmax)
-    figure.savefig(Path(fname).expanduser())
+    figure.savefig(check.path(fname, "fname"))
     _pyplot().close(figure)
 
 
@@ -73,6 +70,8 @@ def get_deep_receptive_field(*layers_details: tuple[int, int, int, int]) -> tupl
     """
     height, width = 1, 1
     for layer in reversed(layers_details):
+        if not isinstance(layer, Sequence):
+            raise check.fail_type("layers_details", "tuples (height, width, row stride, column stride)", layer)
         if len(layer) != 4:
             raise check.fail("layers_details", "tuples (height, width, row stride, column stride)", layer)
         kernel_height, kernel_width, row_stride, column_stride = (check.integer(i, "layers_details", 1) for i in layer)

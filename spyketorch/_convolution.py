@@ -1,5 +1,7 @@
-"""Where a convolution looks: output sizes and the receptive field of a neuron."""
+"""What all convolutions share: where they look, and how precisely they add."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -35,7 +37,6 @@ class Geometry(NamedTuple):
         ``winners`` is (k, 3); the three broadcast to (k, channels_per_group, kernel rows, kernel columns).
         """
         winners = winners.clamp(min=0)  # rows of -1 point at a real place and are ignored by the caller
-        k = winners.shape[0]
 
         def axis(size: int) -> Tensor:
             return torch.arange(size, device=winners.device)
@@ -44,7 +45,7 @@ class Geometry(NamedTuple):
         channels = group[:, None] * channels_per_group + axis(channels_per_group)
         rows = winners[:, 1, None] * self.stride[0] + axis(self.kernel_size[0]) * self.dilation[0]
         columns = winners[:, 2, None] * self.stride[1] + axis(self.kernel_size[1]) * self.dilation[1]
-        return channels.view(k, -1, 1, 1), rows.view(k, 1, -1, 1), columns.view(k, 1, 1, -1)
+        return channels[:, :, None, None], rows[:, None, :, None], columns[:, None, None, :]
 
 
 def geometry(
@@ -67,3 +68,16 @@ def geometry(
         groups,
         features // groups,
     )
+
+
+@contextmanager
+def full_precision(input: Tensor) -> Iterator[None]:
+    """No TF32 (a 10-bit mantissa) in CUDA convolutions: a rounded potential can cross a threshold too early."""
+    if not input.is_cuda or torch.compiler.is_compiling():
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    ):
+        yield
