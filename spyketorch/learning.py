@@ -358,7 +358,7 @@ class STDP(nn.Module):
         return index.to(layer.weight.device)
 
     def _spike_counts(self, input_spikes: Tensor, output_spikes: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums over time of the inputs of each winner, and of each winner: the larger, the earlier. Padding counts 0."""
+        """Sums over time of the inputs of each winner, and of each winner: the larger, the earlier."""
         shape = self.conv_layer.geometry
         counts = input_spikes.sum(0)
         if any(shape.padding):
