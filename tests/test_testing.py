@@ -1,0 +1,136 @@
+"""The contracts: what the project ships passes them, and each break is found."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spyketorch import encoding, learning, snn, testing
+from spyketorch.encoding import DoGKernel, FilterKernel, GaborKernel, Intensity2Latency
+
+
+def fading(s):
+    return torch.where(s.causal, s.ltp * torch.exp((s.pre_times - s.post_times) / 5), s.ltd)
+
+
+RULES = {
+    "stdp": lambda conv: snn.STDP(conv, (0.25, -0.125)),
+    "without stabilizer": lambda conv: snn.STDP(conv, (0.25, -0.125), use_stabilizer=False),
+    "narrow bounds": lambda conv: snn.STDP(conv, (0.25, -0.125), False, 0.25, 0.75),
+    "one rate per feature": lambda conv: snn.STDP(conv, [(i / 64, -i / 64) for i in range(1, 7)]),
+    "own timing": lambda conv: snn.STDP(conv, (0.25, -0.125), rate=fading),
+    "own weight dependence": lambda conv: snn.STDP(conv, (0.1, -0.1), weight_dependence=lambda s: 1 - s.weight),
+    "mask": lambda conv: snn.STDP(conv, (0.1, -0.1), modulation=lambda s: (s.weight > 0.5).to(s.weight)),
+    "noise": lambda conv: snn.STDP(conv, (0.1, -0.1), modulation=lambda s: torch.rand(s.weight.shape).to(s.weight)),
+}
+
+
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=name) for name, rule in RULES.items()])
+def test_rules(rule):
+    testing.check_rule(rule)
+
+
+def test_signed_weights():
+    testing.check_rule(lambda conv: snn.STDP(conv, (0.25, -0.125), True, -1, 1), negative_weights=True)
+
+
+class ForgetsBounds(learning.STDP):
+    def _learn(self, *args):
+        super()._learn(*args)
+        self.conv_layer.weight.data += 1
+
+
+class TouchesAll(learning.STDP):
+    def forward(self, *args, **kwargs):
+        super().forward(*args, **kwargs)
+        self.conv_layer.weight.data.mul_(0.5)
+
+
+class SkipsSamples(learning.STDP):
+    def _samples(self, *args):
+        return super()._samples(*args)[:1]
+
+
+class ChangesItsInput(learning.STDP):
+    def forward(self, wave, *args, **kwargs):
+        super().forward(wave, *args, **kwargs)
+        wave.zero_()
+
+
+class SinglePrecision(learning.STDP):
+    def double(self):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [(ForgetsBounds, "did not win|within"), (TouchesAll, "did not win"), (SkipsSamples, "one after the other"),
+     (ChangesItsInput, "batch of one|argument"), (SinglePrecision, "float64|conv_layer.weight")],
+)  # fmt: skip
+def test_broken_rules_are_found(rule, message):
+    with pytest.raises((AssertionError, TypeError), match=message):
+        testing.check_rule(lambda conv: rule(conv, (0.25, -0.125)))
+
+
+@pytest.mark.parametrize("kernel", [DoGKernel(3, 1 / 3, 2 / 3), DoGKernel(7, 2, 1), DoGKernel(4, 1, 2),
+                                    GaborKernel(5, 22.5), GaborKernel(8, 135, 3)])  # fmt: skip
+def test_kernels(kernel):
+    testing.check_kernel(kernel)
+
+
+class Kernel(FilterKernel):
+    def __init__(self, make):
+        super().__init__(3)
+        self.make = make
+
+    def __call__(self):
+        return self.make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(lambda: torch.rand(3, 3), "second call"), (lambda: torch.zeros(3, 3), "0 everywhere"),
+     (lambda: torch.full((3, 3), torch.nan), "finite"), (lambda: torch.rand(3), "rows, columns"),
+     (lambda: torch.ones(3, 3, dtype=torch.int64), "floating"), (lambda: [[1.0]], "rows, columns")],
+)  # fmt: skip
+def test_broken_kernels_are_found(make, message):
+    with pytest.raises(AssertionError, match=message):
+        testing.check_kernel(Kernel(make))
+
+
+@given(seed=st.integers(0, 99), steps=st.integers(1, 20))
+def test_encoders(seed, steps):
+    images = testing.dyadic(3, 2, 5, 6, generator=torch.Generator().manual_seed(seed))
+    testing.check_encoder(Intensity2Latency(steps, to_spike=True), images)
+    latency = Intensity2Latency(steps, to_spike=True)
+    testing.check_encoder(torch.nn.Sequential(encoding.LocalNormalization(1), latency), images)
+    testing.check_encoder(torch.nn.Sequential(encoding.LateralIntencityInhibition([0.25]), latency), images)
+    retina = encoding.Filter([DoGKernel(3, 0.5, 1), DoGKernel(3, 1, 0.5)], padding=1, thresholds=0.25)
+    testing.check_encoder(torch.nn.Sequential(retina, latency), images[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [(Intensity2Latency(4), "zeros and ones"),
+     (lambda x: torch.eye(4).view(1, 4, 4, 1, 1).expand(len(x), -1, -1, -1, -1) if x.ndim == 4 else x, "cumulative"),
+     (lambda x: torch.ones(4, *x.shape[-3:]), "a batch must give"),
+     (lambda x: torch.ones(*x.shape[:-3], 4, *x.shape[-3:]), "blank"),
+     (lambda x: Intensity2Latency(4, to_spike=True)(x.mul_(0.5)), "after the call"),
+     (lambda x: Intensity2Latency(4, to_spike=True)(x if x.ndim == 3 else x.flip(0)), "one image at a time")],
+)  # fmt: skip
+def test_broken_encoders_are_found(encoder, message):
+    with pytest.raises(AssertionError, match=message):
+        testing.check_encoder(encoder, torch.rand(3, 2, 4, 4))
+
+
+@given(seed=st.integers(0, 99), steps=st.integers(1, 9), silent=st.floats(0, 1))
+def test_random_waves_are_waves(seed, steps, silent):
+    draw = torch.Generator().manual_seed(seed)
+    testing.assert_wave(testing.random_wave(2, steps, 3, 4, 4, silent=silent, generator=draw))
+
+
+def test_random_waves_cover_silence_and_all_steps():
+    times = testing.random_times(2000, time_steps=4, silent=0.3, generator=torch.Generator().manual_seed(0))
+    share = torch.bincount(times, minlength=5) / 2000
+    assert share[4] == pytest.approx(0.3, abs=0.05)
+    assert share[:4].tolist() == pytest.approx([0.175] * 4, abs=0.04)
