@@ -17,7 +17,9 @@ from spyketorch._files import atomic
 
 # what pickles of numpy arrays and scalars are made of: safe to load, though not on torch's list
 _NUMPY: list[Any] = [np.ndarray, np.dtype, np.zeros(1).__reduce__()[0], np.int64(0).__reduce__()[0]]
-_NUMPY += [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
+_NUMPY += [type(np.dtype(code)) for code in "?bBhHiIlLqQefdgFDGSUMm"]
+
+_STORABLE = "made of tensors, numbers, strings, numpy arrays, tuples, lists and dicts"
 
 
 class CacheDataset(Dataset[Any]):
@@ -78,12 +80,17 @@ class CacheDataset(Dataset[Any]):
             return self._memory[index]
         path = self._path(index)
         if path.exists():
-            entry = self._load(path)
+            entry = self._read(path)
             if entry["fingerprint"] == self._fingerprint:
                 return entry["item"]
         item = self.dataset[index]
         content = io.BytesIO()
         torch.save({"fingerprint": self._fingerprint, "item": _storable(item)}, content)
+        try:
+            content.seek(0)
+            _load(content)
+        except Exception as error:  # better now than in the run that relies on it
+            raise check.fail_type("dataset", f"{_STORABLE}, to be kept on disk", item) from error
         with atomic(path) as part:
             part.write_bytes(content.getvalue())
         return item
@@ -97,12 +104,11 @@ class CacheDataset(Dataset[Any]):
 
     def _path(self, index: int) -> Path:
         assert self.cache_address is not None
-        return self.cache_address / f"{index}.pt"
+        return self.cache_address / f"{index:08d}.spyketorch.pt"
 
-    def _load(self, path: Path) -> dict[str, Any]:
+    def _read(self, path: Path) -> dict[str, Any]:
         try:
-            with torch.serialization.safe_globals(_NUMPY):
-                entry = torch.load(path, weights_only=True)
+            entry = _load(path)
             entry["fingerprint"], entry["item"]
         except Exception as error:  # torch raises many types for a damaged file
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -110,22 +116,25 @@ class CacheDataset(Dataset[Any]):
                 f"`cache_address` holds a file that is damaged or not from this cache, {str(path)!r} ({reason}): "
                 "call reset_cache() to clear the cache"
             ) from error
-        return entry  # type: ignore[no-any-return]
+        return entry
+
+
+def _load(file: Path | io.BytesIO) -> dict[str, Any]:
+    with torch.serialization.safe_globals(_NUMPY):
+        return torch.load(file, weights_only=True)  # type: ignore[no-any-return]
 
 
 def _storable(item: Any) -> Any:
     """The item without the rest of the storages that its tensors are views of; an error for what would not reload."""
     if isinstance(item, torch.Tensor):
-        return item.detach().clone()
+        return item.detach().as_subclass(torch.Tensor).clone()
     if type(item) in (tuple, list):
         return type(item)(_storable(part) for part in item)
     if type(item) is dict:
         return {_storable(name): _storable(part) for name, part in item.items()}
     if item is None or isinstance(item, bool | int | float | complex | str | bytes | np.generic | np.ndarray):
         return item
-    raise check.fail_type(
-        "dataset", "made of tensors, numbers, strings, numpy arrays, tuples, lists and dicts, to be kept on disk", item
-    )
+    raise check.fail_type("dataset", f"{_STORABLE}, to be kept on disk", item)
 
 
 def _fingerprint(dataset: Dataset[Any], key: str | None) -> str:
