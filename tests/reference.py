@@ -1,0 +1,317 @@
+"""The slow, obvious twin of spyketorch: plain loops on float64 numpy arrays, one sample at a time.
+
+Written from the specification alone. Waves and potentials are `(T, C, H, W)`, intensities `(C, H, W)`.
+"""
+
+import math
+
+import numpy as np
+
+
+def pair(value):
+    """A number or a (row, column) pair as a pair."""
+    return (int(value), int(value)) if np.ndim(value) == 0 else tuple(int(v) for v in value)
+
+
+def pad(wave, pad, value=0):
+    """Border of `value` around every frame; pad = (left, right, top, bottom)."""
+    left, right, top, bottom = pad
+    steps, channels, height, width = wave.shape
+    out = np.full((steps, channels, top + height + bottom, left + width + right), value, wave.dtype)
+    for y in range(height):
+        for x in range(width):
+            out[:, :, top + y, left + x] = wave[:, :, y, x]
+    return out
+
+
+def pooling(wave, kernel_size, stride=None, padding=0):
+    """Largest value of each window that lies inside the frame."""
+    kernel, step, margin = pair(kernel_size), pair(kernel_size if stride is None else stride), pair(padding)
+    height, width = wave.shape[2:]
+    size = output_size((height, width), kernel, step, margin)
+    out = np.zeros((*wave.shape[:2], *size), wave.dtype)
+    for t, c, r, k in np.ndindex(out.shape):
+        top, left = r * step[0] - margin[0], k * step[1] - margin[1]
+        rows = [y for y in range(top, top + kernel[0]) if 0 <= y < height]
+        columns = [x for x in range(left, left + kernel[1]) if 0 <= x < width]
+        out[t, c, r, k] = max(wave[t, c, y, x] for y in rows for x in columns)
+    return out
+
+
+def output_size(shape, kernel, stride=1, padding=0, dilation=1):
+    """Rows and columns of the output of a convolution or pooling."""
+    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
+    return tuple((shape[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
+
+
+def receptive_field(neuron, weight_shape, stride=1, padding=0, dilation=1, groups=1):
+    """Pairs (place in the feature's kernel, place in the input) of one output neuron; input places may lie outside."""
+    (feature, row, column), (features, channels, kh, kw) = neuron, weight_shape
+    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
+    first = feature // (features // groups) * channels
+    for c, i, j in np.ndindex(channels, kh, kw):
+        y = row * stride[0] - padding[0] + i * dilation[0]
+        x = column * stride[1] - padding[1] + j * dilation[1]
+        yield (c, i, j), (first + c, y, x)
+
+
+def convolution(wave, weight, **geometry):
+    """Potentials: at each step the sum of weight * input over the receptive field."""
+    steps, _, height, width = wave.shape
+    sizes = {k: v for k, v in geometry.items() if k != "groups"}
+    out = np.zeros((steps, weight.shape[0], *output_size((height, width), weight.shape[2:], **sizes)))
+    for neuron in np.ndindex(out.shape[1:]):
+        for place, (c, y, x) in receptive_field(neuron, weight.shape, **geometry):
+            if 0 <= y < height and 0 <= x < width:
+                for t in range(steps):
+                    out[(t, *neuron)] += weight[(neuron[0], *place)] * wave[t, c, y, x]
+    return out
+
+
+def fire(potentials, threshold=None, latch=False):
+    """Spikes, and the potentials where there is a spike; threshold a number, one per feature, or None."""
+    spikes, kept = np.zeros_like(potentials), np.zeros_like(potentials)
+    steps, channels = potentials.shape[:2]
+    limits = None if threshold is None else np.broadcast_to(threshold, (channels,))
+    for t, c, y, x in np.ndindex(potentials.shape):
+        p = potentials[t, c, y, x]
+        if (p > 0 and t == steps - 1) if limits is None else p > limits[c]:
+            spikes[t, c, y, x], kept[t, c, y, x] = 1, p
+    if latch:
+        for t in range(1, steps):
+            spikes[t] = np.maximum(spikes[t], spikes[t - 1])
+            kept[t] = np.maximum(kept[t], kept[t - 1])
+    return spikes, kept
+
+
+def first_spikes(wave):
+    """Step of each neuron's first non-zero entry, T where there is none."""
+    steps = wave.shape[0]
+    times = np.full(wave.shape[1:], steps)
+    for c, y, x in np.ndindex(times.shape):
+        for t in reversed(range(steps)):
+            if wave[t, c, y, x] != 0:
+                times[c, y, x] = t
+    return times
+
+
+def pointwise_inhibition(thresholded):
+    """At each position the earliest feature stays (then largest potential at that step, then lowest index)."""
+    times, out = first_spikes(thresholded), np.zeros_like(thresholded)
+    steps, channels, height, width = thresholded.shape
+    for y in range(height):
+        for x in range(width):
+            fired = [
+                (times[c, y, x], -thresholded[times[c, y, x], c, y, x], c)
+                for c in range(channels)
+                if times[c, y, x] < steps
+            ]
+            if fired:
+                winner = min(fired)[2]
+                out[:, winner, y, x] = thresholded[:, winner, y, x]
+    return out
+
+
+def feature_inhibition(potentials, features):
+    """The listed feature maps become 0."""
+    out = potentials.copy()
+    for f in features:
+        out[:, f] = 0
+    return out
+
+
+def get_k_winners(potentials, kwta=1, inhibition_radius=0, spikes=None):
+    """Winners one after the other by the float32 score; each silences its feature and its radius."""
+    steps = potentials.shape[0]
+    spikes = potentials > 0 if spikes is None else spikes
+    spikes, potentials = spikes.astype(np.float32), potentials.astype(np.float32)
+    value = np.zeros(potentials.shape[1:], np.float32)
+    for place in np.ndindex(value.shape):
+        n = int(sum(spikes[(t, *place)] for t in range(steps)))
+        value[place] = potentials[(min(max(steps - n, 0), steps - 1), *place)]
+    v = np.float32(steps) * np.max(spikes * value)
+    score = np.zeros_like(value)
+    for t in range(steps):
+        score += spikes[t] * value + spikes[t] * v
+    score[value == 0] = 0
+    winners = []
+    while len(winners) < kwta and score.max() > 0:
+        f, y, x = max(np.ndindex(score.shape), key=lambda place: (score[place], tuple(-i for i in place)))
+        winners.append((f, y, x))
+        score[f] = 0
+        if inhibition_radius > 0:
+            for _, row, column in np.ndindex(score.shape):
+                if abs(row - y) <= inhibition_radius and abs(column - x) <= inhibition_radius:
+                    score[:, row, column] = 0
+    return winners
+
+
+def ordering(input_spikes, output_spikes, winners, weight_shape, **geometry):
+    """For each winner where its inputs' sum over time reaches the winner's own (in the padding the sum is 0)."""
+    counts = receptive_field_counts(input_spikes, winners, weight_shape, **geometry)
+    return [count >= output_spikes[:, f, y, x].sum() for count, (f, y, x) in zip(counts, winners, strict=True)]
+
+
+def receptive_field_counts(input_spikes, winners, weight_shape, **geometry):
+    """For each winner the sums over time of the inputs in its receptive field."""
+    height, width = input_spikes.shape[2:]
+    counts = []
+    for winner in winners:
+        count = np.zeros(weight_shape[1:])
+        for place, (c, y, x) in receptive_field(winner, weight_shape, **geometry):
+            if 0 <= y < height and 0 <= x < width:
+                for t in range(input_spikes.shape[0]):
+                    count[place] += input_spikes[t, c, y, x]
+        counts.append(count)
+    return counts
+
+
+def stdp(weight, input_spikes, output_spikes, winners, rates, stabilizer=True, lower=0, upper=1, **geometry):
+    """Weights after one call; rates is a (LTP, LTD) pair for each feature."""
+    out = weight.copy()
+    causal = ordering(input_spikes, output_spikes, winners, weight.shape, **geometry)
+    for (f, _, _), early in zip(winners, causal, strict=True):
+        for place in np.ndindex(early.shape):
+            w = weight[(f, *place)]
+            rate = rates[f][0] if early[place] else rates[f][1]
+            out[(f, *place)] = w + rate * ((w - lower) * (upper - w) if stabilizer else 1)
+    return np.minimum(np.maximum(out, lower), upper)
+
+
+def rstdp(weight, input_spikes, output_spikes, winners, outcome, reward, punishment, **options):
+    """Weights after one call: an outcome above 0 learns at the reward rates, below 0 at the punishment rates."""
+    if outcome == 0:
+        return weight.copy()
+    rates = [(abs(outcome) * a, abs(outcome) * b) for a, b in (reward if outcome > 0 else punishment)]
+    return stdp(weight, input_spikes, output_spikes, winners, rates, **options)
+
+
+def intensity_lateral_inhibition(intensities, kernel):
+    """Each intensity times 1 + the kernel's entries over the strictly smaller neighbours (0 outside the image)."""
+    out, radius = intensities.copy(), kernel.shape[0] // 2
+    channels, height, width = intensities.shape
+    for c, y, x in np.ndindex(channels, height, width):
+        factor = 1.0
+        for i, j in np.ndindex(kernel.shape):
+            row, column = y + i - radius, x + j - radius
+            inside = 0 <= row < height and 0 <= column < width
+            if (intensities[c, row, column] if inside else 0) < intensities[c, y, x]:
+                factor += kernel[i, j]
+        out[c, y, x] = intensities[c, y, x] * factor
+    return out
+
+
+def local_normalization(intensities, radius, eps=1e-12):
+    """Divide by eps + the mean over a square window; places outside the image count as 0 and are counted."""
+    out = np.zeros_like(intensities)
+    for c, y, x in np.ndindex(intensities.shape):
+        window = intensities[c, max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1]
+        out[c, y, x] = intensities[c, y, x] / (window.sum() / (2 * radius + 1) ** 2 + eps)
+    return out
+
+
+def generate_inhibition_kernel(percents):
+    """Square kernel: percents[d - 1] at Chebyshev distance d, 0 in the centre."""
+    radius = len(percents)
+    kernel = np.zeros((2 * radius + 1, 2 * radius + 1))
+    for i, j in np.ndindex(kernel.shape):
+        distance = max(abs(i - radius), abs(j - radius))
+        kernel[i, j] = percents[distance - 1] if distance else 0
+    return kernel
+
+
+def normalized_kernel(window_size, function):
+    """function(row, column) over -w..w, w = window // 2, minus its mean, over its maximum."""
+    w = window_size // 2
+    kernel = np.array([[function(x, y) for y in range(-w, w + 1)] for x in range(-w, w + 1)])
+    kernel = kernel - kernel.mean()
+    return kernel / kernel.max()
+
+
+def dog_kernel(window_size, sigma1, sigma2):
+    """Difference of two normalised Gaussians."""
+
+    def gauss(square, sigma):
+        return math.exp(-square / (2 * sigma**2)) / (2 * math.pi * sigma**2)
+
+    return normalized_kernel(window_size, lambda x, y: gauss(x * x + y * y, sigma1) - gauss(x * x + y * y, sigma2))
+
+
+def gabor_kernel(window_size, orientation, div=4.0):
+    """Gabor function of an orientation in degrees."""
+    length = 2 * window_size / div
+    sigma, gamma, angle = 0.8 * length, 0.3, math.radians(orientation)
+
+    def gabor(x, y):
+        along = y * math.sin(angle) + x * math.cos(angle)
+        across = y * math.cos(angle) - x * math.sin(angle)
+        envelope = math.exp(-(along**2 + gamma**2 * across**2) / (2 * sigma**2))
+        return envelope * math.cos(2 * math.pi * along / length)
+
+    return normalized_kernel(window_size, gabor)
+
+
+def filter_image(image, kernels, padding=0, thresholds=None, use_abs=False):
+    """Responses `(K, H', W')` of an image `(H, W)`; below the threshold 0, then the absolute value if asked."""
+    size = max(k.shape[0] for k in kernels)
+    weight = np.zeros((len(kernels), 1, size, size))
+    for k, kernel in enumerate(kernels):
+        margin = (size - kernel.shape[0]) // 2
+        for i, j in np.ndindex(kernel.shape):
+            weight[k, 0, margin + i, margin + j] = kernel[i, j]
+    out = convolution(image[None, None], weight, padding=padding)[0]
+    if thresholds is not None:
+        limits = np.broadcast_to(thresholds, (len(kernels),))
+        for place in np.ndindex(out.shape):
+            if out[place] < limits[place[0]]:
+                out[place] = 0
+    return np.abs(out) if use_abs else out
+
+
+def rank_order(intensities, time_steps):
+    """First-spike times: ranks of the descending stable sort cut into bins of n // T, the rest silent."""
+    flat = intensities.reshape(-1)
+    order = sorted(range(flat.size), key=lambda i: -flat[i])
+    nonzero = sum(1 for v in flat if v != 0)
+    size = max(nonzero // time_steps, 1)
+    times = np.full(flat.shape, time_steps)
+    for rank, i in enumerate(order[: min(nonzero, size * time_steps)]):
+        times[i] = rank // size
+    return times.reshape(intensities.shape)
+
+
+def intensity_to_latency(intensities, time_steps, to_spike=False):
+    """Cumulative wave that holds each intensity, or its sign, from its time step on."""
+    times = rank_order(intensities, time_steps)
+    wave = np.zeros((time_steps, *intensities.shape))
+    for t, *place in np.ndindex(wave.shape):
+        if t >= times[tuple(place)]:
+            value = intensities[tuple(place)]
+            wave[(t, *place)] = np.sign(value) if to_spike else value
+    return wave
+
+
+def get_deep_receptive_field(*layers):
+    """Input window of one neuron on top of layers of (height, width, row stride, column stride)."""
+    h = w = 1
+    for height, width, row_stride, column_stride in reversed(layers):
+        h, w = height + (h - 1) * row_stride, width + (w - 1) * column_stride
+    return h, w
+
+
+def get_deep_feature(feature, feature_stride, window_size, stride, weights=None):
+    """One layer of feature reconstruction and the new stride: pooling centres, convolution paints the strongest."""
+    channels, height, width = feature.shape
+    size = [n + (window_size[i] - 1) * feature_stride[i] for i, n in enumerate((height, width))]
+    if weights is None:
+        out = np.zeros((channels, *size))
+        top, left = size[0] // 2 - height // 2, size[1] // 2 - width // 2
+        out[:, top : top + height, left : left + width] = feature
+    else:
+        out = np.zeros((len(weights), *size))
+        for f, i, j in np.ndindex(len(weights), *window_size):
+            for y, x in np.ndindex(height, width):
+                strongest = max(feature[c, y, x] * weights[f, c, i, j] for c in range(channels))
+                out[f, i * feature_stride[0] + y, j * feature_stride[1] + x] += strongest
+        out = np.maximum(out, 0)
+    return out, (feature_stride[0] * stride[0], feature_stride[1] * stride[1])

@@ -1,0 +1,218 @@
+"""Everything on a (fake) CUDA device stays there. Fake tensors carry shapes and devices but no values."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import spyketorch.functional as sf
+from spyketorch import encoding, learning, snn
+
+SHAPES = {"one": (4, 2, 6, 7), "batch": (3, 4, 2, 6, 7)}
+DTYPES = [torch.float32, torch.float64]
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def shape(request):
+    """An unbatched and a batched wave's shape."""
+    return SHAPES[request.param]
+
+
+def on_cuda(*tensors, shape=None):
+    """Assert that tensors are on the fake device (and have a shape)."""
+    for t in tensors:
+        assert t.device.type == "cuda"
+        assert shape is None or t.shape == shape
+
+
+def moved(module):
+    """A module made outside the mode and moved with `.to`."""
+    assert module.to("cuda") is module
+    for t in (*module.parameters(), *module.buffers()):
+        on_cuda(t)
+    return module
+
+
+def fake():
+    """The mode; modules made before it may be moved inside it."""
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+OPERATIONS = {
+    "pad": lambda x: sf.pad(x, (1, 2, 0, 1), 1),
+    "pooling": lambda x: sf.pooling(x, 2, 1, 1),
+    "pooling-uint8": lambda x: sf.pooling(x.to(torch.uint8), 2),
+    "convolution": lambda x: sf.convolution(x, x.new_ones(4, 2, 3, 3), stride=2, padding=1),
+    "grouped": lambda x: sf.convolution(x, x.new_ones(4, 1, 2, 2), groups=2, dilation=2),
+    "fire": lambda x: sf.fire(x, 0.5),
+    "fire-none": lambda x: sf.fire(x),
+    "fire-tensor": lambda x: sf.fire(x, torch.ones(2, device=x.device)),
+    "fire-latch": lambda x: sf.fire(x, 0.5, True, latch=True),
+    "fire_": lambda x: sf.fire_(x, 0.5),
+    "fire_-none": lambda x: sf.fire_(x, latch=True),
+    "threshold": lambda x: sf.threshold(x, 0.5),
+    "threshold_": lambda x: sf.threshold_(x, None),
+    "pointwise": sf.pointwise_inhibition,
+    "features": lambda x: sf.feature_inhibition(x, [0]),
+    "features-range": lambda x: sf.feature_inhibition_(x, range(2)),
+    "k_winners": lambda x: sf.k_winners(x, 3, 1),
+    "k_winners-spikes": lambda x: sf.k_winners(x, 2, 0, x.sign()),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_functional(name, shape, dtype):
+    with fake():
+        here = torch.rand(shape, dtype=dtype)
+        there = torch.rand(shape, dtype=dtype, device="cuda")
+        got, want = OPERATIONS[name](there), OPERATIONS[name](here)
+        for g, w in zip(*((v if isinstance(v, tuple) else (v,)) for v in (got, want)), strict=True):
+            on_cuda(g, shape=w.shape)
+            assert g.dtype == w.dtype
+
+
+@pytest.mark.parametrize(
+    "index", [lambda: torch.tensor([1], device="cuda"), lambda: torch.tensor([True, False], device="cuda")]
+)
+def test_feature_inhibition_by_a_tensor_there(index, shape):
+    with fake():
+        on_cuda(sf.feature_inhibition(torch.rand(shape, device="cuda"), index()), shape=shape)
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_functional_on_intensities(batch):
+    with fake():
+        x = torch.rand(*batch, 2, 6, 7, device="cuda")
+        kernel = torch.rand(1, 1, 3, 3, device="cuda")
+        on_cuda(sf.intensity_lateral_inhibition(x, kernel), sf.local_normalization(x, 1), shape=x.shape)
+        on_cuda(encoding.rank_order(x, 5), shape=x.shape)
+
+
+@pytest.mark.parametrize("geometry", [{}, {"stride": 2, "padding": 1, "dilation": (1, 2), "groups": 2}])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_convolution_and_pooling(geometry, dtype, shape):
+    conv = snn.Convolution(2, 4, 3, **geometry).to(dtype)
+    size = tuple(conv.output_size(*shape[-2:]))
+    with fake():
+        conv = moved(conv)
+        for kind in (dtype, torch.uint8, torch.bool):
+            out = conv(torch.ones(shape, dtype=kind, device="cuda"))
+            on_cuda(out, shape=(*shape[:-3], 4, *size))
+            assert out.dtype == dtype
+        on_cuda(snn.Pooling(2).to("cuda")(torch.ones(shape, device="cuda")), shape=(*shape[:-2], 3, 3))
+        conv.reset_weight()
+        conv.load_weight(torch.zeros(conv.weight.shape))
+        on_cuda(conv.weight)
+
+
+def test_a_layer_made_there():
+    with FakeTensorMode(), torch.device("cuda"):
+        conv = snn.Convolution(2, 4, 3)
+        rule = learning.STDP(conv, (0.5, -0.5))
+        on_cuda(conv.weight, rule.learning_rate[0][0], rule.ltd_3, conv(torch.ones(4, 2, 6, 7)))
+
+
+ENCODERS = {
+    "filter": lambda: encoding.Filter([encoding.DoGKernel(3, 1, 2), torch.ones(5, 5)], 2, [1, 2], True),
+    "gabor": lambda: encoding.Filter([encoding.GaborKernel(5, 45)]),
+    "threshold": lambda: encoding.Filter([encoding.DoGKernel(3, 1, 2)], 1, 0.5),
+    "lateral": lambda: encoding.LateralIntencityInhibition([0.25, 0.125]),
+    "normalization": lambda: encoding.LocalNormalization(1),
+    "latency": lambda: encoding.Intensity2Latency(5, batched=True),
+    "spikes": lambda: encoding.Intensity2Latency(5, to_spike=True),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders(name):
+    x = torch.rand(3, 1, 6, 7)
+    want = ENCODERS[name]()(x)
+    encoder = ENCODERS[name]()
+    with fake():
+        encoder = moved(encoder)
+        on_cuda(encoder(torch.rand(3, 1, 6, 7, device="cuda")), shape=want.shape)
+        on_cuda(encoder(torch.rand(1, 6, 7, device="cuda")), shape=want.shape[1:])
+
+
+RULES = {
+    "plain": {},
+    "bounds": {"use_stabilizer": False, "lower_bound": 0.2, "upper_bound": 0.8},
+    "pieces": {
+        "rate": lambda s: torch.where(s.pre_times <= s.post_times, s.ltp, s.ltd) * (s.weight > 0),
+        "weight_dependence": lambda s: s.upper_bound - s.weight,
+        "modulation": lambda s: torch.rand_like(s.weight),
+    },
+}
+
+
+@pytest.mark.parametrize("options", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("geometry", [{}, {"stride": 2, "padding": 1, "groups": 2}])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_stdp(options, geometry, dtype, shape):
+    rule = learning.STDP(snn.Convolution(2, 4, 3, **geometry), [(0.5, -0.5)] * 4, **options).to(dtype)
+    with fake():
+        rule = moved(rule)
+        x = torch.ones(shape, dtype=dtype, device="cuda")
+        kept = sf.pointwise_inhibition(sf.threshold(rule.conv_layer(x), 1))
+        winners = sf.k_winners(kept, 2, 1)
+        update = rule(x, kept, kept.sign(), winners, return_update=True)
+        on_cuda(update, rule.conv_layer.weight, shape=(4, 2 // geometry.get("groups", 1), 3, 3))
+        assert update.dtype == dtype
+        assert rule(x, kept, kept.sign(), winners) is None
+        rule.update_all_learning_rate(0.25, -0.25)
+        rule.update_learning_rate(1, 0.25, -0.25)
+        rule.learning_rate[2][0].fill_(0.5)
+        for pair in rule.learning_rate:
+            on_cuda(*pair, shape=(1,))
+            assert pair[0].dtype == dtype
+        rule(x, kept, kept.sign(), winners)
+        on_cuda(rule.conv_layer.weight)
+
+
+def test_stdp_that_finds_its_winners(shape):
+    rule = learning.STDP(snn.Convolution(2, 4, 3), (0.5, -0.5))
+    with fake():
+        rule = moved(rule)
+        x, y = torch.ones(shape, device="cuda"), torch.ones(*shape[:-3], 4, 4, 5, device="cuda")
+        on_cuda(rule(x, y, y, kwta=2, inhibition_radius=1, return_update=True), shape=(4, 2, 3, 3))
+
+
+def test_rstdp(shape):
+    rule = learning.RSTDP(snn.Convolution(2, 4, 3), (0.5, -0.5), (-0.5, 0.5))
+    with fake():
+        rule = moved(rule)
+        x, y = torch.ones(shape, device="cuda"), torch.ones(*shape[:-3], 4, 4, 5, device="cuda")
+        outcomes = [1, -0.5, 0] if len(shape) == 5 else 1
+        on_cuda(rule(x, y, y, outcomes, sf.k_winners(y, 2), return_update=True), shape=(4, 2, 3, 3))
+        on_cuda(rule.reward.conv_layer.weight, *rule.punishment.learning_rate[3])
+
+
+def test_rates_there_are_views_of_one_store():
+    rule = learning.STDP(snn.Convolution(2, 4, 3), (0.5, -0.5))
+    with fake():
+        rule = moved(rule)
+        state = {k: torch.rand(v.shape, device="cuda") for k, v in rule.state_dict().items()}
+        rule.load_state_dict(state)
+        on_cuda(*rule.state_dict().values())
+
+
+def test_a_wave_and_its_layer_on_two_devices():
+    conv = snn.Convolution(2, 4, 3)
+    rule = learning.STDP(snn.Convolution(2, 4, 3), (0.5, -0.5))
+    with fake():
+        conv, rule = moved(conv), moved(rule)
+        here, there = torch.ones(4, 2, 6, 7), torch.ones(4, 2, 6, 7, device="cuda")
+        out, winners = torch.ones(4, 4, 4, 5, device="cuda"), torch.zeros(1, 3, dtype=torch.int64, device="cuda")
+        calls = {
+            "convolution": lambda: conv(here),
+            "functional": lambda: sf.convolution(there, torch.ones(4, 2, 3, 3)),
+            "winners": lambda: sf.k_winners(there, 1, 0, here),
+            "threshold": lambda: sf.fire(there, torch.ones(2)),
+            "input": lambda: rule(here, out, out, winners),
+            "output": lambda: rule(there, out, out.cpu(), winners),
+            "filter": lambda: encoding.Filter([torch.ones(3, 3)])(torch.ones(1, 5, 5, device="cuda")),
+            "lateral": lambda: sf.intensity_lateral_inhibition(there[:1], torch.ones(1, 1, 3, 3)),
+        }
+        for call in calls.values():
+            with pytest.raises(ValueError, match=r"cuda.*cpu|cpu.*cuda"):
+                call()

@@ -1,0 +1,271 @@
+"""Encoders against the oracle: kernels, filters, normalisation, inhibition, rank order."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import reference as ref
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import close, dyadic, intensities, same, samplewise, seeds, sizes, tensor
+
+from spyketorch import encoding, utils
+
+bins = st.integers(1, 8)
+positive = st.floats(0.25, 4)
+
+
+# kernels
+
+
+@given(percents=st.lists(st.integers(-64, 64).map(lambda n: n / 64), min_size=1, max_size=5), as_array=st.booleans())
+def test_inhibition_kernel(percents, as_array):
+    kernel = encoding.generate_inhibition_kernel(np.array(percents) if as_array else percents)
+    assert kernel.dtype == torch.float32
+    same(kernel, ref.generate_inhibition_kernel(percents))
+
+
+@given(window=st.integers(2, 9), sigma1=positive, ratio=st.sampled_from([0.5, 1.25, 2]))
+def test_dog_kernel(window, sigma1, ratio):
+    kernel = encoding.DoGKernel(window, sigma1, sigma1 * ratio)
+    close(kernel(), ref.dog_kernel(window, sigma1, sigma1 * ratio), 1e-4, 1e-4)
+    assert kernel.window_size == window
+    assert kernel().shape == (window // 2 * 2 + 1,) * 2
+    assert kernel().max() == 1
+    assert isinstance(kernel, encoding.FilterKernel)
+
+
+orientations = st.sampled_from([0, 22.5, 45, 67.5, 90, 120, -30])
+
+
+@given(window=st.integers(2, 9), orientation=orientations, div=st.sampled_from([None, 3.3, 5]))
+def test_gabor_kernel(window, orientation, div):
+    kernel = encoding.GaborKernel(window, orientation, *([] if div is None else [div]))
+    close(kernel(), ref.gabor_kernel(window, orientation, div or 4.0), 1e-4, 1e-4)
+    assert kernel.window_size == window
+    assert kernel().max() == 1
+    assert isinstance(kernel, encoding.FilterKernel)
+
+
+def test_keyword_names_of_the_kernels():
+    same(encoding.DoGKernel(window_size=5, sigma1=1, sigma2=2)(), encoding.DoGKernel(5, 1, 2)())
+    same(encoding.GaborKernel(window_size=5, orientation=30, div=4)(), encoding.GaborKernel(5, 30)())
+    assert encoding.GaborKernel(5, 30)().dtype == torch.float32
+
+
+# filters
+
+
+class Ramp(encoding.FilterKernel):
+    """A kernel of the user's."""
+
+    def __init__(self):
+        super().__init__(2)
+
+    def __call__(self):
+        return torch.arange(4.0).reshape(2, 2) / 4
+
+
+class Edge:
+    """A kernel that owes nothing to the library."""
+
+    window_size = 1
+
+    def __call__(self):
+        return torch.tensor([[-2.0]])
+
+
+limits = st.sampled_from([None, 0, 0.25, -0.5, "each", "tensor"])
+
+
+@given(
+    seed=seeds,
+    radii=st.lists(st.integers(0, 2), min_size=1, max_size=3),
+    height=st.integers(5, 7),
+    width=st.integers(5, 7),
+    padding=st.integers(0, 2),
+    threshold=limits,
+    use_abs=st.booleans(),
+    contiguous=st.booleans(),
+)
+def test_filter(seed, radii, height, width, padding, threshold, use_abs, contiguous):
+    rng = np.random.default_rng(seed)
+    kernels = [dyadic(rng, (2 * r + 1, 2 * r + 1), -1, 1, 4) for r in radii]
+    image = dyadic(rng, (height, width), 0, 2, 4)
+    each = [i / 4 - 0.25 for i in range(len(kernels))]
+    given_limits = {"each": each, "tensor": torch.tensor(each)}.get(threshold, threshold)
+    layer = encoding.Filter([tensor(k, torch.float32) for k in kernels], padding, given_limits, use_abs)
+    x = tensor(image[None], torch.float32, contiguous)
+    expected = ref.filter_image(image, kernels, padding, each if isinstance(threshold, str) else threshold, use_abs)
+    same(layer(x), expected)
+    same(layer(x[None]), expected[None])
+    same(x, image[None])
+    assert layer.max_window_size == 2 * max(radii) + 1
+    assert layer.number_of_kernels == len(kernels)
+    assert len(layer.kernels) == len(kernels)
+    assert not layer.state_dict()
+    assert not list(layer.parameters())
+
+
+def test_filter_takes_every_kind_of_kernel():
+    kernels = [encoding.DoGKernel(3, 0.5, 1), torch.full((3, 3), 0.5), Edge(), Ramp()]
+    plain = [ref.dog_kernel(3, 0.5, 1), np.full((3, 3), 0.5), np.array([[-2.0]])]
+    image = torch.arange(30.0).reshape(1, 5, 6) / 4
+    want = ref.filter_image(image[0].double().numpy(), plain, padding=1)
+    close(encoding.Filter(kernels[:3], padding=1)(image), want, 1e-4, 1e-4)
+    want = ref.filter_image(image[0].double().numpy(), [np.arange(4.0).reshape(2, 2) / 4])
+    same(encoding.Filter(kernels[3:])(image), want)
+    assert encoding.Filter(filter_kernels=kernels[:3], padding=1, thresholds=0.5, use_abs=True).max_window_size == 3
+
+
+@given(seed=seeds, n=st.integers(1, 3), threshold=limits, use_abs=st.booleans())
+def test_filter_batched(seed, n, threshold, use_abs):
+    rng = np.random.default_rng(seed)
+    kernels = [tensor(dyadic(rng, (3, 3), -1, 1, 4), torch.float32) for _ in range(2)]
+    threshold = {"each": [0.25, -0.25], "tensor": torch.tensor([0.25, -0.25])}.get(threshold, threshold)
+    layer = encoding.Filter(kernels, 1, threshold, use_abs)
+    assert samplewise(layer, tensor(dyadic(rng, (n, 1, 4, 5)), torch.float32)).shape == (n, 2, 4, 5)
+
+
+def test_filter_moves_to_double():
+    image = torch.arange(20.0).reshape(1, 4, 5) / 4
+    layer = encoding.Filter([torch.eye(3), torch.ones(3, 3)], 1, [1, 2])
+    moved = copy.deepcopy(layer).double()
+    assert moved(image.double()).dtype == torch.float64
+    same(moved(image.double()), layer(image))
+    same(pickle.loads(pickle.dumps(layer))(image), layer(image))
+
+
+# normalisation and inhibition
+
+
+@given(batch=intensities(batched=True), radius=st.integers(0, 3), eps=st.sampled_from([1e-12, 0.5]))
+def test_local_normalization(batch, radius, eps):
+    layer = encoding.LocalNormalization(radius, eps)
+    answer = samplewise(layer, tensor(batch))
+    close(answer, np.stack([ref.local_normalization(x, radius, eps) for x in batch]))
+    same(layer(tensor(batch[:1])), answer[:1])
+
+
+@given(x=intensities(), percents=st.lists(st.sampled_from([0.125, 0.25, 0.5]), min_size=1, max_size=3))
+def test_lateral_inhibition(dtype, x, percents):
+    layer = encoding.LateralIntencityInhibition(percents)
+    given_x = tensor(x[None], dtype)
+    want = ref.intensity_lateral_inhibition(x, ref.generate_inhibition_kernel(percents))
+    same(layer(given_x), want[None])
+    same(layer(given_x[0]), want)
+    same(given_x, x[None])
+    assert layer(given_x).dtype == dtype
+
+
+@given(batch=intensities(batched=True))
+def test_lateral_inhibition_batched(batch):
+    samplewise(encoding.LateralIntencityInhibition([0.25, 0.125]), tensor(batch))
+
+
+# rank order
+
+
+@given(x=intensities(), steps=bins, to_spike=st.booleans(), contiguous=st.booleans())
+def test_intensity_to_latency(dtype, x, steps, to_spike, contiguous):
+    layer = encoding.Intensity2Latency(steps, to_spike)
+    want = ref.intensity_to_latency(x, steps, to_spike)
+    for given_x in (tensor(x, dtype, contiguous), tensor(x[None], dtype, contiguous)):
+        before = given_x.clone()
+        wave = layer(given_x)
+        same(wave, want)
+        same(given_x, before)
+        assert wave.dtype == dtype
+
+
+@given(x=intensities(low=-3), steps=bins, to_spike=st.booleans())
+def test_negative_intensities_rank_last(x, steps, to_spike):
+    same(encoding.Intensity2Latency(steps, to_spike)(tensor(x)), ref.intensity_to_latency(x, steps, to_spike))
+
+
+@given(batch=intensities(batched=True), steps=bins, to_spike=st.booleans())
+def test_intensity_to_latency_batched(batch, steps, to_spike):
+    layer, x = encoding.Intensity2Latency(steps, to_spike, batched=True), tensor(batch)
+    want = np.stack([ref.intensity_to_latency(sample, steps, to_spike) for sample in batch])
+    same(layer(x), want)
+    order = torch.arange(len(x)).roll(1)
+    same(layer(x[order]), want[order.numpy()])
+    if len(batch) > 1:
+        same(encoding.Intensity2Latency(steps, to_spike)(x), want)
+        with pytest.raises(ValueError, match="batched"):
+            encoding.Intensity2Latency(steps, to_spike, batched=False)(x)
+    else:
+        same(encoding.Intensity2Latency(steps, to_spike, batched=False)(x), want[0])
+        same(encoding.Intensity2Latency(steps, to_spike)(x), want[0])
+
+
+@given(batch=intensities(batched=True), steps=bins)
+def test_rank_order(batch, steps):
+    times = samplewise(lambda x: encoding.rank_order(x, steps), tensor(batch))
+    assert times.dtype == torch.int64
+    same(times, np.stack([ref.rank_order(x, steps) for x in batch]))
+
+
+@given(seed=seeds, n=st.integers(0, 40), steps=bins)
+def test_bins_are_equal_and_the_weakest_drop(seed, n, steps):
+    x = torch.zeros(1, 5, 8)
+    x.view(-1)[:n] = torch.from_numpy(np.random.default_rng(seed).permutation(n) + 1.0).float()
+    times = encoding.rank_order(x, steps)
+    size = max(n // steps, 1)
+    used = min(n, size * steps)
+    full = used // size
+    assert torch.bincount(times.flatten(), minlength=steps + 1)[:-1].tolist() == [size] * full + [0] * (steps - full)
+    assert ((x > n - used) == (times < steps)).all()
+
+
+def test_a_blank_image_is_silent():
+    for shape in ((1, 3, 4), (1, 1, 3, 4), (2, 1, 3, 4)):
+        assert not encoding.Intensity2Latency(5)(torch.zeros(shape)).any()
+        assert (encoding.rank_order(torch.zeros(shape[-3:]), 5) == 5).all()
+
+
+def test_equal_intensities_keep_their_order():
+    times = encoding.rank_order(torch.ones(1, 20, 50), 10)
+    assert times.flatten().tolist() == [i // 100 for i in range(1000)]
+
+
+def test_waves_of_whole_numbers():
+    x = torch.tensor([[[3, 0, 1], [2, 0, 5]]], dtype=torch.uint8)
+    want = ref.intensity_to_latency(x.double().numpy(), 2, True)
+    same(encoding.Intensity2Latency(2, to_spike=True)(x), want)
+
+
+# together
+
+
+@given(seed=seeds, n=st.integers(2, 3), height=sizes, width=sizes)
+def test_a_pipeline_takes_one_image_or_a_batch(seed, n, height, width):
+    rng = np.random.default_rng(seed)
+    steps = torch.nn.Sequential(
+        encoding.Filter([encoding.DoGKernel(3, 0.5, 1), encoding.DoGKernel(3, 1, 0.5)], 1, 0.25),
+        encoding.LateralIntencityInhibition([0.25]),
+        encoding.LocalNormalization(1),
+        encoding.Intensity2Latency(4, to_spike=True),
+    )
+    images = tensor(dyadic(rng, (n, 1, height, width), 0, 1, 4), torch.float32)
+    same(steps(images), torch.stack([steps(image) for image in images]))
+
+
+def test_encoders_compose_with_torchvision():
+    transforms = pytest.importorskip("torchvision.transforms")
+    pixels = np.random.default_rng(5).integers(0, 256, (8, 9), np.uint8)
+    to_255 = transforms.Lambda(lambda x: (255 * x).round())
+    edges = encoding.Filter([torch.eye(3), torch.ones(3, 3)], 1)
+    chain = transforms.Compose([transforms.ToTensor(), to_255, edges, encoding.Intensity2Latency(6, True)])
+    responses = ref.filter_image(pixels.astype(float), [np.eye(3), np.ones((3, 3))], 1)
+    wave = chain(pixels[..., None])
+    assert wave.shape == (6, 2, 8, 9)
+    same(wave, ref.intensity_to_latency(responses, 6, True))
+
+
+def test_utils_has_the_names_users_know():
+    names = ["generate_inhibition_kernel", "FilterKernel", "DoGKernel", "GaborKernel", "Filter", "Intensity2Latency"]
+    for name in [*names, "LateralIntencityInhibition"]:
+        assert getattr(utils, name) is getattr(encoding, name)
