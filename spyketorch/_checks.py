@@ -154,6 +154,21 @@ def image(value: Any, name: str) -> Tensor:
     return _sized(value, name, (3, 4), "of shape (C, H, W) or (N, C, H, W)")
 
 
+def times(value: Any, name: str) -> Tensor:
+    checked = image(value, name)
+    if checked.is_floating_point() or checked.dtype == torch.bool or checked.is_complex():
+        raise fail_type(name, "first-spike times of an integer type", value)
+    return checked
+
+
+def indices(value: Any, name: str, count: int, device: torch.device) -> Tensor:
+    """An integer tensor (count,) on the device, as int64; a list will do."""
+    checked = torch.as_tensor(value, device=device)
+    if checked.is_floating_point() or checked.dtype == torch.bool or checked.shape != (count,):
+        raise fail(name, f"{count} integers", value)
+    return checked.to(torch.int64)
+
+
 def same_shape(value: Tensor, name: str, other: Tensor, other_name: str) -> None:
     if value.shape != other.shape:
         raise ValueError(f"`{name}` must have the shape of `{other_name}`, {tuple(other.shape)}; got {describe(value)}")
@@ -172,6 +187,20 @@ def floating(value: Tensor, name: str) -> Tensor:
     if value.is_complex():
         raise fail_type(name, "a real tensor", value)
     return value if value.is_floating_point() else value.to(torch.float32)
+
+
+def threshold(value: Any, features: int, device: torch.device) -> float | Tensor:
+    """A number, or a tensor with one per feature."""
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return number(value, "threshold")
+    if value.shape != (features,):
+        raise fail("threshold", f"a number or one per feature, ({features},)", value)
+    if value.device != device:
+        raise ValueError(
+            f"`threshold` must be on the device of the potentials, {device}; got a tensor on {value.device}"
+        )
+    finite(value, "threshold")
+    return value
 
 
 # checks that read data

@@ -70,6 +70,33 @@ def geometry(
     )
 
 
+def layer_geometry(
+    input: Tensor, name: str, weight: Tensor, stride: object, padding: object, dilation: object, groups: int
+) -> Geometry:
+    """The geometry of a layer of this weight, once the input (..., C, H, W) fits it."""
+    if check.tensor(weight, "weight").ndim != 4:
+        raise check.fail("weight", "of shape (features, C / groups, rows, columns)", weight)
+    shape = geometry(tuple(weight.shape[2:]), stride, padding, dilation, groups, weight.shape[0])
+    channels = weight.shape[1] * shape.groups
+    if input.shape[-3] != channels:
+        raise ValueError(
+            f"`{name}` must have {channels} features (axis C), as the weight of shape {tuple(weight.shape)}"
+            f"{f' in {shape.groups} groups' if shape.groups > 1 else ''} reads; got {check.describe(input)}"
+        )
+    check.same_device(input, name, weight, "weight")
+    shape.output_size(*input.shape[-2:])
+    return shape
+
+
+def pooling_geometry(input: Tensor, kernel_size: object, stride: object, padding: object) -> Geometry:
+    """The geometry of a pooling window, once the input (..., H, W) fits it."""
+    window = geometry(kernel_size, kernel_size if stride is None else stride, padding)
+    window.output_size(*input.shape[-2:])
+    if any(2 * p > k for p, k in zip(window.padding, window.kernel_size, strict=True)):
+        raise ValueError(f"`padding` must be at most half of `kernel_size`, {window.kernel_size}; got {window.padding}")
+    return window
+
+
 @contextmanager
 def full_precision(input: Tensor) -> Iterator[None]:
     """No TF32 (a 10-bit mantissa) in CUDA convolutions: a rounded potential can cross a threshold too early."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
+from spyketorch import latency
 from spyketorch._convolution import full_precision
 
 
@@ -224,37 +225,9 @@ class Filter(nn.Module):
         return f"{kernels}, padding={self.padding}, thresholds={self.thresholds}, use_abs={self.use_abs}"
 
 
-def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
-    """First-spike times by rank: the strongest intensities fire first.
-
-    All intensities of a stimulus are sorted, descending and stable. With n non-zeros and b = n // T, step i takes the
-    ranks i * b to (i + 1) * b - 1; the n % T weakest are silent. Fewer non-zeros than T take one step each.
-
-    Args:
-        intensities: ``(C, H, W)`` or ``(N, C, H, W)``.
-        time_steps: T.
-
-    Returns:
-        int64 times in 0..T of the same shape; T means silent.
-
-    Example:
-        >>> rank_order(torch.tensor([[[5.0, 0.0, 9.0, 7.0, 3.0]]]), 2)
-        tensor([[[1, 2, 0, 0, 1]]])
-    """
-    steps = check.integer(time_steps, "time_steps", 1)
-    check.finite(check.image(intensities, "intensities"), "intensities")
-    flat = intensities.flatten(-3)
-    order = flat.sort(dim=-1, descending=True, stable=True).indices
-    nonzero = flat.count_nonzero(-1).unsqueeze(-1)
-    per_step = nonzero.div(steps, rounding_mode="floor").clamp(min=1)
-    ranks = torch.arange(flat.shape[-1], device=flat.device)
-    fires = ranks < torch.minimum(nonzero, per_step * steps)
-    times = torch.where(fires, ranks.div(per_step, rounding_mode="floor"), steps)
-    return torch.empty_like(order).scatter_(-1, order, times).view_as(intensities)
-
-
 class Intensity2Latency(nn.Module):
-    """Rank-order coding: a cumulative wave in which the strongest intensities appear first (see :func:`rank_order`).
+    """Rank-order coding: a cumulative wave in which the strongest intensities appear first (see
+    :func:`spyketorch.latency.rank_order`).
 
     Args:
         number_of_spike_bins: T, the time steps.
@@ -284,7 +257,7 @@ class Intensity2Latency(nn.Module):
         if self.batched is False and not single and intencities.ndim == 4:
             raise check.fail("intencities", "one stimulus, (C, H, W) or (1, C, H, W), as batched=False", intencities)
         values = intencities.squeeze(0) if single else intencities
-        times = rank_order(values, self.time_steps).unsqueeze(-4)
+        times = latency.rank_order(values, self.time_steps).unsqueeze(-4)
         steps = torch.arange(self.time_steps, device=values.device).view(-1, 1, 1, 1)
         values = (values.sign() if self.to_spike else values).unsqueeze(-4)
         return torch.where(times <= steps, values, 0)
@@ -365,3 +338,38 @@ class LocalNormalization(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.normalization_radius}, eps={self.eps}"
+
+
+class LatencyEncoder(nn.Module):
+    """Images straight to first-spike times: filters, normalisation and rank order in one, without a frame per time step.
+
+    Args:
+        filter: a :class:`Filter`, or any module from images ``(N, 1, H, W)`` to non-negative intensities.
+        time_steps: T.
+        normalization_radius: of :func:`spyketorch.latency.local_normalization`; None for none.
+
+    Shape:
+        ``(1, H, W)`` to ``(K, H', W')`` or ``(N, 1, H, W)`` to ``(N, K, H', W')``, uint8 (int16 where T > 254).
+
+    Example:
+        >>> encode = LatencyEncoder(Filter([DoGKernel(3, 1 / 3, 2 / 3)], padding=1), 15, normalization_radius=8)
+        >>> encode(torch.rand(100, 1, 28, 28)).shape
+        torch.Size([100, 1, 28, 28])
+    """
+
+    def __init__(self, filter: nn.Module, time_steps: int, normalization_radius: int | None = None) -> None:
+        super().__init__()
+        self.filter = filter
+        self.time_steps = check.integer(time_steps, "time_steps", 1)
+        if normalization_radius is not None:
+            check.integer(normalization_radius, "normalization_radius", 0)
+        self.normalization_radius = normalization_radius
+
+    def forward(self, input: Tensor) -> Tensor:
+        intensities = self.filter(input)
+        if self.normalization_radius is not None:
+            intensities = latency.local_normalization(intensities, self.normalization_radius)
+        return latency.rank_order(intensities, self.time_steps)
+
+    def extra_repr(self) -> str:
+        return f"time_steps={self.time_steps}, normalization_radius={self.normalization_radius}"

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.parameter import Parameter  # noqa: F401  scripts take it from a star import
 
 from spyketorch import _checks as check
-from spyketorch._convolution import full_precision, geometry
+from spyketorch._convolution import full_precision, layer_geometry, pooling_geometry
 
 #: (feature, row, column) of a winning neuron
 Winner = tuple[int, int, int]
@@ -76,10 +76,7 @@ def pooling(
         torch.Size([15, 30, 14, 14])
     """
     check.potentials(input, "input")
-    window = geometry(kernel_size, kernel_size if stride is None else stride, padding)
-    window.output_size(*input.shape[-2:])
-    if any(2 * p > k for p, k in zip(window.padding, window.kernel_size, strict=True)):
-        raise ValueError(f"`padding` must be at most half of `kernel_size`, {window.kernel_size}; got {window.padding}")
+    window = pooling_geometry(input, kernel_size, stride, padding)
     frames = input.flatten(0, -4)
     if not input.is_floating_point():  # torch pools floating frames on every device; these hold the integers exactly
         frames = frames.to(torch.float32 if input.element_size() <= 2 else torch.float64)
@@ -119,38 +116,16 @@ def convolution(
         >>> convolution(torch.ones(15, 6, 28, 28), torch.ones(30, 6, 5, 5)).shape
         torch.Size([15, 30, 24, 24])
     """
-    if check.tensor(weight, "weight").ndim != 4:
-        raise check.fail("weight", "of shape (features, C / groups, rows, columns)", weight)
-    shape = geometry(tuple(weight.shape[2:]), stride, padding, dilation, groups, weight.shape[0])
-    check.spikes(input, "input")
-    channels = weight.shape[1] * shape.groups
-    if input.shape[_FEATURE] != channels:
-        raise ValueError(
-            f"`input` must have {channels} features (axis C), as the weight of shape {tuple(weight.shape)}"
-            f"{f' in {shape.groups} groups' if shape.groups > 1 else ''} reads; got {check.describe(input)}"
-        )
-    check.same_device(input, "input", weight, "weight")
+    shape = layer_geometry(check.spikes(input, "input"), "input", weight, stride, padding, dilation, groups)
     if input.dtype != weight.dtype:
         if input.is_floating_point() or input.is_complex():
             raise check.fail_type("input", f"of the type of `weight`, {weight.dtype}, or bool or integer", input)
         input = input.to(weight.dtype)
-    shape.output_size(*input.shape[-2:])
     with full_precision(input):
         frames = fn.conv2d(
             input.flatten(0, -4), weight, None, shape.stride, shape.padding, shape.dilation, shape.groups
         )
     return frames.view(*input.shape[:-3], *frames.shape[-3:])
-
-
-def _threshold_of(threshold: float | Tensor, potentials: Tensor) -> float | Tensor:
-    """A number, or one per feature shaped to broadcast."""
-    if isinstance(threshold, Tensor) and threshold.ndim > 0:
-        if threshold.shape != potentials.shape[_FEATURE : _FEATURE + 1]:
-            raise check.fail("threshold", f"a number or one per feature, ({potentials.shape[_FEATURE]},)", threshold)
-        check.same_device(threshold, "threshold", potentials, "potentials")
-        check.finite(threshold, "threshold")
-        return threshold.view(-1, 1, 1)
-    return check.number(threshold, "threshold")
 
 
 def _fired(potentials: Tensor, threshold: float | Tensor | None) -> Tensor:
@@ -160,7 +135,8 @@ def _fired(potentials: Tensor, threshold: float | Tensor | None) -> Tensor:
         fired = torch.zeros_like(potentials, dtype=torch.bool)
         fired.select(_TIME, -1).copy_(potentials.select(_TIME, -1) > 0)
         return fired
-    return potentials > _threshold_of(threshold, potentials)
+    limit = check.threshold(threshold, potentials.shape[_FEATURE], potentials.device)
+    return potentials > (limit.view(-1, 1, 1) if isinstance(limit, Tensor) else limit)
 
 
 def threshold(potentials: Tensor, threshold: float | Tensor | None = None) -> Tensor:

@@ -30,7 +30,10 @@ from torch.nn.parameter import Parameter
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
+from spyketorch import latency
+from spyketorch._convolution import layer_geometry
 from spyketorch.functional import Winner
+from spyketorch.kernels import operators
 
 if TYPE_CHECKING:
     from spyketorch.snn import Convolution
@@ -357,30 +360,44 @@ class STDP(nn.Module):
                 )
         return index.to(layer.weight.device)
 
+    def _fields(self, input: Tensor, index: Tensor, padding_value: float) -> Tensor:
+        """A map (C, H, W) under the receptive fields of the winners, (k, C, rows, columns)."""
+        shape = self.conv_layer.geometry
+        rows, columns = shape.padding
+        if rows or columns:
+            input = fn.pad(input, (columns, columns, rows, rows), value=padding_value)
+        return input[shape.receptive_fields(index, input.shape[0] // shape.groups)]
+
     def _spike_counts(self, input_spikes: Tensor, output_spikes: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over time of the inputs of each winner, and of each winner: the larger, the earlier."""
-        shape = self.conv_layer.geometry
-        counts = input_spikes.sum(0)
-        if any(shape.padding):
-            counts = fn.pad(counts, (shape.padding[1], shape.padding[1], shape.padding[0], shape.padding[0]))
-        channels, rows, columns = shape.receptive_fields(index, counts.shape[0] // shape.groups)
-        pre = counts[channels, rows, columns]
         feature, row, column = index.clamp(min=0).unbind(1)
-        return pre, output_spikes[:, feature, row, column].sum(0).view(-1, 1, 1, 1)
+        post = output_spikes[:, feature, row, column].sum(0).view(-1, 1, 1, 1)
+        return self._fields(input_spikes.sum(0), index, 0), post
 
     def _learn(self, input_spikes: Tensor, output_spikes: Tensor, index: Tensor, rates: Tensor | None = None) -> None:
         """Update the weights by one sample; ``rates`` (features, 2) replaces the rule's own."""
+        pre, post = self._spike_counts(input_spikes, output_spikes, index)
+        self._update(index, pre >= post, input_spikes.shape[0] - pre, output_spikes.shape[0] - post, rates)
+
+    def _learn_times(
+        self, times: Tensor, fired: Tensor, index: Tensor, time_steps: int, rates: Tensor | None = None
+    ) -> None:
+        """:meth:`_learn` on first-spike times (C, H, W)."""
+        feature, row, column = index.clamp(min=0).unbind(1)
+        pre, post = self._fields(times, index, time_steps).long(), fired[feature, row, column].view(-1, 1, 1, 1).long()
+        self._update(index, pre <= post, pre, post, rates)
+
+    def _update(self, index: Tensor, causal: Tensor, pre: Tensor, post: Tensor, rates: Tensor | None) -> None:
         weight = self.conv_layer.weight.data
         if len(index):
-            pre, post = self._spike_counts(input_spikes, output_spikes, index)
             features = index[:, 0].clamp(min=0)
             ltp, ltd = (self._rates if rates is None else rates)[features, :, None, None, None].unbind(1)
             synapses = Synapses(
                 features=features,
                 weight=weight[features],
-                causal=pre >= post,
-                pre_times=input_spikes.shape[0] - pre,
-                post_times=output_spikes.shape[0] - post,
+                causal=causal,
+                pre_times=pre,
+                post_times=post,
                 ltp=ltp,
                 ltd=ltd,
                 lower_bound=self.lower_bound,
@@ -393,6 +410,35 @@ class STDP(nn.Module):
             present = (index[:, 0] >= 0).view(-1, 1, 1, 1)
             weight.index_add_(0, features, torch.where(present, change, 0).to(weight.dtype).expand_as(synapses.weight))
         weight.clamp_(self.lower_bound, self.upper_bound)
+
+    # first-spike times
+
+    def learn(
+        self, times: Tensor, kwta: int = 1, inhibition_radius: int = 0, *, pointwise_inhibition: bool = True
+    ) -> Tensor:
+        """Learn a chunk of samples, given as first-spike times, in exact online order.
+
+        For each sample the layer answers, neurons inhibit each other, winners are chosen, and the weights are updated;
+        the next sample meets the new weights. On a CPU with numba the whole chunk is one call, which stops each sample
+        at its last winner; elsewhere, and for a rule with factors of your own, it is a loop in torch that never waits
+        for the device. Where a data set is cut into chunks makes no difference.
+
+        Args:
+            times: input of the layer, which must be an :class:`spyketorch.snn.SpikingConvolution`, ``(N, C, H, W)``.
+            kwta, inhibition_radius: as in :func:`spyketorch.latency.k_winners`.
+            pointwise_inhibition: let one feature survive at each position before winners are chosen.
+
+        Returns:
+            The winners, int64 ``(N, kwta, 3)``, rows of -1 where there are fewer.
+
+        Example:
+            >>> from spyketorch import snn
+            >>> layer = snn.SpikingConvolution(2, 4, 3, threshold=5, time_steps=15)
+            >>> winners = STDP(layer, (0.004, -0.003)).learn(torch.zeros(8, 2, 9, 9, dtype=torch.uint8), kwta=2)
+            >>> winners.shape
+            torch.Size([8, 2, 3])
+        """
+        return _learn_times(self, self, times, kwta, inhibition_radius, pointwise_inhibition, None, None, None)
 
     def extra_repr(self) -> str:
         return f"use_stabilizer={self.use_stabilizer}, bounds=({self.lower_bound}, {self.upper_bound})"
@@ -476,6 +522,44 @@ class RSTDP(nn.Module):
             rule._learn(wave, spikes, torch.where(outcome == 0, -1, index), rates)
         return None if before is None else weight.detach() - before
 
+    def learn(
+        self,
+        times: Tensor,
+        labels: Tensor,
+        classes: Tensor,
+        kwta: int = 1,
+        inhibition_radius: int = 0,
+        *,
+        pointwise_inhibition: bool = False,
+        active: Tensor | None = None,
+    ) -> Tensor:
+        """Learn a chunk of samples, given as first-spike times, in exact online order, as :meth:`STDP.learn`.
+
+        The first winner decides: the class of its feature is right, and rewarded, or wrong, and punished. Samples
+        without a winner teach nothing.
+
+        Args:
+            times: input of the layer, an :class:`spyketorch.snn.SpikingConvolution`, ``(N, C, H, W)``.
+            labels: class of each sample, integers ``(N,)``.
+            classes: class of each feature, integers ``(features,)``.
+            kwta, inhibition_radius, pointwise_inhibition: as there.
+            active: bool ``(N, features)``, False for features that drop out of a sample: they neither win nor inhibit.
+
+        Returns:
+            The winners, int64 ``(N, kwta, 3)``; ``classes[winners[:, 0, 0]]`` are the decisions where it is not -1.
+
+        Example:
+            >>> from spyketorch import snn
+            >>> layer = snn.SpikingConvolution(2, 4, 3, threshold=None, time_steps=15)
+            >>> rule = RSTDP(layer, (0.004, -0.003), (-0.004, 0.0005))
+            >>> times, labels = torch.zeros(2, 2, 3, 3, dtype=torch.uint8), torch.tensor([0, 1])
+            >>> rule.learn(times, labels, classes=torch.tensor([0, 0, 1, 1])).shape
+            torch.Size([2, 1, 3])
+        """
+        return _learn_times(
+            self.reward, self.punishment, times, kwta, inhibition_radius, pointwise_inhibition, labels, classes, active
+        )
+
     def online(
         self, input_spikes: Tensor, respond: Respond, judge: Judge, kwta: int = 1, inhibition_radius: int = 0
     ) -> list[list[Winner]]:
@@ -555,3 +639,73 @@ def _minibatch(
     verdict = () if judge is None else ([judge(i, winners) for i, winners in enumerate(history)],)
     rule(input_spikes, potentials, spikes, *verdict, winners=history)
     return history
+
+
+def _learn_times(
+    rule: STDP,
+    punishment: STDP,
+    times: Tensor,
+    kwta: int,
+    radius: int,
+    inhibit: bool,
+    labels: Tensor | None,
+    classes: Tensor | None,
+    active: Tensor | None,
+) -> Tensor:
+    layer: Any = rule.conv_layer
+    if not hasattr(layer, "respond"):
+        raise check.fail_type("conv_layer", "an snn.SpikingConvolution, to learn from first-spike times", layer)
+    if check.times(times, "times").ndim != 4:
+        raise check.fail("times", "a batch of shape (N, C, H, W)", times)
+    kwta, radius = check.integer(kwta, "kwta", 1), check.integer(radius, "inhibition_radius", 0)
+    shape = layer_geometry(times, "times", layer.weight, layer.stride, layer.padding, layer.dilation, layer.groups)
+    if labels is None or classes is None:
+        labels = classes = torch.empty(0, dtype=torch.int64, device=times.device)
+    else:
+        labels = check.indices(labels, "labels", len(times), times.device)
+        classes = check.indices(classes, "classes", layer.out_channels, times.device)
+    if active is None:
+        active = torch.ones(1, dtype=torch.bool, device=times.device).expand(len(times), layer.out_channels)
+    elif active.dtype != torch.bool or active.shape != (len(times), layer.out_channels):
+        raise check.fail("active", f"a bool tensor of shape ({len(times)}, {layer.out_channels})", active)
+    rates = torch.stack((rule._rates, punishment._rates))
+    standard = rule.rate is causal_step and rule.modulation is None and rule.weight_dependence in (None, soft_bounds)
+    last_only = layer.threshold is None
+    if not operators.has_loops(times) or not standard or layer.groups > 1 or (last_only and inhibit and kwta > 1):
+        return _walk(rule, rates, times, kwta, radius, inhibit, labels, classes, active)
+    weight, steps, settings = layer.weight.data, layer.time_steps, operators.settings(shape)
+    update = (rates, [rule.lower_bound, rule.upper_bound], rule.weight_dependence is not None)
+    samples = (kwta, radius, labels, classes, active)
+    winners: Tensor
+    if last_only:
+        winners = operators.decide_online(times, weight, steps, settings, *update, *samples)
+    else:
+        winners = operators.learn_online(times, weight, layer.limit(), steps, settings, *update, inhibit, *samples)
+    return winners
+
+
+def _walk(
+    rule: STDP,
+    rates: Tensor,
+    times: Tensor,
+    kwta: int,
+    radius: int,
+    inhibit: bool,
+    labels: Tensor,
+    classes: Tensor,
+    active: Tensor,
+) -> Tensor:
+    """The online loop in torch, on any device, without a wait for it."""
+    layer: Any = rule.conv_layer
+    steps, history = layer.time_steps, []
+    for i, sample in enumerate(times):
+        fired, potentials = layer.respond(sample)
+        keep = active[i].view(-1, 1, 1)
+        fired, potentials = torch.where(keep, fired, steps), torch.where(keep, potentials, 0)
+        if inhibit:
+            fired, potentials = latency.pointwise_inhibition(fired, potentials, time_steps=steps)
+        winners = latency.k_winners(fired, potentials, kwta, radius, time_steps=steps)
+        wrong = False if len(labels) == 0 else classes[winners[0, 0].clamp(min=0)] != labels[i]
+        rule._learn_times(sample, fired, winners, steps, torch.where(torch.as_tensor(wrong), rates[1], rates[0]))
+        history.append(winners)
+    return torch.stack(history)

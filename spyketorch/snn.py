@@ -12,6 +12,7 @@ from torch.nn.parameter import Parameter
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
+from spyketorch import latency
 from spyketorch._checks import to_pair as to_pair
 from spyketorch._convolution import geometry
 from spyketorch.learning import RSTDP as RSTDP
@@ -102,6 +103,88 @@ class Convolution(nn.Module):
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
         defaults = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
         return text + "".join(f", {k}={getattr(self, k)}" for k, v in defaults.items() if getattr(self, k) != v)
+
+
+class SpikingConvolution(Convolution):
+    """A layer of integrate-and-fire neurons on first-spike times: convolution and firing in one.
+
+    Used the same way in training and in inference, and interchangeable with :class:`Convolution` followed by
+    :func:`spyketorch.functional.fire`: the ``state_dict`` is the same, so one loads what the other learned. Neurons are
+    latched, so weights may be negative.
+
+    Args:
+        in_channels, out_channels, kernel_size: as for :class:`Convolution`.
+        threshold: in units of the potential, a number or a tensor with one per feature; None means that only the last
+            time step counts, where every positive potential fires.
+        weight_mean, weight_std, stride, padding, dilation, groups: as for :class:`Convolution`.
+        time_steps: T.
+
+    Shape:
+        First-spike times ``(in_channels, H, W)`` or ``(N, in_channels, H, W)`` to ``(..., out_channels, H', W')``.
+
+    Example:
+        >>> layer = SpikingConvolution(6, 30, 5, threshold=15, time_steps=15)
+        >>> layer(torch.zeros(6, 28, 28, dtype=torch.uint8)).shape
+        torch.Size([30, 24, 24])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        threshold: float | Tensor | None = None,
+        weight_mean: float = 0.8,
+        weight_std: float = 0.02,
+        *,
+        time_steps: int,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            weight_mean,
+            weight_std,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+        )
+        self.time_steps = check.integer(time_steps, "time_steps", 1)
+        self.threshold: Tensor | None
+        if threshold is not None:
+            threshold = torch.as_tensor(check.threshold(threshold, out_channels, self.weight.device)).float()
+        self.register_buffer("threshold", threshold, persistent=False)
+
+    def limit(self) -> Tensor:
+        """The threshold of each feature, ``(out_channels,)``."""
+        if self.threshold is None:
+            raise ValueError("this layer has no threshold: it fires at the last time step")
+        return self.threshold.to(self.weight).expand(self.out_channels)
+
+    def respond(self, times: Tensor, *, potentials: bool = True) -> tuple[Tensor, Tensor]:
+        """(first-spike times, potentials there), as :func:`spyketorch.latency.convolution_fire`."""
+        return latency.convolution_fire(
+            times,
+            self.weight,
+            None if self.threshold is None else self.limit(),
+            time_steps=self.time_steps,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            potentials=potentials,
+        )
+
+    def forward(self, times: Tensor) -> Tensor:
+        return self.respond(times, potentials=False)[0]
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, threshold={self.threshold}, time_steps={self.time_steps}"
 
 
 class Pooling(nn.Module):

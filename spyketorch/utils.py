@@ -24,7 +24,6 @@ from spyketorch.encoding import Intensity2Latency as Intensity2Latency
 from spyketorch.encoding import LateralIntencityInhibition as LateralIntencityInhibition
 from spyketorch.encoding import LocalNormalization as LocalNormalization
 from spyketorch.encoding import generate_inhibition_kernel as generate_inhibition_kernel
-from spyketorch.encoding import rank_order as rank_order
 
 _TEXT_TYPES = {
     "float": np.float32,

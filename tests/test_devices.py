@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import spyketorch.functional as sf
-from spyketorch import encoding, learning, snn
+from spyketorch import encoding, latency, learning, snn
 
 SHAPES = {"one": (4, 2, 6, 7), "batch": (3, 4, 2, 6, 7)}
 DTYPES = [torch.float32, torch.float64]
@@ -85,7 +85,7 @@ def test_functional_on_intensities(batch):
         x = torch.rand(*batch, 2, 6, 7, device="cuda")
         kernel = torch.rand(1, 1, 3, 3, device="cuda")
         on_cuda(sf.intensity_lateral_inhibition(x, kernel), sf.local_normalization(x, 1), shape=x.shape)
-        on_cuda(encoding.rank_order(x, 5), shape=x.shape)
+        on_cuda(latency.rank_order(x, 5), shape=x.shape)
 
 
 @pytest.mark.parametrize("geometry", [{}, {"stride": 2, "padding": 1, "dilation": (1, 2), "groups": 2}])

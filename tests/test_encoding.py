@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import close, dyadic, intensities, same, samplewise, seeds, sizes, tensor
 
-from spyketorch import encoding, utils
+from spyketorch import encoding, latency, utils
 
 bins = st.integers(1, 8)
 positive = st.floats(0.25, 4)
@@ -203,8 +203,8 @@ def test_intensity_to_latency_batched(batch, steps, to_spike):
 
 @given(batch=intensities(batched=True), steps=bins)
 def test_rank_order(batch, steps):
-    times = samplewise(lambda x: encoding.rank_order(x, steps), tensor(batch))
-    assert times.dtype == torch.int64
+    times = samplewise(lambda x: latency.rank_order(x, steps), tensor(batch))
+    assert times.dtype == torch.uint8
     same(times, np.stack([ref.rank_order(x, steps) for x in batch]))
 
 
@@ -212,7 +212,7 @@ def test_rank_order(batch, steps):
 def test_bins_are_equal_and_the_weakest_drop(seed, n, steps):
     x = torch.zeros(1, 5, 8)
     x.view(-1)[:n] = torch.from_numpy(np.random.default_rng(seed).permutation(n) + 1.0).float()
-    times = encoding.rank_order(x, steps)
+    times = latency.rank_order(x, steps)
     size = max(n // steps, 1)
     used = min(n, size * steps)
     full = used // size
@@ -223,11 +223,11 @@ def test_bins_are_equal_and_the_weakest_drop(seed, n, steps):
 def test_a_blank_image_is_silent():
     for shape in ((1, 3, 4), (1, 1, 3, 4), (2, 1, 3, 4)):
         assert not encoding.Intensity2Latency(5)(torch.zeros(shape)).any()
-        assert (encoding.rank_order(torch.zeros(shape[-3:]), 5) == 5).all()
+        assert (latency.rank_order(torch.zeros(shape[-3:]), 5) == 5).all()
 
 
 def test_equal_intensities_keep_their_order():
-    times = encoding.rank_order(torch.ones(1, 20, 50), 10)
+    times = latency.rank_order(torch.ones(1, 20, 50), 10)
     assert times.flatten().tolist() == [i // 100 for i in range(1000)]
 
 

@@ -103,7 +103,7 @@ def test_surface_is_found_at_all():
         "spyketorch.utils.CacheDataset.reset_cache",
         "spyketorch.utils.to_pair",
         "spyketorch.data.CacheDataset",
-        "spyketorch.encoding.rank_order",
+        "spyketorch.latency.rank_order",
         "spyketorch.visualization.show_tensor",
     }
     assert "spyketorch.snn.Parameter" not in names

@@ -1,0 +1,279 @@
+"""The operations of :mod:`spyketorch.functional` on first-spike times: same names and meaning, a fraction of the work.
+
+A tensor of **first-spike times** ``(C, H, W)``, or ``(N, C, H, W)`` for a batch, holds for each neuron the time step at
+which it fires, 0..T - 1, or T where it stays silent; uint8, or int16 where T > 254. It is the same information as a
+spike wave (:func:`from_wave`, :func:`to_wave`), in a fifteenth of the memory of a uint8 wave of fifteen steps. As times
+do not say how many steps there are, functions that need T take ``time_steps``.
+
+Beside its time, a neuron has a **potential at its first spike**; it is 0 where the neuron is silent. The two are all
+that inhibition, the choice of winners and STDP need.
+
+On a CPU with numba installed (``pip install "spyketorch[fast]"``) the work is done by the loops of
+:mod:`spyketorch.kernels`; elsewhere the same calls run in plain torch. Answers equal those of the dense functions, to
+the bit where sums are exact (weights on a coarse grid); other weights are added in another order than torch's
+convolution adds them, so that a potential within rounding of the threshold may fall on its other side.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spyketorch import _checks as check
+from spyketorch import functional as sf
+from spyketorch._convolution import layer_geometry, pooling_geometry
+from spyketorch.functional import Winner
+from spyketorch.kernels import operators
+
+
+def _times(value: Any, name: str = "times") -> Tensor:
+    return check.times(value, name)
+
+
+def _batched(value: Tensor) -> Tensor:
+    return value if value.ndim == 4 else value.unsqueeze(0)
+
+
+def _as(answer: Tensor, like: Tensor) -> Tensor:
+    return answer if like.ndim == 4 else answer.squeeze(0)
+
+
+def from_wave(wave: Tensor, *, validate: bool = False) -> Tensor:
+    """First-spike times of a spike wave.
+
+    Args:
+        wave: ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
+        validate: check that it is one: zeros and ones, cumulative. A wave that is not has no lossless times; without
+            the check, a neuron's time is T minus the number of steps at which it is not 0.
+
+    Returns:
+        ``(C, H, W)`` or ``(N, C, H, W)``, uint8 (int16 where T > 254).
+
+    Example:
+        >>> from_wave(torch.tensor([0, 1, 1]).view(3, 1, 1, 1))
+        tensor([[[1]]], dtype=torch.uint8)
+    """
+    if validate:
+        with check.validation():
+            check.spikes(wave, "wave")
+    steps = check.spikes(wave, "wave").shape[-4]
+    return (steps - wave.count_nonzero(-4)).to(operators.time_dtype(steps))
+
+
+def to_wave(times: Tensor, time_steps: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The spike wave of first-spike times, ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
+
+    Example:
+        >>> to_wave(torch.tensor([[[1]]]), 3).flatten()
+        tensor([0., 1., 1.])
+    """
+    steps = torch.arange(check.integer(time_steps, "time_steps", 1), device=_times(times).device)
+    return (times.unsqueeze(-4) <= steps.view(-1, 1, 1, 1)).to(dtype)
+
+
+def pad(times: Tensor, pad: Sequence[int], time_steps: int) -> Tensor:
+    """Surround the map with silent neurons; ``pad`` is (left, right, top, bottom).
+
+    Example:
+        >>> pad(torch.zeros(6, 28, 28, dtype=torch.uint8), (2, 2, 2, 2), 15).shape
+        torch.Size([6, 32, 32])
+    """
+    return sf.pad(_batched(_times(times)), pad, check.integer(time_steps, "time_steps", 1)).view(
+        *times.shape[:-2], times.shape[-2] + pad[2] + pad[3], times.shape[-1] + pad[0] + pad[1]
+    )
+
+
+def pooling(
+    times: Tensor,
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, int] = 0,
+) -> Tensor:
+    """The earliest spike of each window; as :func:`spyketorch.functional.pooling`.
+
+    Example:
+        >>> pooling(torch.tensor([[[3, 15], [7, 2]]], dtype=torch.uint8), 2)
+        tensor([[[2]]], dtype=torch.uint8)
+    """
+    window = pooling_geometry(_times(times), kernel_size, stride, padding)
+    pooled = operators.pooling(_batched(times), window.kernel_size, window.stride, window.padding)
+    return _as(pooled, times)
+
+
+def convolution_fire(
+    times: Tensor,
+    weight: Tensor,
+    threshold: float | Tensor | None = None,
+    *,
+    time_steps: int,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    potentials: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """A layer's answer: convolution and firing in one, latched.
+
+    Args:
+        times: first-spike times of the input, ``(C, H, W)`` or ``(N, C, H, W)``.
+        weight: ``(features, C / groups, kernel rows, kernel columns)``.
+        threshold: a number or one per feature, as in :func:`spyketorch.functional.fire`; a neuron fires at the first
+            step at which its potential is above it. None: only the last step counts, where positive potentials fire.
+        time_steps: T.
+        stride, padding, dilation, groups: as in :func:`spyketorch.functional.convolution`.
+        potentials: also give the potentials; without, firing is faster and the second result is empty.
+
+    Returns:
+        (first-spike times, potentials at the first spike), ``(features, H', W')`` or ``(N, features, H', W')``.
+
+    Example:
+        >>> fired, potentials = convolution_fire(torch.tensor([[[0, 1]]]), torch.ones(1, 1, 1, 2), 1, time_steps=3)
+        >>> fired, potentials
+        (tensor([[[1]]]), tensor([[[2.]]]))
+    """
+    shape = layer_geometry(_times(times), "times", weight, stride, padding, dilation, groups)
+    steps, batch, settings = check.integer(time_steps, "time_steps", 1), _batched(times), operators.settings(shape)
+    if threshold is None:
+        value = operators.last_potentials(batch, weight, steps, settings).clamp_(min=0)
+        fired = torch.where(value > 0, steps - 1, steps).to(times.dtype)
+    else:
+        limit = torch.as_tensor(check.threshold(threshold, weight.shape[0], weight.device))
+        limit = limit.to(weight).expand(weight.shape[0])
+        fired, value = operators.convolution_fire(batch, weight, limit, steps, settings, potentials)
+    return _as(fired, times), _as(value, times) if value.numel() else value
+
+
+def pointwise_inhibition(times: Tensor, potentials: Tensor, *, time_steps: int) -> tuple[Tensor, Tensor]:
+    """Let one feature survive at each position, as :func:`spyketorch.functional.pointwise_inhibition`.
+
+    Returns:
+        (times, potentials) in which all others are silent, with potential 0.
+
+    Example:
+        >>> times, potentials = torch.tensor([[[2]], [[1]]]), torch.tensor([[[9.0]], [[3.0]]])
+        >>> [x.flatten().tolist() for x in pointwise_inhibition(times, potentials, time_steps=3)]
+        [[3, 1], [0.0, 3.0]]
+    """
+    _pair(times, potentials)
+    first = times.amin(-3, keepdim=True)
+    candidate = (times == first) & (first < time_steps)
+    strongest = torch.where(candidate, potentials, -torch.inf).amax(-3, keepdim=True)
+    index = torch.arange(times.shape[-3], device=times.device).view(-1, 1, 1)
+    survivor = torch.where(candidate & (potentials == strongest), index, times.shape[-3]).amin(-3, keepdim=True)
+    return torch.where(index == survivor, times, time_steps), torch.where(index == survivor, potentials, 0)
+
+
+def feature_inhibition(
+    times: Tensor,
+    potentials: Tensor,
+    inhibited_features: Sequence[int] | Sequence[Sequence[int]] | Tensor,
+    *,
+    time_steps: int,
+) -> tuple[Tensor, Tensor]:
+    """Silence whole feature maps, as :func:`spyketorch.functional.feature_inhibition`; gives (times, potentials).
+
+    Example:
+        >>> times, potentials = torch.tensor([[[2]], [[1]]]), torch.tensor([[[9.0]], [[3.0]]])
+        >>> feature_inhibition(times, potentials, [1], time_steps=3)[0].flatten()
+        tensor([2, 3])
+    """
+    _pair(times, potentials)
+    kept = sf.feature_inhibition(torch.ones_like(times, dtype=torch.uint8).unsqueeze(-4), inhibited_features)
+    kept = kept.squeeze(-4) > 0
+    return torch.where(kept, times, time_steps), torch.where(kept, potentials, 0)
+
+
+def k_winners(
+    times: Tensor, potentials: Tensor, kwta: int = 1, inhibition_radius: int = 0, *, time_steps: int
+) -> Tensor:
+    """The neurons that learn, as :func:`spyketorch.functional.k_winners`, without waiting for the device.
+
+    Ranking is exact: the earliest, then the one with the largest potential, then the lowest flat index. (The dense
+    function ranks by the original's float32 score, which ties where it cannot separate two potentials.)
+
+    Returns:
+        int64 ``(kwta, 3)``, or ``(N, kwta, 3)`` for a batch; rows of -1 where there are fewer winners.
+
+    Example:
+        >>> k_winners(torch.tensor([[[2]], [[1]]]), torch.tensor([[[9.0]], [[3.0]]]), time_steps=3)
+        tensor([[1, 0, 0]])
+    """
+    _pair(times, potentials)
+    kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
+    features, rows, columns = times.shape[-3:]
+    neurons = features * rows * columns
+    flat = torch.arange(neurons, device=times.device).view(features, rows, columns)
+    feature, row, column = flat // (rows * columns), flat // columns % rows, flat % columns
+    axes = (-3, -2, -1)
+    able = (times < time_steps) & (potentials > 0)
+    winners = []
+    for _ in range(kwta):
+        earliest = torch.where(able, times, time_steps).amin(axes, keepdim=True)
+        now = able & (times == earliest)
+        strongest = torch.where(now, potentials, -torch.inf).amax(axes, keepdim=True)
+        index = torch.where(now & (potentials == strongest), flat, neurons).amin(axes, keepdim=True)
+        f, r, c = index // (rows * columns), index // columns % rows, index % columns  # f = features: none
+        silenced = feature == f
+        if radius > 0:
+            silenced = silenced | (((row - r).abs() <= radius) & ((column - c).abs() <= radius))
+        able = able & ~silenced
+        winners.append(torch.where(index.flatten(-3) < neurons, torch.cat((f, r, c), -1).flatten(-3), -1))
+    return torch.stack(winners, -2)
+
+
+def get_k_winners(
+    times: Tensor, potentials: Tensor, kwta: int = 1, inhibition_radius: int = 0, *, time_steps: int
+) -> list[Any]:
+    """:func:`k_winners` as a list of (feature, row, column), or a list of such lists for a batch.
+
+    Example:
+        >>> get_k_winners(torch.tensor([[[2]], [[1]]]), torch.tensor([[[9.0]], [[3.0]]]), kwta=2, time_steps=3)
+        [(1, 0, 0), (0, 0, 0)]
+    """
+    found = k_winners(times, potentials, kwta, inhibition_radius, time_steps=time_steps).tolist()
+    lists: list[list[Winner]] = [
+        [tuple(w) for w in one if w[0] >= 0] for one in (found if times.ndim == 4 else [found])
+    ]
+    return lists if times.ndim == 4 else lists[0]
+
+
+def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
+    """First-spike times by rank: the strongest intensities fire first.
+
+    All intensities of a stimulus are sorted, descending and stable. With n non-zeros and b = n // T, step i takes the
+    ranks i * b to (i + 1) * b - 1; the n % T weakest are silent. Fewer non-zeros than T take one step each.
+
+    Args:
+        intensities: ``(C, H, W)`` or ``(N, C, H, W)``.
+        time_steps: T.
+
+    Returns:
+        Times like ``intensities``, uint8 (int16 where T > 254).
+
+    Example:
+        >>> rank_order(torch.tensor([[[5.0, 0.0, 9.0, 7.0, 3.0]]]), 2)
+        tensor([[[1, 2, 0, 0, 1]]], dtype=torch.uint8)
+    """
+    check.finite(check.image(intensities, "intensities"), "intensities")
+    return _as(operators.rank_order(_batched(intensities), check.integer(time_steps, "time_steps", 1)), intensities)
+
+
+def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1e-12) -> Tensor:
+    """As :func:`spyketorch.functional.local_normalization`, by sums over rows and then over columns.
+
+    It is much faster than the convolution there, and rounds differently in the last bits.
+
+    Example:
+        >>> local_normalization(torch.ones(1, 1, 1), 0)
+        tensor([[[1.]]])
+    """
+    check.finite(check.image(input, "input"), "input")
+    intensities = check.floating(_batched(input), "input")
+    radius, eps = check.integer(normalization_radius, "normalization_radius", 0), check.number(eps, "eps")
+    return _as(operators.local_normalization(intensities, radius, eps), input)
+
+
+def _pair(times: Tensor, potentials: Tensor) -> None:
+    check.same_shape(check.tensor(potentials, "potentials"), "potentials", _times(times), "times")
+    check.same_device(potentials, "potentials", times, "times")

@@ -1,0 +1,504 @@
+"""The numba loops against plain torch, what answers must not depend on, and the operators as torch sees them."""
+
+import copy
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import close, dyadic, intensities, kinds, layers, same, seeds, shapes, spike_times, tensor
+
+from spyketorch import encoding, latency, snn
+from spyketorch.kernels import operators
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loops():
+    """Without numba there is nothing to compare."""
+    pytest.importorskip("numba")
+
+
+def without_loops():
+    return mock.patch.object(operators, "has_loops", lambda x: False)
+
+
+def compare(call):
+    """Loops and plain torch give the same tensors, laid out the same; returns them."""
+    got = call()
+    with without_loops():
+        want = call()
+    for g, w in zip(*(v if isinstance(v, tuple) else (v,) for v in (got, want)), strict=True):
+        same(g, w)
+        assert (g.dtype, g.stride()) == (w.dtype, w.stride())
+    return got
+
+
+# loops against plain torch
+
+
+time_types = st.sampled_from([torch.uint8, torch.int16, torch.int32, torch.int64])
+
+
+@given(data=st.data(), layer=layers(low=-1, batched=True, max_steps=9), kind=time_types)
+def test_convolution_fire(dtype, data, layer, kind):
+    steps, geometry, contiguous = layer.wave.shape[1], layer.geometry, data.draw(st.booleans())
+    times = tensor(latency.from_wave(tensor(layer.wave)).numpy(), kind, contiguous)
+    weight = tensor(layer.weight, dtype, data.draw(st.booleans()))
+    threshold = data.draw(st.sampled_from([None, -0.5, 0, 0.25, 1, 2, "features"]))
+    if threshold == "features":
+        threshold = torch.arange(len(weight), dtype=dtype) / 2 - 0.25
+    for potentials in (True, False):
+        for x in (times, times.contiguous(memory_format=torch.channels_last), times[0]):
+            compare(
+                lambda x=x, potentials=potentials: latency.convolution_fire(
+                    x, weight, threshold, time_steps=steps, potentials=potentials, **geometry
+                )
+            )
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, (4, 1)])
+@pytest.mark.parametrize("padding", [0, 1, (3, 0)])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_larger_maps(stride, padding, groups):
+    """Runs of kernel columns that break where the stride and the border cut them."""
+    rng = np.random.default_rng(0)
+    times = tensor(spike_times(rng, (2, 6, 11, 10), 15), torch.uint8)
+    for kernel, dilation in (((3, 5), 1), ((1, 4), (1, 2)), ((5, 1), (2, 3)), ((2, 3), 3)):
+        weight = tensor(dyadic(rng, (9, 6 // groups, *kernel), -1, 1), torch.float32)
+        geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        for threshold in (None, 0.5, 2.0):
+            call = dict(time_steps=15, **geometry)
+            fired, _ = compare(lambda t=threshold, w=weight, c=call: latency.convolution_fire(times, w, t, **c))
+            assert (fired < 15).any()
+
+
+@given(data=st.data(), seed=seeds, shape=shapes(batched=True), steps=st.sampled_from([1, 4, 254, 300]), kind=kinds)
+def test_pooling(data, seed, shape, steps, kind):
+    kernel = tuple(data.draw(st.integers(1, min(4, n))) for n in shape[-2:])
+    padding = tuple(data.draw(st.integers(0, k // 2)) for k in kernel)
+    stride = data.draw(st.sampled_from([None, 1, 2, 3, 6, (1, 3)]))
+    dtype = data.draw(time_types) if steps <= 254 else torch.int16
+    times = tensor(spike_times(np.random.default_rng(seed), shape, steps, kind), dtype, data.draw(st.booleans()))
+    compare(lambda: latency.pooling(times, kernel, stride, padding))
+
+
+@given(batch=intensities(batched=True), steps=st.sampled_from([1, 2, 3, 15, 255]), c=st.booleans())
+def test_rank_order(dtype, batch, steps, c):
+    x = tensor(batch, dtype, c)
+    compare(lambda: latency.rank_order(x, steps))
+
+
+@pytest.mark.parametrize("steps", [1, 7, 405, 300])
+def test_rank_order_of_any_floats(steps):
+    """Denormals, huge numbers and zeros of both signs, which are no spikes."""
+    rng = np.random.default_rng(0)
+    values = [*rng.random(400), 0.0, -0.0, 1e-42, 2e-42, 3e38, 1.0, 1.0, *-np.zeros(20)]
+    x = torch.from_numpy(np.stack([rng.permutation(values) for _ in range(3)])).float().view(3, 1, 7, 61)
+    times = compare(lambda: latency.rank_order(x, steps))
+    assert (times[x == 0] == steps).all()
+
+
+@given(batch=intensities(batched=True), radius=st.integers(0, 4), eps=st.sampled_from([1e-12, 0.5]))
+def test_local_normalization(dtype, batch, radius, eps):
+    x = tensor(batch, dtype)
+    got = latency.local_normalization(x, radius, eps)
+    with without_loops():
+        close(got, latency.local_normalization(x, radius, eps).numpy())
+
+
+@st.composite
+def lessons(draw):
+    """Arguments of a layer, its input and its rule, without stabilizer: every sum is exact."""
+    rng = np.random.default_rng(draw(seeds))
+    steps, samples, groups = draw(st.integers(1, 6)), draw(st.integers(1, 12)), draw(st.sampled_from([1, 1, 1, 2]))
+    side = st.integers(1, 3)
+    kernel, pair = (draw(side), draw(side)), st.tuples(st.integers(1, 2), st.integers(1, 2))
+    geometry = {
+        "stride": draw(pair),
+        "padding": (draw(st.integers(0, 2)), draw(st.integers(0, 2))),
+        "dilation": draw(pair),
+        "groups": groups,
+    }
+    space = [int((k - 1) * d + 1 + draw(st.integers(0, 3))) for k, d in zip(kernel, geometry["dilation"], strict=True)]
+    channels, features = 2 * groups, 2 * groups * draw(st.integers(1, 3))
+    threshold = draw(st.sampled_from([None, 0.0, 0.5, 1.0, 3.0, "features"]))
+    lower, upper = draw(st.sampled_from([(0, 1), (-1, 1), (0.25, 0.75)]))
+    low, high = draw(st.sampled_from([(0, 1), (lower, upper), (-2, 2)]))
+    return {
+        "layer": (channels, features, kernel, torch.arange(features) / 4 if threshold == "features" else threshold),
+        "geometry": {"time_steps": steps, **geometry},
+        "weight": tensor(dyadic(rng, (features, 2, *kernel), low, high)),
+        "times": tensor(spike_times(rng, (samples, channels, *space), steps, draw(kinds)), draw(time_types)),
+        "rates": [[tuple(map(float, p)) for p in r] for r in dyadic(rng, (2, features, 2), -0.5, 0.5)],
+        "rule": {"use_stabilizer": False, "lower_bound": lower, "upper_bound": upper},
+        "winners": (draw(st.integers(1, 4)), draw(st.integers(0, 3))),
+        "inhibit": draw(st.booleans()),
+        "labels": tensor(rng.integers(0, 3, samples), torch.int64),
+        "classes": tensor(rng.integers(0, 3, features), torch.int64),
+        "active": tensor(rng.random((samples, features)) < 0.7, torch.bool) if draw(st.booleans()) else None,
+        "chunk": draw(st.sampled_from([1, 2, 5, 32])),
+    }
+
+
+def learn(lesson, dtype, reward):
+    module = snn.SpikingConvolution(*lesson["layer"], **lesson["geometry"]).to(dtype)
+    module.load_weight(lesson["weight"])
+    options = {"pointwise_inhibition": lesson["inhibit"]}
+    with mock.patch.object(operators, "_CHUNK", lesson["chunk"]):
+        if reward:
+            rule = snn.RSTDP(module, *lesson["rates"], **lesson["rule"])
+            labels, classes = lesson["labels"], lesson["classes"]
+            chosen = rule.learn(
+                lesson["times"], labels, classes, *lesson["winners"], active=lesson["active"], **options
+            )
+        else:
+            chosen = snn.STDP(module, lesson["rates"][0], **lesson["rule"]).learn(
+                lesson["times"], *lesson["winners"], **options
+            )
+    return chosen, module.weight.detach()
+
+
+@pytest.mark.parametrize("reward", [False, True], ids=["stdp", "rstdp"])
+@given(lesson=lessons())
+@settings(max_examples=100)
+def test_learn(dtype, reward, lesson):
+    winners, weight = compare(lambda: learn(lesson, dtype, reward))
+    kwta, radius = lesson["winners"]
+    lower, upper = lesson["rule"]["lower_bound"], lesson["rule"]["upper_bound"]
+    assert winners.shape == (len(lesson["times"]), kwta, 3)
+    assert ((weight >= lower) & (weight <= upper)).all()
+    for one in winners.tolist():
+        chosen = [w for w in one if w[0] >= 0]
+        assert len({w[0] for w in chosen}) == len(chosen)
+        for i, (_, y, x) in enumerate(chosen):
+            assert radius == 0 or all(max(abs(y - b), abs(x - c)) > radius for _, b, c in chosen[:i])
+
+
+@pytest.mark.parametrize("threshold", [1.0, None])
+def test_learn_takes_the_loops_where_it_can(threshold):
+    """And a rule with factors of one's own, or groups, the walk."""
+    times = torch.zeros(2, 2, 4, 4, dtype=torch.uint8)
+    name = "decide_online" if threshold is None else "learn_online"
+    for options, groups, fast in (({}, 1, True), ({"modulation": lambda s: 1}, 1, False), ({}, 2, False)):
+        rule = snn.STDP(snn.SpikingConvolution(2, 4, 3, threshold, time_steps=3, groups=groups), (0.5, -0.5), **options)
+        with mock.patch.object(operators, name, side_effect=getattr(operators, name)) as loop:
+            rule.learn(times, pointwise_inhibition=False)
+        assert loop.called is fast
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    """Types that numba has not go through torch."""
+    weight, times = torch.ones(2, 1, 2, 2, dtype=dtype), torch.zeros(1, 1, 3, 3, dtype=torch.uint8)
+    for threshold in (1.0, None):
+        compare(lambda t=threshold: latency.convolution_fire(times, weight, t, time_steps=3))
+        module = snn.SpikingConvolution(1, 2, 2, threshold, time_steps=3).to(dtype)
+        snn.STDP(module, (0.5, -0.5)).learn(times)
+    compare(lambda: latency.rank_order(torch.ones(1, 3, 3, dtype=dtype), 3))
+    compare(lambda: latency.local_normalization(torch.ones(1, 3, 3, dtype=dtype), 1))
+
+
+# what answers do not depend on
+
+
+@pytest.fixture
+def network():
+    """A layer on real-valued weights, its input, and its answers in one call on one thread."""
+    generator = torch.Generator().manual_seed(0)
+    times = latency.rank_order(torch.rand(70, 3, 12, 11, generator=generator).relu(), 9)
+    times[torch.rand(times.shape, generator=generator) < 0.4] = 9
+    torch.manual_seed(1)
+    return times, {t: snn.SpikingConvolution(3, 8, 4, t, 0.5, 0.2, time_steps=9, padding=1) for t in (7.0, None)}
+
+
+@pytest.fixture
+def threads():
+    """torch.set_num_threads, undone after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+SPLITS = [1, 3, 32, 69]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_answers_do_not_depend_on_batch_or_threads(network, threads, count):
+    times, modules = network
+    images = torch.rand(70, 1, 12, 11, generator=torch.Generator().manual_seed(2))
+    bank = encoding.Filter([encoding.DoGKernel(3, 1, 2), encoding.DoGKernel(3, 2, 1)], padding=1)
+    values = bank(images).abs()
+    calls = {
+        "pooling": (times, lambda x: (latency.pooling(x, 3, 2, 1),)),
+        "rank_order": (values, lambda x: (latency.rank_order(x, 7),)),
+        "normalization": (values, lambda x: (latency.local_normalization(x, 2),)),
+    }
+    for threshold, module in modules.items():
+        calls[f"fire-{threshold}"] = (times, lambda x, module=module: module.respond(x))
+        grouped = snn.SpikingConvolution(3, 6, 3, threshold and 2.0, 0.5, 0.2, time_steps=9, groups=3)
+        calls[f"grouped-{threshold}"] = (times, lambda x, module=grouped: module.respond(x))
+    for x, call in calls.values():
+        threads(1)
+        want = call(x)
+        threads(count)
+        for size in (len(x), *SPLITS):
+            parts = [call(part) for part in x.split(size)]
+            for whole, got in zip(want, zip(*parts, strict=True), strict=True):
+                assert torch.equal(torch.cat(got), whole)
+        for whole, one in zip(want, call(x[5]), strict=True):
+            assert torch.equal(one, whole[5])
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(3))
+        for whole, got in zip(want, call(x[order]), strict=True):
+            assert torch.equal(got, whole[order])
+
+
+@pytest.mark.parametrize("threshold", [7.0, None])
+@pytest.mark.parametrize("reward", [False, True], ids=["stdp", "rstdp"])
+@pytest.mark.parametrize("start", [0.0, -0.6], ids=["inside", "outside"])
+@pytest.mark.parametrize("kwta", [1, 3])
+def test_learning_does_not_depend_on_chunks_or_threads(network, threads, threshold, reward, start, kwta):
+    """Weights that start outside the bounds are clamped by the first sample."""
+    times, modules = network
+    labels, classes = torch.arange(70) % 4, torch.arange(8) % 4
+    active = torch.rand(70, 8, generator=torch.Generator().manual_seed(4)) < 0.7
+
+    def run(size):
+        module = copy.deepcopy(modules[threshold])
+        module.weight.add_(start)
+        if reward:
+            rule = snn.RSTDP(module, (0.02, -0.015), (-0.02, 0.0025))
+            parts = zip(times.split(size), labels.split(size), active.split(size), strict=True)
+            found = [rule.learn(t, y, classes, kwta, active=a) for t, y, a in parts]
+        else:
+            rule = snn.STDP(module, (0.02, -0.015), lower_bound=0 if start == 0 else 0.1)
+            found = [rule.learn(t, kwta, 1, pointwise_inhibition=threshold is not None) for t in times.split(size)]
+        return torch.cat(found), module.weight.detach()
+
+    threads(1)
+    winners, weight = run(70)
+    assert len(winners[:, 0, 0].unique()) > (1 if threshold is None else 2)
+    for count, size in ((1, 1), (1, 2), (2, 3), (1, 31), (3, 32), (1, 33), (2, 69), (3, 70)):
+        threads(count)
+        again = run(size)
+        assert torch.equal(again[0], winners)
+        assert torch.equal(again[1], weight)
+    threads(1)
+    with mock.patch.object(operators, "_CHUNK", 5):
+        again = run(70)
+    assert torch.equal(again[0], winners)
+    assert torch.equal(again[1], weight)
+
+
+def test_chunks_where_rounding_rises_more_than_the_weights():
+    """A weight grows by 0.5 and the potential, through rounding, by 2."""
+    big = 2.0**24
+    times = torch.tensor([[0, 0, 2], [0, 0, 0]], dtype=torch.uint8).view(2, 3, 1, 1)
+
+    def run(size):
+        layer = snn.SpikingConvolution(3, 2, 1, None, time_steps=2)
+        layer.load_weight(torch.tensor([[big, 1.0, -big], [1.8, 0, 0]]).view(2, 3, 1, 1))
+        rule = snn.STDP(layer, [(0.5, -0.5), (0.0, 0.0)], False, lower_bound=-big, upper_bound=big)
+        return torch.cat([rule.learn(part) for part in times.split(size)])
+
+    assert torch.equal(run(2), run(1))
+
+
+@pytest.mark.parametrize("threshold", [7.0, None])
+def test_learning_calls_leave_other_tensors_alone(network, threshold):
+    times, modules = network
+    module, kept = copy.deepcopy(modules[threshold]), times.clone()
+    rule = snn.RSTDP(module, (0.02, -0.015), (-0.02, 0.0025))
+    before = [copy.deepcopy(r.state_dict()) for r in (rule.reward, rule.punishment)]
+    weight, version = module.weight, module.weight.data_ptr()
+    rule.learn(times, torch.arange(70) % 4, torch.arange(8) % 4)
+    assert module.weight is weight
+    assert weight.data_ptr() == version
+    assert torch.equal(times, kept)
+    for r, state in zip((rule.reward, rule.punishment), before, strict=True):
+        for key, value in r.state_dict().items():
+            assert torch.equal(value, state[key]) is not key.endswith("weight")
+
+
+# the operators as torch sees them
+
+SETTINGS = {
+    "plain": [1, 1, 0, 0, 1, 1, 1],
+    "strided": [2, 1, 1, 0, 1, 2, 1],
+    "grouped": [1, 2, 0, 1, 1, 1, 2],
+}
+
+
+def operands(dtype, groups, floating=torch.float32):
+    rng = np.random.default_rng(0)
+    times = tensor(spike_times(rng, (3, 2, 5, 6), 4), dtype)
+    return times, tensor(rng.random((4, 2 // groups, 3, 2)), floating)
+
+
+def learning_operands(dtype, labels, floating):
+    times, weight = operands(dtype, 1, floating)
+    rates = torch.tensor([[[0.01, -0.01]] * 4, [[-0.01, 0.01]] * 4], dtype=floating)
+    empty = torch.empty(0, dtype=torch.int64)
+    given_labels = (torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2, 3])) if labels else (empty, empty)
+    return times, weight, rates, (*given_labels, torch.ones(3, 4, dtype=torch.bool))
+
+
+def opcheck(operator, *arguments):
+    """torch's own tests of a custom operator: schema, fake version, tracing."""
+    with torch.random.fork_rng():
+        torch.library.opcheck(operator, arguments)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+@pytest.mark.parametrize("loops", [True, False], ids=["loops", "plain"])
+def test_opcheck_convolution(name, dtype, loops):
+    setting = SETTINGS[name]
+    times, weight = operands(dtype, setting[-1], torch.float64 if name == "strided" else torch.float32)
+    with mock.patch.object(operators, "has_loops", lambda x: loops):
+        for want_values in (True, False):
+            opcheck(operators.convolution_fire, times, weight, torch.ones(4).to(weight), 4, setting, want_values)
+        opcheck(operators.last_potentials, times, weight, 4, setting)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+@pytest.mark.parametrize("loops", [True, False], ids=["loops", "plain"])
+def test_opcheck_pooling_and_encoding(dtype, loops):
+    times, _ = operands(dtype, 1)
+    x = torch.rand(3, 2, 5, 6)
+    with mock.patch.object(operators, "has_loops", lambda x: loops):
+        for window in (([2, 2], [2, 2], [0, 0]), ([3, 2], [1, 2], [1, 1])):
+            opcheck(operators.pooling, times, *window)
+        opcheck(operators.pooling, times.contiguous(memory_format=torch.channels_last), *window)
+        for steps in (4, 300):
+            opcheck(operators.rank_order, x, steps)
+        opcheck(operators.local_normalization, x, 2, 1e-12)
+        opcheck(operators.local_normalization, x.double().permute(0, 1, 3, 2), 1, 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+@pytest.mark.parametrize("labels", [False, True], ids=["stdp", "rstdp"])
+@pytest.mark.parametrize("floating", [torch.float32, torch.float64])
+def test_opcheck_learning(dtype, labels, floating):
+    times, weight, rates, samples = learning_operands(dtype, labels, floating)
+    update = (SETTINGS["strided"], rates, [0.0, 1.0], not labels)
+    limit = torch.ones(4, dtype=floating)
+    opcheck(operators.learn_online, times, weight, limit, 4, *update, not labels, 2, 1, *samples)
+    opcheck(operators.decide_online, times, weight, 4, *update, 2, 1, *samples)
+
+
+# values that the caller may get wrong
+
+SCRIPTS = {
+    "beyond": """
+        import torch
+        from spyketorch import latency, snn
+        weight = torch.ones(3, 2, 3, 3)
+        layers = [snn.SpikingConvolution(2, 3, 3, t, time_steps=5) for t in (1.0, None)]
+        for values in (6, 250, -3, 30000, 2**40):
+            dtype = torch.uint8 if 0 <= values < 256 else torch.int64
+            times = torch.full((2, 2, 6, 6), values, dtype=dtype)
+            for call in (
+                lambda: latency.convolution_fire(times, weight, 1.0, time_steps=5),
+                lambda: latency.convolution_fire(times, weight, None, time_steps=5),
+                lambda: snn.STDP(layers[0], (0.5, -0.5)).learn(times),
+                lambda: snn.STDP(layers[1], (0.5, -0.5)).learn(times, pointwise_inhibition=False),
+            ):
+                for _ in range(20):
+                    try:
+                        call()
+                    except (ValueError, IndexError, TypeError) as error:
+                        assert "times" in str(error), error
+        print("alive")
+    """,
+    "blocked": """
+        import sys
+        sys.modules["numba"] = None
+        import torch
+        from spyketorch import encoding, latency, snn
+        from spyketorch.kernels import operators
+        assert not operators.has_loops(torch.zeros(1))
+        print(repr(run()))
+        assert "spyketorch.kernels.loops" not in sys.modules
+    """,
+}
+
+
+def child(script, *before):
+    code = "\n".join([*before, textwrap.dedent(script)])
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_times_that_the_steps_do_not_hold():
+    """A layer whose T is below its input's: an error, or silent neurons, never a write outside an array."""
+    done = child(SCRIPTS["beyond"])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "alive\n"
+
+
+@pytest.mark.parametrize("threshold", [1.0, None])
+def test_times_beyond_the_last_step_are_silent(threshold):
+    """As in plain torch; also where learning compares them with the winner's."""
+    times = torch.tensor([0, 2, 3, 4, 5], dtype=torch.int64).view(1, 1, 1, 5)
+    weight = torch.ones(2, 1, 1, 1)
+    try:
+        compare(lambda: latency.convolution_fire(times, weight, threshold, time_steps=3))
+    except ValueError as error:
+        assert "times" in str(error)
+
+
+# without numba
+
+RUN = '''
+def run():
+    """A small network and what two layers learn, as numbers."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 64, (9, 1, 9, 8), generator=generator) / 64
+    one = snn.SpikingConvolution(1, 4, 3, 2.0, time_steps=5)
+    two = snn.SpikingConvolution(4, 3, 2, None, time_steps=5)
+    for layer in (one, two):
+        layer.load_weight(torch.randint(0, 64, layer.weight.shape, generator=generator) / 64)
+    times = latency.rank_order(images, 5)
+    winners = snn.STDP(one, (1 / 32, -1 / 64), False).learn(times, 2, 1)
+    fired = latency.pooling(one(times), 2)
+    rule = snn.RSTDP(two, (1 / 32, -1 / 64), (-1 / 32, 1 / 64))
+    decisions = rule.learn(fired, torch.arange(9) % 3, torch.arange(3))
+    answer, potentials = two.respond(fired)
+    found = latency.k_winners(answer, potentials, time_steps=5)
+    results = (winners, decisions, found, potentials, one.weight, two.weight)
+    normal = latency.local_normalization(images, 1)
+    assert normal.shape == images.shape
+    assert encoding.LatencyEncoder(torch.nn.Identity(), 5, 1)(images).dtype == torch.uint8
+    return [t.flatten().tolist() for t in results]
+'''
+
+
+def test_without_numba():
+    """A process in which numba cannot be imported gives the same answers."""
+    names = {"torch": torch, "snn": snn, "latency": latency, "encoding": encoding}
+    exec(RUN, names)
+    want = names["run"]()
+    with without_loops():
+        assert names["run"]() == want
+    done = child(SCRIPTS["blocked"], RUN)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == f"{want!r}\n"
+    assert done.stderr == ""
+
+
+def test_numba_is_imported_late():
+    """Not by `import spyketorch`, and not by a network on waves."""
+    done = child("""
+        import sys, torch, spyketorch
+        from spyketorch import snn, functional as sf, learning, latency, encoding
+        sf.fire(snn.Convolution(1, 2, 2)(torch.ones(3, 1, 4, 4)), 1)
+        assert "numba" not in sys.modules
+    """)
+    assert done.returncode == 0, done.stderr[-2000:]
