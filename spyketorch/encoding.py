@@ -341,7 +341,7 @@ class LocalNormalization(nn.Module):
 
 
 class LatencyEncoder(nn.Module):
-    """Images straight to first-spike times: filters, normalisation and rank order in one, without a frame per time step.
+    """Images straight to first-spike times: filters, normalisation and rank order, without a frame per time step.
 
     Args:
         filter: a :class:`Filter`, or any module from images ``(N, 1, H, W)`` to non-negative intensities.

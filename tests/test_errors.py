@@ -12,7 +12,8 @@ import spyketorch
 from spyketorch import functional as sf
 from spyketorch import snn, utils
 from spyketorch import visualization as vis
-from spyketorch.encoding import LocalNormalization, rank_order
+from spyketorch.encoding import LocalNormalization
+from spyketorch.latency import rank_order
 
 NAN = float("nan")
 EITHER = (TypeError, ValueError)

@@ -246,7 +246,8 @@ def learn_online(
 
     The clock stops as soon as the last winner stands: no later spike can change what is learned. With ``labels`` of the
     images and ``classes`` of the features it is R-STDP: the first winner decides, and ``rates`` (2, features, 2) are
-    those of reward and of punishment; without, those of reward serve all images. ``active`` (images, features) leaves out.
+    those of reward and of punishment; without, those of reward serve all images. ``active`` (images, features) tells
+    which features take part.
 
     ``shape`` holds the pairs kernel, stride, padding, dilation and output size; ``bounds``
     (lower, upper) in the weights' type; ``winners`` (images, kwta, 3) is filled, rows of -1 where there are fewer.
@@ -510,7 +511,7 @@ def rank_order(intensities: Array, steps: int, times: Array, begin: int, end: in
 
 @_compiled
 def local_normalization(maps: Array, radius: int, eps: float, normalized: Array, begin: int, end: int) -> None:
-    """Each of the maps begin..end - 1 over the mean of the square around each place, summed along rows, then columns."""
+    """Maps begin..end - 1 over the mean of the square around each place, summed along rows, then columns."""
     height, width = maps.shape[1:]
     across, square = np.empty((height, width), maps.dtype), np.empty(width, maps.dtype)
     share = maps.dtype.type(1) / maps.dtype.type((2 * radius + 1) ** 2)
