@@ -31,6 +31,16 @@ def _times(value: Any, name: str = "times") -> Tensor:
     return check.times(value, name)
 
 
+def _steps(time_steps: int, times: Tensor) -> int:
+    """T, which the type of the times must be able to hold, as it stands for silence."""
+    steps = check.integer(time_steps, "time_steps", 1)
+    if steps > torch.iinfo(times.dtype).max:
+        raise check.fail(
+            "time_steps", f"at most {torch.iinfo(times.dtype).max}, for times of {times.dtype}", time_steps
+        )
+    return steps
+
+
 def _batched(value: Tensor) -> Tensor:
     return value if value.ndim == 4 else value.unsqueeze(0)
 
@@ -79,7 +89,7 @@ def pad(times: Tensor, pad: Sequence[int], time_steps: int) -> Tensor:
         >>> pad(torch.zeros(6, 28, 28, dtype=torch.uint8), (2, 2, 2, 2), 15).shape
         torch.Size([6, 32, 32])
     """
-    return sf.pad(_batched(_times(times)), pad, check.integer(time_steps, "time_steps", 1)).view(
+    return sf.pad(_batched(_times(times)), pad, _steps(time_steps, times)).view(
         *times.shape[:-2], times.shape[-2] + pad[2] + pad[3], times.shape[-1] + pad[0] + pad[1]
     )
 
@@ -133,12 +143,12 @@ def convolution_fire(
         (tensor([[[1]]]), tensor([[[2.]]]))
     """
     shape = layer_geometry(_times(times), "times", weight, stride, padding, dilation, groups)
-    steps, batch, settings = check.integer(time_steps, "time_steps", 1), _batched(times), operators.settings(shape)
+    steps, batch, settings = _steps(time_steps, times), _batched(times), operators.settings(shape)
     if threshold is None:
         value = operators.last_potentials(batch, weight, steps, settings).clamp_(min=0)
         fired = torch.where(value > 0, steps - 1, steps).to(times.dtype)
     else:
-        limit = torch.as_tensor(check.threshold(threshold, weight.shape[0], weight.device))
+        limit = torch.as_tensor(check.threshold(threshold, weight.shape[0], weight.device), dtype=torch.float64)
         limit = limit.to(weight).expand(weight.shape[0])
         fired, value = operators.convolution_fire(batch, weight, limit, steps, settings, potentials)
     return _as(fired, times), _as(value, times) if value.numel() else value
@@ -156,6 +166,7 @@ def pointwise_inhibition(times: Tensor, potentials: Tensor, *, time_steps: int) 
         [[3, 1], [0.0, 3.0]]
     """
     _pair(times, potentials)
+    time_steps = _steps(time_steps, times)
     first = times.amin(-3, keepdim=True)
     candidate = (times == first) & (first < time_steps)
     strongest = torch.where(candidate, potentials, -torch.inf).amax(-3, keepdim=True)
@@ -179,6 +190,7 @@ def feature_inhibition(
         tensor([2, 3])
     """
     _pair(times, potentials)
+    time_steps = _steps(time_steps, times)
     kept = sf.feature_inhibition(torch.ones_like(times, dtype=torch.uint8).unsqueeze(-4), inhibited_features)
     kept = kept.squeeze(-4) > 0
     return torch.where(kept, times, time_steps), torch.where(kept, potentials, 0)
@@ -200,6 +212,7 @@ def k_winners(
         tensor([[1, 0, 0]])
     """
     _pair(times, potentials)
+    time_steps = _steps(time_steps, times)
     kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
     features, rows, columns = times.shape[-3:]
     neurons = features * rows * columns

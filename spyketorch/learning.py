@@ -666,12 +666,17 @@ def _learn_times(
         classes = check.indices(classes, "classes", layer.out_channels, times.device)
     if active is None:
         active = torch.ones(1, dtype=torch.bool, device=times.device).expand(len(times), layer.out_channels)
-    elif active.dtype != torch.bool or active.shape != (len(times), layer.out_channels):
+    elif check.tensor(active, "active").dtype != torch.bool or active.shape != (len(times), layer.out_channels):
         raise check.fail("active", f"a bool tensor of shape ({len(times)}, {layer.out_channels})", active)
     rates = torch.stack((rule._rates, punishment._rates))
     standard = rule.rate is causal_step and rule.modulation is None and rule.weight_dependence in (None, soft_bounds)
     last_only = layer.threshold is None
-    if not operators.has_loops(times) or not standard or layer.groups > 1 or (last_only and inhibit and kwta > 1):
+    if (
+        not operators.has_loops(layer.weight)
+        or not standard
+        or layer.groups > 1
+        or (last_only and inhibit and kwta > 1)
+    ):
         return _walk(rule, rates, times, kwta, radius, inhibit, labels, classes, active)
     weight, steps, settings = layer.weight.data, layer.time_steps, operators.settings(shape)
     update = (rates, [rule.lower_bound, rule.upper_bound], rule.weight_dependence is not None)
@@ -705,7 +710,9 @@ def _walk(
         if inhibit:
             fired, potentials = latency.pointwise_inhibition(fired, potentials, time_steps=steps)
         winners = latency.k_winners(fired, potentials, kwta, radius, time_steps=steps)
-        wrong = False if len(labels) == 0 else classes[winners[0, 0].clamp(min=0)] != labels[i]
-        rule._learn_times(sample, fired, winners, steps, torch.where(torch.as_tensor(wrong), rates[1], rates[0]))
+        used = rates[0]
+        if len(labels):
+            used = torch.where(classes[winners[0, 0].clamp(min=0)] == labels[i], rates[0], rates[1])
+        rule._learn_times(sample, fired, winners, steps, used)
         history.append(winners)
     return torch.stack(history)

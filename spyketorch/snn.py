@@ -157,7 +157,8 @@ class SpikingConvolution(Convolution):
         self.time_steps = check.integer(time_steps, "time_steps", 1)
         self.threshold: Tensor | None
         if threshold is not None:
-            threshold = torch.as_tensor(check.threshold(threshold, out_channels, self.weight.device)).float()
+            limit = check.threshold(threshold, out_channels, self.weight.device)
+            threshold = torch.as_tensor(limit, dtype=torch.float64)
         self.register_buffer("threshold", threshold, persistent=False)
 
     def limit(self) -> Tensor:

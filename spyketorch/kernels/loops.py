@@ -75,13 +75,13 @@ def _sort_spikes(times: Array, steps: int, start: Array, events: Array) -> None:
     height, width, channels = times.shape
     start[:] = 0
     for time in times.reshape(-1):
-        start[time + 1] += 1
+        start[min(max(time, 0), steps) + 1] += 1
     for t in range(steps + 1):
         start[t + 1] += start[t]
     for y in range(height):
         for x in range(width):
             for c in range(channels):
-                t = times[y, x, c]
+                t = max(times[y, x, c], 0)
                 if t < steps:
                     event = events[start[t]]
                     event[0], event[1], event[2] = y, x, c
@@ -327,23 +327,21 @@ def learn_online(
 
 
 @_compiled
-def _add_feature(potentials: Array, weight: Array, times: Array, steps: int, shape: Array) -> None:
-    """Potentials (rows, columns) of one feature at the last step, as :func:`last_potentials` adds them."""
-    kernel, stride, padding, dilation, (rows, columns) = shape
-    channels, height, width = times.shape
+def _add_feature(potentials: Array, weight: Array, spikes: Array, taps: Taps) -> None:
+    """Potentials (rows, columns) of one feature at the last step, as :func:`last_potentials` adds them.
+
+    ``spikes`` (count, 3) lists the inputs that fired, (feature, row, column); ``weight`` is (C, kernel rows * columns).
+    """
+    row_start, row_taps, run_start, runs, width = taps
     potentials[:] = 0
-    for c in range(channels):
-        for y in range(height):
-            for x in range(width):
-                if times[c, y, x] < steps:
-                    for i in range(kernel[0]):
-                        top = y + padding[0] - i * dilation[0]
-                        if top < 0 or top % stride[0] != 0 or top // stride[0] >= rows:
-                            continue
-                        for j in range(kernel[1]):
-                            left = x + padding[1] - j * dilation[1]
-                            if left >= 0 and left % stride[1] == 0 and left // stride[1] < columns:
-                                potentials[top // stride[0], left // stride[1]] += weight[c, i, j]
+    for e in range(len(spikes)):
+        source, y, x = weight[spikes[e, 0]], spikes[e, 1], spikes[e, 2]
+        for a in range(row_start[y], row_start[y + 1]):
+            row, last = potentials[row_taps[a, 0]], row_taps[a, 1] * width + width - 1
+            for b in range(run_start[x], run_start[x + 1]):
+                column, tap = runs[b, 0], runs[b, 1]
+                for k in range(runs[b, 2]):
+                    row[column + k] += source[last - tap - k]
 
 
 @_compiled
@@ -364,6 +362,7 @@ def decide_online(
     times: Array,
     weight: Array,
     steps: int,
+    taps: Taps,
     shape: Array,
     rates: Array,
     bounds: Array,
@@ -389,10 +388,17 @@ def decide_online(
     height, width = times.shape[2:]
     lower, upper = bounds
     anew, largest = np.empty((rows, columns), weight.dtype), np.empty(features, weight.dtype)
+    fired = np.empty((channels * height * width, 3), np.int64)
+    rounding = 4 * np.finfo(weight.dtype).eps * max(abs(lower), abs(upper))  # of two sums, per term and addition
+    flat = weight.reshape(features, channels, -1)
     for n in range(len(times)):
         spikes = 0
-        for time in times[n].reshape(-1):
-            spikes += int(time < steps)
+        for c in range(channels):
+            for y in range(height):
+                for x in range(width):
+                    if times[n, c, y, x] < steps:
+                        fired[spikes] = (c, y, x)
+                        spikes += 1
         largest[:] = 0
         for y in range(rows):
             for x in range(columns):
@@ -403,13 +409,12 @@ def decide_online(
             if active[n, f] and not changed[f]:
                 best = max(best, largest[f])
         for f in range(features):
-            slack = 1.001  # for the rounding of the sums
             if (
                 changed[f]
                 and active[n, f]
-                and ((largest[f] + rise[f] * spikes) * slack >= best or winners.shape[1] > 1)
+                and (largest[f] + rise[f] * spikes + rounding * spikes * spikes >= best or winners.shape[1] > 1)
             ):
-                _add_feature(anew, weight[f], times[n], steps, shape)
+                _add_feature(anew, flat[f], fired[:spikes], taps)
                 for y in range(rows):
                     for x in range(columns):
                         potentials[n, y, x, f] = anew[y, x]
@@ -489,7 +494,7 @@ def rank_order(intensities: Array, steps: int, times: Array, begin: int, end: in
     for n in range(begin, end):
         count = 0
         for i in range(size):
-            if bits[n, i] << np.uint32(1) != 0:  # not 0 and not -0
+            if bits[n, i] & np.uint32(0x7FFFFFFF) != 0:  # neither 0 nor -0
                 keys[0, count], index[0, count] = ~bits[n, i], i  # inverted: the largest first, equals in order
                 count += 1
         for digit in range(3):

@@ -18,7 +18,7 @@ from torch.library import custom_op
 from spyketorch._convolution import Geometry
 from spyketorch.kernels import plain
 
-_CHUNK = 32  # images whose decision potentials are computed together: their weights are read once
+_CHUNK = 16  # images whose decision potentials are computed together: their weights are read once
 
 
 @cache
@@ -27,8 +27,8 @@ def _numba_is_there() -> bool:
 
 
 def has_loops(x: Tensor) -> bool:
-    """Whether the numba loops serve this tensor; else it is plain torch."""
-    return x.device.type == "cpu" and _numba_is_there()
+    """Whether the numba loops serve a layer of these weights, or these intensities; else it is plain torch."""
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and _numba_is_there()
 
 
 @cache
@@ -96,7 +96,7 @@ def convolution_fire(
     """(first-spike times, potentials there, or nothing where they are not wanted)."""
     shape = _geometry(weight, settings)
     fired, values = _empty_answer(times, weight, shape, want_values)
-    if not has_loops(times):
+    if not has_loops(weight):
         first, potentials = plain.convolution_fire(times, weight, threshold, time_steps, shape, want_values)
         return fired.copy_(first), values.copy_(potentials)
     values.zero_()
@@ -128,7 +128,7 @@ def last_potentials(times: Tensor, weight: Tensor, time_steps: int, settings: Se
     """Potentials at the last time step."""
     shape = _geometry(weight, settings)
     potentials = _out(times, weight, shape, weight.dtype)
-    if not has_loops(times):
+    if not has_loops(weight):
         return potentials.copy_(plain.last_potentials(times, weight, time_steps, shape))
     for inputs, outputs in _groups(weight, shape):
         source = times[:, inputs].contiguous().numpy()
@@ -158,7 +158,7 @@ def pooling(times: Tensor, kernel_size: Sequence[int], stride: Sequence[int], pa
     """Earliest spike of each window."""
     shape = _window(kernel_size, stride, padding)
     pooled = _pooled(times, shape)
-    if not has_loops(times):
+    if times.device.type != "cpu" or not _numba_is_there():
         return pooled.copy_(plain.pooling(times, shape))
     source, into = _last(times), _last(pooled)
     taps = loops().reach(source.shape[1:3], into.shape[1:3], shape)
@@ -301,6 +301,7 @@ def decide_online(
             source[part],
             learned.numpy(),
             time_steps,
+            taps,
             np.array([*shape[:4], out]),
             rates.numpy(),
             limits,
