@@ -712,7 +712,8 @@ def _walk(
         winners = latency.k_winners(fired, potentials, kwta, radius, time_steps=steps)
         used = rates[0]
         if len(labels):
-            used = torch.where(classes[winners[0, 0].clamp(min=0)] == labels[i], rates[0], rates[1])
+            decided = classes[winners[:1, 0].clamp(min=0)]
+            used = torch.where(decided == labels[i], rates[0], rates[1])
         rule._learn_times(sample, fired, winners, steps, used)
         history.append(winners)
     return torch.stack(history)
