@@ -201,6 +201,7 @@ def k_winners(
 ) -> Tensor:
     """The neurons that learn, as :func:`spyketorch.functional.k_winners`, without waiting for the device.
 
+    Only neurons with a potential above 0 at their first spike can win, which all have unless a threshold is negative.
     Ranking is exact: the earliest, then the one with the largest potential, then the lowest flat index. (The dense
     function ranks by the original's float32 score, which ties where it cannot separate two potentials.)
 

@@ -665,7 +665,7 @@ def _learn_times(
         labels = check.indices(labels, "labels", len(times), times.device)
         classes = check.indices(classes, "classes", layer.out_channels, times.device)
     if active is None:
-        active = torch.ones(1, dtype=torch.bool, device=times.device).expand(len(times), layer.out_channels)
+        active = torch.ones(1, dtype=torch.bool, device=times.device).repeat(len(times), layer.out_channels)
     elif check.tensor(active, "active").dtype != torch.bool or active.shape != (len(times), layer.out_channels):
         raise check.fail("active", f"a bool tensor of shape ({len(times)}, {layer.out_channels})", active)
     rates = torch.stack((rule._rates, punishment._rates))
