@@ -89,7 +89,8 @@ class Dense:
         self.encode = nn.Sequential(engine.filter, LocalNormalization(8), Intensity2Latency(T, to_spike=True))
         self.convs = [snn.Convolution(6, 30, 5), snn.Convolution(30, 250, 3), snn.Convolution(250, 200, 5)]
         for conv, layer in zip(self.convs, (engine.one, engine.two, engine.three), strict=True):
-            conv.load_weight(layer.weight)
+            # Learning leaves weights of 1e-40 and the like, denormal numbers, which slow torch's convolution sevenfold.
+            conv.load_weight(torch.where(layer.weight < 1e-30, 0, layer.weight))
         self.stdp = [snn.STDP(conv, (0.004, -0.003)) for conv in self.convs[:2]]
         self.reward = snn.STDP(self.convs[2], (0.004, -0.003), False, 0.2, 0.8)
 
