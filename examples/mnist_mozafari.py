@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import functional as sf
+from spyketorch import latency
 from spyketorch.encoding import DoGKernel, Filter, Intensity2Latency, LocalNormalization
 from spyketorch.snn import RSTDP, STDP, Convolution
 from spyketorch.visualization import get_deep_feature
@@ -35,17 +36,6 @@ BATCH = 500  # images between two changes of the learning rates; the state is sa
 FEATURES_PER_DIGIT = 20
 
 
-def pack(wave: Tensor) -> Tensor:
-    """(N, T, C, H, W) to (N, C, H, W). A neuron that fired keeps its 1 to the end, so its sum over time says when."""
-    return wave.sum(-4).to(torch.uint8)
-
-
-def unpack(counts: Tensor) -> Tensor:
-    """The way back: a neuron with count n is on in the last n time steps."""
-    steps = torch.arange(TIME_STEPS - 1, -1, -1, device=counts.device).view(-1, 1, 1, 1)
-    return (counts.unsqueeze(-4) > steps).float()
-
-
 class FeatureLayer(nn.Module):
     """Finds features that come back in many images, by STDP."""
 
@@ -57,12 +47,12 @@ class FeatureLayer(nn.Module):
         self.padding, self.threshold, self.pool = (padding,) * 4, threshold, pool
         self.kwta, self.inhibition_radius = kwta, inhibition_radius
 
-    def forward(self, counts: Tensor) -> Tensor:
-        wave = sf.pad(unpack(counts), self.padding)
-        return pack(sf.pooling(sf.fire_(self.conv(wave), self.threshold), self.pool))
+    def forward(self, times: Tensor) -> Tensor:
+        wave = sf.pad(latency.to_wave(times, TIME_STEPS), self.padding)
+        return latency.from_wave(sf.pooling(sf.fire_(self.conv(wave), self.threshold), self.pool))
 
-    def learn(self, counts: Tensor, label: int) -> None:
-        wave = sf.pad(unpack(counts), self.padding)
+    def learn(self, times: Tensor, label: int) -> None:
+        wave = sf.pad(latency.to_wave(times, TIME_STEPS), self.padding)
         spikes, potentials = sf.fire(self.conv(wave), self.threshold, return_thresholded_potentials=True)
         potentials = sf.pointwise_inhibition(potentials)  # at each place one feature may win, so that they differ
         self.stdp(wave, potentials, spikes, kwta=self.kwta, inhibition_radius=self.inhibition_radius)
@@ -90,19 +80,19 @@ class DecisionLayer(nn.Module):
         self.rstdp = RSTDP(conv, reward, punishment, use_stabilizer=False, lower_bound=0.2, upper_bound=0.8)
         self.hits = self.misses = self.silent = 0
 
-    def last_frame(self, counts: Tensor) -> Tensor:
-        return sf.pad(unpack(counts)[..., -1:, :, :, :], self.padding)
+    def last_frame(self, times: Tensor) -> Tensor:
+        return sf.pad(latency.to_wave(times, TIME_STEPS)[..., -1:, :, :, :], self.padding)
 
     def respond(self, wave: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         spikes, potentials = sf.fire(self.conv(wave), None, return_thresholded_potentials=True)
         return spikes, potentials, sf.k_winners(potentials, kwta=1, inhibition_radius=0, spikes=spikes)
 
-    def forward(self, counts: Tensor) -> Tensor:
+    def forward(self, times: Tensor) -> Tensor:
         """The winning feature of each image, -1 where none fired."""
-        return self.respond(self.last_frame(counts))[2][:, 0, 0]
+        return self.respond(self.last_frame(times))[2][:, 0, 0]
 
-    def learn(self, counts: Tensor, label: int) -> None:
-        wave = self.last_frame(counts)
+    def learn(self, times: Tensor, label: int) -> None:
+        wave = self.last_frame(times)
         spikes, potentials, winners = self.respond(wave)
         feature = int(winners[0, 0])
         if feature < 0:
@@ -142,7 +132,7 @@ class Network(nn.Module):
         self.three = DecisionLayer(three, padding=2)
 
     def encode(self, images: Tensor) -> Tensor:
-        return pack(self.eye(images))
+        return latency.from_wave(self.eye(images))
 
     @property
     def layers(self) -> list[FeatureLayer | DecisionLayer]:
