@@ -60,8 +60,7 @@ class Engine:
         return latency.pooling(self.two(times), 3)
 
     def decide(self, times: Tensor) -> Tensor:
-        fired, potentials = self.three.respond(times)
-        return latency.k_winners(fired, potentials, time_steps=T)[:, 0, 0] // 20
+        return self.three.winners(times)[:, 0, 0] // 20
 
     def infer(self, images: Tensor) -> Tensor:
         return self.decide(self.pooled2(self.pooled1(self.encode(images))))

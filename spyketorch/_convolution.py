@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,10 @@ class Geometry(NamedTuple):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     features_per_group: int = 1
+
+    def options(self) -> dict[str, Any]:
+        """As keyword arguments of the functions that take a weight."""
+        return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
 
     def output_size(self, height: int, width: int, name: str = "kernel_size") -> tuple[int, int]:
         """Rows and columns of the output map of an input map; an error where the kernel does not fit."""

@@ -148,10 +148,14 @@ def convolution_fire(
         value = operators.last_potentials(batch, weight, steps, settings).clamp_(min=0)
         fired = torch.where(value > 0, steps - 1, steps).to(times.dtype)
     else:
-        limit = torch.as_tensor(check.threshold(threshold, weight.shape[0], weight.device), dtype=torch.float64)
-        limit = limit.to(weight).expand(weight.shape[0])
-        fired, value = operators.convolution_fire(batch, weight, limit, steps, settings, potentials)
+        fired, value = operators.convolution_fire(batch, weight, _limit(threshold, weight), steps, settings, potentials)
     return _as(fired, times), _as(value, times) if value.numel() else value
+
+
+def _limit(threshold: float | Tensor, weight: Tensor) -> Tensor:
+    """The threshold of each feature, ``(features,)``, beside the weight and of its type."""
+    limit = torch.as_tensor(check.threshold(threshold, weight.shape[0], weight.device), dtype=torch.float64)
+    return limit.to(weight).expand(weight.shape[0])
 
 
 def pointwise_inhibition(times: Tensor, potentials: Tensor, *, time_steps: int) -> tuple[Tensor, Tensor]:
@@ -173,6 +177,9 @@ def pointwise_inhibition(times: Tensor, potentials: Tensor, *, time_steps: int) 
     index = torch.arange(times.shape[-3], device=times.device).view(-1, 1, 1)
     survivor = torch.where(candidate & (potentials == strongest), index, times.shape[-3]).amin(-3, keepdim=True)
     return torch.where(index == survivor, times, time_steps), torch.where(index == survivor, potentials, 0)
+
+
+_pointwise_inhibition = pointwise_inhibition  # where an argument has that name
 
 
 def feature_inhibition(
@@ -234,6 +241,51 @@ def k_winners(
         able = able & ~silenced
         winners.append(torch.where(index.flatten(-3) < neurons, torch.cat((f, r, c), -1).flatten(-3), -1))
     return torch.stack(winners, -2)
+
+
+def convolution_winners(
+    times: Tensor,
+    weight: Tensor,
+    threshold: float | Tensor | None = None,
+    kwta: int = 1,
+    inhibition_radius: int = 0,
+    *,
+    time_steps: int,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    pointwise_inhibition: bool = False,
+) -> Tensor:
+    """The winners among a layer's neurons: :func:`convolution_fire`, then :func:`k_winners`, without the rest.
+
+    On a CPU with numba, whatever cannot change the winners is left out: spikes after the last winner, and where only
+    the last time step counts, neurons that can no longer reach the largest potential. The answer is the same.
+
+    Args:
+        times, weight, threshold, time_steps, stride, padding, dilation, groups: as in :func:`convolution_fire`.
+        kwta, inhibition_radius: as in :func:`k_winners`.
+        pointwise_inhibition: let one feature survive at each position before winners are chosen.
+
+    Returns:
+        int64 ``(kwta, 3)``, or ``(N, kwta, 3)`` for a batch; rows of -1 where there are fewer winners.
+
+    Example:
+        >>> convolution_winners(torch.tensor([[[0, 1]]]), torch.ones(2, 1, 1, 2), 1, time_steps=3)
+        tensor([[0, 0, 0]])
+    """
+    shape = layer_geometry(_times(times), "times", weight, stride, padding, dilation, groups)
+    kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
+    steps, settings = _steps(time_steps, times), operators.settings(shape)
+    limit = None if threshold is None else _limit(threshold, weight)
+    if operators.searches_winners(weight, limit, shape, pointwise_inhibition, kwta):
+        search = (_batched(times), weight, limit, steps, settings, pointwise_inhibition, kwta, radius)
+        winners: Tensor = operators.convolution_winners(*search)
+        return winners if times.ndim == 4 else winners[0]
+    fired, potentials = convolution_fire(times, weight, limit, time_steps=steps, **shape.options())
+    if pointwise_inhibition:
+        fired, potentials = _pointwise_inhibition(fired, potentials, time_steps=steps)
+    return k_winners(fired, potentials, kwta, radius, time_steps=steps)
 
 
 def get_k_winners(

@@ -670,22 +670,24 @@ def _learn_times(
         raise check.fail("active", f"a bool tensor of shape ({len(times)}, {layer.out_channels})", active)
     rates = torch.stack((rule._rates, punishment._rates))
     standard = rule.rate is causal_step and rule.modulation is None and rule.weight_dependence in (None, soft_bounds)
-    last_only = layer.threshold is None
-    if (
-        not operators.has_loops(layer.weight)
-        or not standard
-        or layer.groups > 1
-        or (last_only and inhibit and kwta > 1)
-    ):
+    if not standard or not operators.searches_winners(layer.weight, layer.threshold, shape, inhibit, kwta):
         return _walk(rule, rates, times, kwta, radius, inhibit, labels, classes, active)
-    weight, steps, settings = layer.weight.data, layer.time_steps, operators.settings(shape)
-    update = (rates, [rule.lower_bound, rule.upper_bound], rule.weight_dependence is not None)
-    samples = (kwta, radius, labels, classes, active)
-    winners: Tensor
-    if last_only:
-        winners = operators.decide_online(times, weight, steps, settings, *update, *samples)
-    else:
-        winners = operators.learn_online(times, weight, layer.limit(), steps, settings, *update, inhibit, *samples)
+    winners: Tensor = operators.learn_online(
+        times,
+        layer.weight.data,
+        layer.limit(),
+        layer.time_steps,
+        operators.settings(shape),
+        rates,
+        [rule.lower_bound, rule.upper_bound],
+        rule.weight_dependence is not None,
+        inhibit,
+        kwta,
+        radius,
+        labels,
+        classes,
+        active,
+    )
     return winners
 
 

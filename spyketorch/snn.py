@@ -90,14 +90,7 @@ class Convolution(nn.Module):
         return self.geometry.output_size(check.integer(height, "height", 1), check.integer(width, "width", 1))
 
     def forward(self, input: Tensor) -> Tensor:
-        return sf.convolution(
-            input,
-            self.weight,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-        )
+        return sf.convolution(input, self.weight, **self.geometry.options())
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
@@ -161,24 +154,40 @@ class SpikingConvolution(Convolution):
             threshold = torch.as_tensor(limit, dtype=torch.float64)
         self.register_buffer("threshold", threshold, persistent=False)
 
-    def limit(self) -> Tensor:
-        """The threshold of each feature, ``(out_channels,)``."""
-        if self.threshold is None:
-            raise ValueError("this layer has no threshold: it fires at the last time step")
-        return self.threshold.to(self.weight).expand(self.out_channels)
+    def limit(self) -> Tensor | None:
+        """The threshold of each feature, ``(out_channels,)``, or None."""
+        return None if self.threshold is None else self.threshold.to(self.weight).expand(self.out_channels)
 
     def respond(self, times: Tensor, *, potentials: bool = True) -> tuple[Tensor, Tensor]:
         """(first-spike times, potentials there), as :func:`spyketorch.latency.convolution_fire`."""
         return latency.convolution_fire(
             times,
             self.weight,
-            None if self.threshold is None else self.limit(),
-            time_steps=self.time_steps,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
+            self.limit(),
             potentials=potentials,
+            time_steps=self.time_steps,
+            **self.geometry.options(),
+        )
+
+    def winners(
+        self, times: Tensor, kwta: int = 1, inhibition_radius: int = 0, *, pointwise_inhibition: bool = False
+    ) -> Tensor:
+        """Winners (feature, row, column), faster than from potentials: :func:`spyketorch.latency.convolution_winners`.
+
+        Example:
+            >>> layer = SpikingConvolution(2, 10, 3, time_steps=15)
+            >>> layer.winners(torch.zeros(8, 2, 3, 3, dtype=torch.uint8)).shape
+            torch.Size([8, 1, 3])
+        """
+        return latency.convolution_winners(
+            times,
+            self.weight,
+            self.limit(),
+            kwta,
+            inhibition_radius,
+            pointwise_inhibition=pointwise_inhibition,
+            time_steps=self.time_steps,
+            **self.geometry.options(),
         )
 
     def forward(self, times: Tensor) -> Tensor:

@@ -145,7 +145,6 @@ def lessons(draw):
         "labels": tensor(rng.integers(0, 3, samples), torch.int64),
         "classes": tensor(rng.integers(0, 3, features), torch.int64),
         "active": tensor(rng.random((samples, features)) < 0.7, torch.bool) if draw(st.booleans()) else None,
-        "chunk": draw(st.sampled_from([1, 2, 5, 32])),
     }
 
 
@@ -153,25 +152,24 @@ def learn(lesson, dtype, reward):
     module = snn.SpikingConvolution(*lesson["layer"], **lesson["geometry"]).to(dtype)
     module.load_weight(lesson["weight"])
     options = {"pointwise_inhibition": lesson["inhibit"]}
-    with mock.patch.object(operators, "_CHUNK", lesson["chunk"]):
-        if reward:
-            rule = snn.RSTDP(module, *lesson["rates"], **lesson["rule"])
-            labels, classes = lesson["labels"], lesson["classes"]
-            chosen = rule.learn(
-                lesson["times"], labels, classes, *lesson["winners"], active=lesson["active"], **options
-            )
-        else:
-            chosen = snn.STDP(module, lesson["rates"][0], **lesson["rule"]).learn(
-                lesson["times"], *lesson["winners"], **options
-            )
-    return chosen, module.weight.detach()
+    first = module.winners(lesson["times"], *lesson["winners"], **options)
+    if reward:
+        rule = snn.RSTDP(module, *lesson["rates"], **lesson["rule"])
+        labels, classes = lesson["labels"], lesson["classes"]
+        chosen = rule.learn(lesson["times"], labels, classes, *lesson["winners"], active=lesson["active"], **options)
+    else:
+        chosen = snn.STDP(module, lesson["rates"][0], **lesson["rule"]).learn(
+            lesson["times"], *lesson["winners"], **options
+        )
+    last = module.winners(lesson["times"], *lesson["winners"], **options)
+    return first, chosen, module.weight.detach(), last
 
 
 @pytest.mark.parametrize("reward", [False, True], ids=["stdp", "rstdp"])
 @given(lesson=lessons())
 @settings(max_examples=100)
 def test_learn(dtype, reward, lesson):
-    winners, weight = compare(lambda: learn(lesson, dtype, reward))
+    _, winners, weight, _ = compare(lambda: learn(lesson, dtype, reward))
     kwta, radius = lesson["winners"]
     lower, upper = lesson["rule"]["lower_bound"], lesson["rule"]["upper_bound"]
     assert winners.shape == (len(lesson["times"]), kwta, 3)
@@ -187,10 +185,9 @@ def test_learn(dtype, reward, lesson):
 def test_learn_takes_the_loops_where_it_can(threshold):
     """And a rule with factors of one's own, or groups, the walk."""
     times = torch.zeros(2, 2, 4, 4, dtype=torch.uint8)
-    name = "decide_online" if threshold is None else "learn_online"
     for options, groups, fast in (({}, 1, True), ({"modulation": lambda s: 1}, 1, False), ({}, 2, False)):
         rule = snn.STDP(snn.SpikingConvolution(2, 4, 3, threshold, time_steps=3, groups=groups), (0.5, -0.5), **options)
-        with mock.patch.object(operators, name, side_effect=getattr(operators, name)) as loop:
+        with mock.patch.object(operators, "learn_online", side_effect=operators.learn_online) as loop:
             rule.learn(times, pointwise_inhibition=False)
         assert loop.called is fast
 
@@ -293,25 +290,47 @@ def test_learning_does_not_depend_on_chunks_or_threads(network, threads, thresho
         again = run(size)
         assert torch.equal(again[0], winners)
         assert torch.equal(again[1], weight)
-    threads(1)
-    with mock.patch.object(operators, "_CHUNK", 5):
-        again = run(70)
-    assert torch.equal(again[0], winners)
-    assert torch.equal(again[1], weight)
 
 
-def test_chunks_where_rounding_rises_more_than_the_weights():
-    """A weight grows by 0.5 and the potential, through rounding, by 2."""
+BYTES = {  # weights (mean, spread), rates (against Hebb, so that winners change), bounds
+    "trained": ((0.5, 0.2), (-0.05, 0.02), (0.2, 0.8)),
+    "new": ((0.8, 0.05), (-0.004, 0.003), (0.2, 0.8)),
+    "equal": ((0.5, 0), (-0.01, 0.01), (0, 1)),
+    "growing": ((0.1, 0.01), (-1.0, 0.8), (-100, 100)),
+    "negative": ((-0.01, 0.05), (-0.03, 0.02), (-1, 1)),
+    "huge": ((0, 1e6), (-1e5, 1e5), (-1e7, 1e7)),
+}
+
+
+@pytest.mark.parametrize("kwta, radius", [(1, 0), (3, 1)])
+@pytest.mark.parametrize("weights, rates, bounds", BYTES.values(), ids=BYTES)
+def test_bytes_find_the_winners_of_exact_sums(weights, rates, bounds, kwta, radius):
+    """Weights are no multiples of anything here, so that a bound that is too tight would lose a winner."""
+
+    def run():
+        torch.manual_seed(1)
+        layer = snn.SpikingConvolution(40, 60, 3, None, *weights, time_steps=4, padding=1)
+        times = torch.randint(0, 7, (80, 40, 4, 5), generator=torch.Generator().manual_seed(0)).clamp(max=4)
+        rule = snn.STDP(layer, rates, False, *bounds)
+        found = rule.learn(times.to(torch.uint8), kwta, radius, pointwise_inhibition=False)
+        return found, layer.winners(times.to(torch.uint8), kwta, radius), layer.weight.detach()
+
+    learned, decided, weight = run()
+    assert len(learned[:, 0, 0].unique()) > 1
+    with mock.patch.object(operators, "searches_winners", lambda *_: False):
+        exact = run()
+    assert torch.equal(learned, exact[0])
+    assert torch.equal(decided, exact[1])
+    assert torch.equal(weight, exact[2])
+
+
+def test_bytes_where_sums_round_more_than_the_weights():
+    """Of 2^24, 1 and -2^24 nothing is left in float32."""
     big = 2.0**24
-    times = torch.tensor([[0, 0, 2], [0, 0, 0]], dtype=torch.uint8).view(2, 3, 1, 1)
-
-    def run(size):
-        layer = snn.SpikingConvolution(3, 2, 1, None, time_steps=2)
-        layer.load_weight(torch.tensor([[big, 1.0, -big], [1.8, 0, 0]]).view(2, 3, 1, 1))
-        rule = snn.STDP(layer, [(0.5, -0.5), (0.0, 0.0)], False, lower_bound=-big, upper_bound=big)
-        return torch.cat([rule.learn(part) for part in times.split(size)])
-
-    assert torch.equal(run(2), run(1))
+    times = torch.tensor([0, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)
+    layer = snn.SpikingConvolution(3, 2, 1, None, time_steps=2)
+    layer.load_weight(torch.tensor([[big, 1.0, -big], [0.125, 0, 0]]).view(2, 3, 1, 1))
+    assert layer.winners(times).tolist() == [[[1, 0, 0]]]
 
 
 @pytest.mark.parametrize("threshold", [7.0, None])
@@ -394,8 +413,9 @@ def test_opcheck_learning(dtype, labels, floating):
     times, weight, rates, samples = learning_operands(dtype, labels, floating)
     update = (SETTINGS["strided"], rates, [0.0, 1.0], not labels)
     limit = torch.ones(4, dtype=floating)
-    opcheck(operators.learn_online, times, weight, limit, 4, *update, not labels, 2, 1, *samples)
-    opcheck(operators.decide_online, times, weight, 4, *update, 2, 1, *samples)
+    for threshold in (limit, None):
+        opcheck(operators.learn_online, times, weight, threshold, 4, *update, not labels, 2, 1, *samples)
+        opcheck(operators.convolution_winners, times, weight, threshold, 4, update[0], not labels, 2, 1)
 
 
 # values that the caller may get wrong

@@ -572,8 +572,7 @@ def test_learning_a_chunk_is_learning_its_parts(threshold, cut):
 
     with without_loops():
         want = learn(50)
-    with mock.patch.object(operators, "_CHUNK", 7):
-        got = learn(cut)
+    got = learn(cut)
     same(got[0], want[0])
     same(got[1], want[1])
     assert len(got[0][:, 0, 0].unique()) > 2
@@ -797,7 +796,6 @@ ERRORS = {
         ValueError,
         "`time_steps` must be an integer of at least 1; got 0",
     ),
-    "limit": (lambda: snn.SpikingConvolution(2, 4, 3, time_steps=5).limit(), ValueError, "no threshold"),
     "pair": (
         lambda: latency.k_winners(X, P[0], time_steps=5),
         ValueError,

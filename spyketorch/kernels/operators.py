@@ -37,6 +37,12 @@ def loops() -> ModuleType:
     return importlib.import_module("spyketorch.kernels.loops")
 
 
+@cache
+def online() -> ModuleType:
+    """The numba loops of deciding and learning."""
+    return importlib.import_module("spyketorch.kernels.online")
+
+
 def time_dtype(time_steps: int) -> torch.dtype:
     """The smallest type for times 0..time_steps."""
     return torch.uint8 if time_steps <= 254 else torch.int16
@@ -215,14 +221,56 @@ def _(intensities, radius, eps):  # type: ignore[no-untyped-def]
     return torch.empty_like(intensities, memory_format=torch.contiguous_format)
 
 
-# Learning, on the CPU only: elsewhere learning.py walks the samples in torch
+# Deciding and learning, on the CPU only: elsewhere latency.py and learning.py compose them in torch
+
+
+def searches_winners(weight: Tensor, threshold: Tensor | None, shape: Geometry, inhibit: bool, kwta: int) -> bool:
+    """Whether the loops find the winners of such a layer."""
+    return has_loops(weight) and shape.groups == 1 and not (threshold is None and inhibit and kwta > 1)
+
+
+def _search(times: Tensor, weight: Tensor, settings: Sequence[int]) -> tuple[np.ndarray, Any, Any]:
+    """Images (N, rows, columns, C), and where their spikes go and the outputs look."""
+    shape, source = _geometry(weight, settings), _last(times)
+    size, out = source.shape[1:3], shape.output_size(*times.shape[2:])
+    return source, loops().reach(size, out, shape), online().window(size, out, shape)
+
+
+@custom_op("spyketorch::convolution_winners", mutates_args=(), device_types="cpu")
+def convolution_winners(
+    times: Tensor,
+    weight: Tensor,
+    threshold: Tensor | None,
+    time_steps: int,
+    settings: Sequence[int],
+    inhibit: bool,
+    kwta: int,
+    radius: int,
+) -> Tensor:
+    """Winners (N, kwta, 3), rows of -1 where there are fewer; without a threshold only the last step counts."""
+    source, taps, where = _search(times, weight, settings)
+    winners, active = torch.full((len(times), kwta, 3), -1), np.ones(len(weight), np.bool_)
+    if threshold is None:
+        kept = weight.detach().contiguous().numpy()
+        arguments: tuple[Any, ...] = (kept, online().to_bytes(kept), time_steps, where, radius)
+        work = partial(online().decide_at_last_step, source, *arguments, active, winners.numpy())
+    else:
+        arguments = (_rows(weight), threshold.contiguous().numpy(), time_steps, taps, where, inhibit, radius)
+        work = partial(online().decide_by_clock, source, *arguments, active, winners.numpy())
+    _in_parallel(len(source), work)
+    return winners
+
+
+@convolution_winners.register_fake
+def _(times, weight, threshold, time_steps, settings, inhibit, kwta, radius):  # type: ignore[no-untyped-def]
+    return times.new_empty((times.shape[0], kwta, 3), dtype=torch.int64)
 
 
 @custom_op("spyketorch::learn_online", mutates_args=("weight",), device_types="cpu")
 def learn_online(
     times: Tensor,
     weight: Tensor,
-    threshold: Tensor,
+    threshold: Tensor | None,
     time_steps: int,
     settings: Sequence[int],
     rates: Tensor,
@@ -235,96 +283,26 @@ def learn_online(
     classes: Tensor,
     active: Tensor,
 ) -> Tensor:
-    """STDP or R-STDP in exact online order; gives the winners (N, kwta, 3)."""
-    shape = _geometry(weight, settings)
-    source, rows = _last(times), _rows(weight)
-    out = shape.output_size(*times.shape[2:])
-    winners = torch.empty(len(times), kwta, 3, dtype=torch.int64)
-    loops().learn_online(
-        source,
-        rows,
-        threshold.contiguous().numpy(),
-        time_steps,
-        loops().reach(source.shape[1:3], out, shape),
-        np.array([*shape[:4], out]),
-        rates.numpy(),
-        np.array(bounds, rows.dtype),
-        stabilizer,
-        inhibit,
-        radius,
-        labels.numpy(),
-        classes.numpy(),
-        active.numpy(),
-        winners.numpy(),
-    )
-    learned = torch.from_numpy(rows).view(weight.shape[1], *weight.shape[2:], weight.shape[0])
-    weight.copy_(learned.permute(3, 0, 1, 2).flip(3))
+    """STDP or R-STDP in exact online order; gives the winners as :func:`convolution_winners`."""
+    source, taps, where = _search(times, weight, settings)
+    winners = torch.full((len(times), kwta, 3), -1)
+    limits = np.array(bounds, torch.empty(0, dtype=weight.dtype).numpy().dtype)
+    rule = online().Rule(rates.numpy(), limits, stabilizer, labels.numpy(), classes.numpy())
+    if threshold is None:
+        kept = weight.contiguous()
+        arguments: tuple[Any, ...] = (kept.numpy(), online().to_bytes(kept.numpy()), time_steps, where, radius)
+        online().learn_at_last_step(source, *arguments, active.numpy(), rule, winners.numpy())
+    else:
+        rows = _rows(weight)
+        kept = torch.from_numpy(rows).view(weight.shape[1], *weight.shape[2:], weight.shape[0]).permute(3, 0, 1, 2)
+        arguments = (rows, kept.numpy()[..., ::-1], threshold.contiguous().numpy(), time_steps, taps, where)
+        online().learn_by_clock(source, *arguments, inhibit, radius, active.numpy(), rule, winners.numpy())
+        kept = kept.flip(3)
+    if kept is not weight:
+        weight.copy_(kept)
     return winners
 
 
 @learn_online.register_fake
-def _(times, weight, threshold, time_steps, settings, rates, bounds, stabilizer, inhibit, kwta, *rest):  # type: ignore[no-untyped-def]
-    return times.new_empty((times.shape[0], kwta, 3), dtype=torch.int64)
-
-
-@custom_op("spyketorch::decide_online", mutates_args=("weight",), device_types="cpu")
-def decide_online(
-    times: Tensor,
-    weight: Tensor,
-    time_steps: int,
-    settings: Sequence[int],
-    rates: Tensor,
-    bounds: Sequence[float],
-    stabilizer: bool,
-    kwta: int,
-    radius: int,
-    labels: Tensor,
-    classes: Tensor,
-    active: Tensor,
-) -> Tensor:
-    """:func:`learn_online` where only the last step counts; ``active`` (N, features) is dropout."""
-    shape = _geometry(weight, settings)
-    learned, source = weight.contiguous(), times.contiguous().numpy()
-    rows = _rows(learned)
-    out = shape.output_size(*times.shape[2:])
-    taps = loops().reach(source.shape[2:], out, shape)
-    winners = torch.empty(len(times), kwta, 3, dtype=torch.int64)
-    limits = np.array(bounds, learned.numpy().dtype)
-    potentials = np.empty((_CHUNK, *out, len(weight)), limits.dtype)
-    inside = bool(((weight >= limits[0]) & (weight <= limits[1])).all())
-    begin, size = 0, _CHUNK if inside else 1  # the first update clamps all weights, and so changes all potentials
-    while begin < len(times):
-        part = slice(begin, begin + size)
-        rise, changed = np.zeros(len(weight), limits.dtype), np.zeros(len(weight), np.bool_)
-        _sum_last(source[part], rows, time_steps, taps, potentials)
-        loops().decide_online(
-            source[part],
-            learned.numpy(),
-            time_steps,
-            taps,
-            np.array([*shape[:4], out]),
-            rates.numpy(),
-            limits,
-            stabilizer,
-            radius,
-            labels[part].numpy(),
-            classes.numpy(),
-            active[part].numpy(),
-            potentials,
-            rise,
-            changed,
-            winners[part].numpy(),
-        )
-        if begin == 0 and not inside:
-            learned.clamp_(*bounds)
-            changed[:] = True
-        loops().renew_rows(learned.numpy(), changed, rows)
-        begin, size = begin + size, _CHUNK
-    if learned is not weight:
-        weight.copy_(learned)
-    return winners
-
-
-@decide_online.register_fake
-def _(times, weight, time_steps, settings, rates, bounds, stabilizer, kwta, *rest):  # type: ignore[no-untyped-def]
+def _(times, weight, threshold, steps, settings, rates, bounds, stabilizer, inhibit, kwta, *rest):  # type: ignore[no-untyped-def]
     return times.new_empty((times.shape[0], kwta, 3), dtype=torch.int64)
