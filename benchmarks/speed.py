@@ -12,8 +12,9 @@ import argparse
 import datetime
 import json
 import platform
-import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.datasets import MNIST
+from two_layers import compare, timed
 
 import spyketorch
 from spyketorch import functional as sf
@@ -112,12 +114,6 @@ class Dense:
         return sf.get_k_winners(potentials, 1, 0, spikes)
 
 
-def milliseconds(work: Callable[[], object], images: int) -> float:
-    start = time.perf_counter()
-    work()
-    return (time.perf_counter() - start) * 1e3 / images
-
-
 def adds_per_nanosecond() -> float:
     """What one core does on contiguous float32 additions, a += b, that stay in its cache."""
     a, b = np.zeros(16384, np.float32), np.ones(16384, np.float32)
@@ -139,6 +135,28 @@ def additions(times: Tensor, layer: snn.SpikingConvolution) -> tuple[float, floa
     return spikes.sum().item() / len(times), reached.sum().item() * layer.out_channels / len(times)
 
 
+def infer_at_once(kind: str, images: Tensor) -> None:
+    """Inference of all images in one batch, or nothing but the network."""
+    engine = Engine()
+    if kind == "engine":
+        engine.infer(images)
+    elif kind == "dense":
+        dense = Dense(engine)
+        dense.decide(dense.encode(images))
+
+
+def peak(kind: str, data: Path, images: int) -> float:
+    """Peak memory, in MB, of a process of its own that does this."""
+    script = (
+        "import resource, sys, torch; from pathlib import Path; import speed; "
+        "images = speed.MNIST(sys.argv[2], train=True).data[: int(sys.argv[3]), None].float(); "
+        "torch.manual_seed(0); speed.infer_at_once(sys.argv[1], images); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)"
+    )
+    command = [sys.executable, "-c", script, kind, str(data.resolve()), str(images)]
+    return float(subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="where torchvision finds MNIST")
@@ -154,7 +172,7 @@ def main() -> None:
     first, second, third = (times[:many] for times in engine.train(images, labels, 1 if options.quick else 20))
     images, labels = images[:many], labels[:many]
     dense = Dense(engine)
-    few_waves = [latency.to_wave(x[:few], T) for x in (first, second, third)]
+    few_waves = [latency.to_wave(x[:few].contiguous(), T) for x in (first, second, third)]
     padded = [sf.pad(w, (p,) * 4) for w, p in zip(few_waves, (2, 1, 2), strict=True)]
 
     agree = torch.tensor([dense.decide(w)[0][0] // 20 for w in few_waves[0]]) == engine.decide(third[:few])
@@ -194,14 +212,18 @@ def main() -> None:
     figures: dict[str, dict[str, float]] = {}
     for name, (fast, slow, batch) in phases.items():
         fast(), slow()
-        times = [(milliseconds(fast, many), milliseconds(slow, few)) for _ in range(rounds)]
+        times = [(timed(fast, many), timed(slow, few)) for _ in range(rounds)]
         figures[name] = {
             "engine": statistics.median(t[0] for t in times),
             "dense": statistics.median(t[1] for t in times),
         }
         figures[name]["ratio"] = statistics.median(t[1] / t[0] for t in times)
         if batch is not None:
-            figures[name]["dense, batched"] = statistics.median(milliseconds(batch, few) for _ in range(rounds))
+            figures[name]["dense, batched"] = statistics.median(timed(batch, few) for _ in range(rounds))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        figures[name]["engine, 1 thread"] = statistics.median(timed(fast, many) for _ in range(rounds))
+        torch.set_num_threads(threads)
 
     about = {
         "date": datetime.date.today().isoformat(),
@@ -211,11 +233,14 @@ def main() -> None:
         "spyketorch": spyketorch.__version__,
     }
     print(" ".join(f"{k} {v}" for k, v in about.items()))
-    print(f"{'ms per image':<12}{'dense loop':>12}{'dense batch':>13}{'engine':>9}{'ratio':>8}   to reach")
+    print(
+        f"{'ms per image':<12}{'dense loop':>12}{'dense batch':>13}{'1 thread':>10}{'engine':>9}{'ratio':>8}   to reach"
+    )
     for name, row in figures.items():
         batched = f"{row['dense, batched']:.2f}" if "dense, batched" in row else "-"
         target = "{} ms, {}x".format(*TARGETS[name])
-        print(f"{name:<12}{row['dense']:>12.2f}{batched:>13}{row['engine']:>9.3f}{row['ratio']:>7.0f}x   {target}")
+        engine_times = f"{row['engine, 1 thread']:>10.3f}{row['engine']:>9.3f}"
+        print(f"{name:<12}{row['dense']:>12.2f}{batched:>13}{engine_times}{row['ratio']:>7.0f}x   {target}")
     rate = adds_per_nanosecond()
     print(f"the engine's work, and its limit at {rate:.1f} additions per ns and core:")
     for number, (times, layer) in enumerate(((first, engine.one), (second, engine.two), (third, engine.three)), 1):
@@ -226,8 +251,11 @@ def main() -> None:
             f"layer {number}: {spikes:.0f} input spikes, {adds / 1e6:.2f} M additions, at least {limit:.3f} ms forward"
         )
     size = first.numel() * first.element_size() / len(first) * 60000 / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(f"60,000 encoded images take {size:.0f} MB; peak memory of this run {peak:.0f} MB")
+    print(f"60,000 encoded images take {size:.0f} MB")
+    figures["peak MB"] = {kind: peak(kind, options.data, many) for kind in ("nothing", "engine", "dense")}
+    text = "inference of {} images at once, peak memory of the process: engine {engine:.0f} MB, dense {dense:.0f} MB"
+    print(text.format(many, **figures["peak MB"]), "({nothing:.0f} MB with neither)".format(**figures["peak MB"]))
+    figures["two layers"] = compare(images, rounds)  # type: ignore[assignment]
     if options.json:
         options.json.write_text(json.dumps({"about": about, "ms per image": figures}, indent=1))
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch._convolution import layer_geometry, pooling_geometry
+from spyketorch._winners import winners_in_turn
 from spyketorch.functional import Winner
 from spyketorch.kernels import operators
 
@@ -222,25 +223,12 @@ def k_winners(
     _pair(times, potentials)
     time_steps = _steps(time_steps, times)
     kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
-    features, rows, columns = times.shape[-3:]
-    neurons = features * rows * columns
-    flat = torch.arange(neurons, device=times.device).view(features, rows, columns)
-    feature, row, column = flat // (rows * columns), flat // columns % rows, flat % columns
-    axes = (-3, -2, -1)
-    able = (times < time_steps) & (potentials > 0)
-    winners = []
-    for _ in range(kwta):
-        earliest = torch.where(able, times, time_steps).amin(axes, keepdim=True)
-        now = able & (times == earliest)
-        strongest = torch.where(now, potentials, -torch.inf).amax(axes, keepdim=True)
-        index = torch.where(now & (potentials == strongest), flat, neurons).amin(axes, keepdim=True)
-        f, r, c = index // (rows * columns), index // columns % rows, index % columns  # f = features: none
-        silenced = feature == f
-        if radius > 0:
-            silenced = silenced | (((row - r).abs() <= radius) & ((column - c).abs() <= radius))
-        able = able & ~silenced
-        winners.append(torch.where(index.flatten(-3) < neurons, torch.cat((f, r, c), -1).flatten(-3), -1))
-    return torch.stack(winners, -2)
+
+    def best(able: Tensor) -> Tensor:
+        now = able & (times == torch.where(able, times, time_steps).amin((-3, -2, -1), keepdim=True))
+        return now & (potentials == torch.where(now, potentials, -torch.inf).amax((-3, -2, -1), keepdim=True))
+
+    return winners_in_turn((times < time_steps) & (potentials > 0), kwta, radius, best)
 
 
 def convolution_winners(

@@ -348,17 +348,23 @@ class STDP(nn.Module):
             index = winners.to(torch.int64)
         else:
             # Of two winners of one feature the last counts, as in the original.
-            rows = {row[0]: row for row in (_winner(winner) for winner in winners)}
-            index = torch.tensor(list(rows.values()), dtype=torch.int64).view(-1, 3)
+            rows = list({row[0]: row for row in (_winner(winner) for winner in winners)}.values())
+            for row in rows:
+                if not all(0 <= i < limit for i, limit in zip(row, limits, strict=True)):
+                    raise self._outside(row, limits, input_spikes)
+            return torch.tensor(rows, dtype=torch.int64, device=layer.weight.device).view(-1, 3)
         if not index.is_cuda and check.readable(index):  # reading from a CUDA device would wait for it
-            none = (index < 0).all(1, keepdim=True) & isinstance(winners, Tensor)
-            outside = ((index < 0) | (index >= torch.tensor(limits))) & ~none
+            outside = ((index < 0) | (index >= torch.tensor(limits))) & (index >= 0).any(1, keepdim=True)
             if bool(outside.any()):
-                raise IndexError(
-                    f"`winners` must be (feature, row, column) below {limits}, the neurons that the layer has for "
-                    f"{check.describe(input_spikes)}; got {index[outside.any(1)][0].tolist()}"
-                )
-        return index.to(layer.weight.device)
+                raise self._outside(index[outside.any(1)][0].tolist(), limits, input_spikes)
+        return index
+
+    @staticmethod
+    def _outside(winner: Sequence[int], limits: tuple[int, ...], input_spikes: Tensor) -> IndexError:
+        return IndexError(
+            f"`winners` must be (feature, row, column) below {limits}, the neurons that the layer has for "
+            f"{check.describe(input_spikes)}; got {list(winner)}"
+        )
 
     def _fields(self, input: Tensor, index: Tensor, padding_value: float) -> Tensor:
         """A map (C, H, W) under the receptive fields of the winners, (k, C, rows, columns)."""

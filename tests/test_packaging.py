@@ -35,7 +35,8 @@ EVERY_MODULE = """
     import importlib, json, pkgutil, sys
     import spyketorch
     names = [info.name for info in pkgutil.walk_packages(spyketorch.__path__, "spyketorch.")]
-    names.remove("spyketorch.kernels.loops")  # private, and the one module that is numba
+    for name in ("loops", "online"):  # private, and the two modules that are numba
+        names.remove(f"spyketorch.kernels.{name}")
     for name in names:
         importlib.import_module(name)
 """
