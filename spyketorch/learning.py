@@ -444,7 +444,7 @@ class STDP(nn.Module):
             >>> winners.shape
             torch.Size([8, 2, 3])
         """
-        return _learn_times(self, self, times, kwta, inhibition_radius, pointwise_inhibition, None, None, None)
+        return _learn_times(self, self, times, kwta, inhibition_radius, pointwise_inhibition)
 
     def extra_repr(self) -> str:
         return f"use_stabilizer={self.use_stabilizer}, bounds=({self.lower_bound}, {self.upper_bound})"
@@ -537,6 +537,7 @@ class RSTDP(nn.Module):
         inhibition_radius: int = 0,
         *,
         pointwise_inhibition: bool = False,
+        correction: str | None = None,
         active: Tensor | None = None,
     ) -> Tensor:
         """Learn a chunk of samples, given as first-spike times, in exact online order, as :meth:`STDP.learn`.
@@ -544,11 +545,16 @@ class RSTDP(nn.Module):
         The first winner decides: the class of its feature is right, and rewarded, or wrong, and punished. Samples
         without a winner teach nothing.
 
+        With a ``correction`` only mistakes teach: a wrong decision is punished as ever, and the sample is decided again
+        without the features of that class ("guess": until the answer is right, which is rewarded) or with those of the
+        right class alone ("teach"). What is known already is then not reinforced any further.
+
         Args:
             times: input of the layer, an :class:`spyketorch.snn.SpikingConvolution`, ``(N, C, H, W)``.
             labels: class of each sample, integers ``(N,)``.
             classes: class of each feature, integers ``(features,)``.
             kwta, inhibition_radius, pointwise_inhibition: as there.
+            correction: None as published, "guess" or "teach".
             active: bool ``(N, features)``, False for features that drop out of a sample: they neither win nor inhibit.
 
         Returns:
@@ -562,8 +568,11 @@ class RSTDP(nn.Module):
             >>> rule.learn(times, labels, classes=torch.tensor([0, 0, 1, 1])).shape
             torch.Size([2, 1, 3])
         """
+        if correction not in _CORRECTIONS:
+            raise check.fail("correction", 'None, "guess" or "teach"', correction)
+        teacher = (labels, classes, _CORRECTIONS[correction], active)
         return _learn_times(
-            self.reward, self.punishment, times, kwta, inhibition_radius, pointwise_inhibition, labels, classes, active
+            self.reward, self.punishment, times, kwta, inhibition_radius, pointwise_inhibition, *teacher
         )
 
     def online(
@@ -581,6 +590,9 @@ class RSTDP(nn.Module):
     ) -> list[list[Winner]]:
         """Learn a batch from one forward pass, as :meth:`STDP.minibatch`; ``judge`` as for :meth:`online`."""
         return _minibatch(self, input_spikes, respond, kwta, inhibition_radius, judge)
+
+
+_CORRECTIONS = {None: 0, "guess": 1, "teach": 2}
 
 
 def _winner(winner: Any) -> Winner:
@@ -654,9 +666,10 @@ def _learn_times(
     kwta: int,
     radius: int,
     inhibit: bool,
-    labels: Tensor | None,
-    classes: Tensor | None,
-    active: Tensor | None,
+    labels: Tensor | None = None,
+    classes: Tensor | None = None,
+    correction: int = 0,
+    active: Tensor | None = None,
 ) -> Tensor:
     layer: Any = rule.conv_layer
     if not hasattr(layer, "respond"):
@@ -677,7 +690,7 @@ def _learn_times(
     rates = torch.stack((rule._rates, punishment._rates))
     standard = rule.rate is causal_step and rule.modulation is None and rule.weight_dependence in (None, soft_bounds)
     if not standard or not operators.searches_winners(layer.weight, layer.threshold, shape, inhibit, kwta):
-        return _walk(rule, rates, times, kwta, radius, inhibit, labels, classes, active)
+        return _walk(rule, rates, times, kwta, radius, inhibit, labels, classes, correction, active)
     winners: Tensor = operators.learn_online(
         times,
         layer.weight.data,
@@ -692,6 +705,7 @@ def _learn_times(
         radius,
         labels,
         classes,
+        correction,
         active,
     )
     return winners
@@ -706,22 +720,31 @@ def _walk(
     inhibit: bool,
     labels: Tensor,
     classes: Tensor,
+    correction: int,
     active: Tensor,
 ) -> Tensor:
     """The online loop in torch, on any device, without a wait for it."""
     layer: Any = rule.conv_layer
     steps, history = layer.time_steps, []
+    turns = 2 if correction == 2 else layer.out_channels + 1 if correction else 1
     for i, sample in enumerate(times):
-        fired, potentials = layer.respond(sample)
-        keep = active[i].view(-1, 1, 1)
-        fired, potentials = torch.where(keep, fired, steps), torch.where(keep, potentials, 0)
-        if inhibit:
-            fired, potentials = latency.pointwise_inhibition(fired, potentials, time_steps=steps)
-        winners = latency.k_winners(fired, potentials, kwta, radius, time_steps=steps)
-        used = rates[0]
-        if len(labels):
+        allowed = active[i]
+        for turn in range(turns):
+            fired, potentials = layer.respond(sample)
+            keep = allowed.view(-1, 1, 1)
+            fired, potentials = torch.where(keep, fired, steps), torch.where(keep, potentials, 0)
+            if inhibit:
+                fired, potentials = latency.pointwise_inhibition(fired, potentials, time_steps=steps)
+            winners = latency.k_winners(fired, potentials, kwta, radius, time_steps=steps)
+            if turn == 0:
+                history.append(winners)
+            if not len(labels):
+                rule._learn_times(sample, fired, winners, steps, rates[0])
+                continue
             decided = classes[winners[:1, 0].clamp(min=0)]
-            used = torch.where(decided == labels[i], rates[0], rates[1])
-        rule._learn_times(sample, fired, winners, steps, used)
-        history.append(winners)
+            right = decided == labels[i]
+            learned = torch.where(right, -1, winners) if correction and turn == 0 else winners
+            rule._learn_times(sample, fired, learned, steps, torch.where(right, rates[0], rates[1]))
+            others = classes != decided if correction == 1 else classes == labels[i]
+            allowed = allowed & others & ~right  # a right answer ends it: nobody is left to answer again
     return torch.stack(history)

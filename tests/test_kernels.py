@@ -144,6 +144,7 @@ def lessons(draw):
         "inhibit": draw(st.booleans()),
         "labels": tensor(rng.integers(0, 3, samples), torch.int64),
         "classes": tensor(rng.integers(0, 3, features), torch.int64),
+        "correction": draw(st.sampled_from([None, None, "guess", "teach"])),
         "active": tensor(rng.random((samples, features)) < 0.7, torch.bool) if draw(st.booleans()) else None,
     }
 
@@ -156,12 +157,13 @@ def learn(lesson, dtype, reward):
     if reward:
         rule = snn.RSTDP(module, *lesson["rates"], **lesson["rule"])
         labels, classes = lesson["labels"], lesson["classes"]
-        chosen = rule.learn(lesson["times"], labels, classes, *lesson["winners"], active=lesson["active"], **options)
+        options.update(active=lesson["active"], correction=lesson["correction"])
+        chosen = rule.learn(lesson["times"], labels, classes, *lesson["winners"], **options)
     else:
         chosen = snn.STDP(module, lesson["rates"][0], **lesson["rule"]).learn(
             lesson["times"], *lesson["winners"], **options
         )
-    last = module.winners(lesson["times"], *lesson["winners"], **options)
+    last = module.winners(lesson["times"], *lesson["winners"], pointwise_inhibition=lesson["inhibit"])
     return first, chosen, module.weight.detach(), last
 
 
@@ -369,7 +371,7 @@ def learning_operands(dtype, labels, floating):
     rates = torch.tensor([[[0.01, -0.01]] * 4, [[-0.01, 0.01]] * 4], dtype=floating)
     empty = torch.empty(0, dtype=torch.int64)
     given_labels = (torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2, 3])) if labels else (empty, empty)
-    return times, weight, rates, (*given_labels, torch.ones(3, 4, dtype=torch.bool))
+    return times, weight, rates, (*given_labels, int(labels), torch.ones(3, 4, dtype=torch.bool))
 
 
 def opcheck(operator, *arguments):

@@ -32,7 +32,9 @@ class Rule(NamedTuple):
     """STDP of each feature: ``rates`` (2, features, 2) are LTP and LTD after reward and after punishment.
 
     ``labels`` of the images and ``classes`` of the features make it R-STDP: the first winner decides. Without them all
-    images are rewarded. ``bounds`` are (lower, upper) in the weights' type.
+    images are rewarded. ``bounds`` are (lower, upper) in the weights' type. ``correction`` 0 learns from every
+    decision, 1 and 2 only from mistakes: the class of each mistake is silenced (1), or all but the right one (2), and
+    the image decided anew.
     """
 
     rates: Array
@@ -40,6 +42,7 @@ class Rule(NamedTuple):
     stabilizer: bool
     labels: Array
     classes: Array
+    correction: int
 
 
 class Bytes(NamedTuple):
@@ -364,7 +367,7 @@ def _change(weight: float, rate: float, lower: float, upper: float, stabilizer: 
 @compiled
 def _outcome(rule: Rule, n: int, winner: int) -> int:
     """0 where an image is rewarded, 1 where it is punished."""
-    return int(len(rule.labels) > 0 and rule.classes[winner] != rule.labels[n])
+    return int(len(rule.labels) > 0 and winner >= 0 and rule.classes[winner] != rule.labels[n])
 
 
 @compiled
@@ -400,6 +403,16 @@ def _clamp(weight: Array, lower: float, upper: float) -> bool:
 
 
 @compiled
+def _silence(rule: Rule, n: int, winner: int, active: Array) -> None:
+    """Leave the features of a mistake out of the next decision: its class, or all classes but the right one."""
+    for f in range(len(active)):
+        if rule.correction == 1:
+            active[f] = active[f] and rule.classes[f] != rule.classes[winner]
+        else:
+            active[f] = active[f] and rule.classes[f] == rule.labels[n]
+
+
+@compiled
 def learn_by_clock(
     times: Array,
     rows: Array,
@@ -419,26 +432,23 @@ def learn_by_clock(
     ``weight`` is a view (features, C, kernel rows, kernel columns) of ``rows``; ``active`` (images, features) tells
     which features take part; ``winners`` (images, kwta, 3) is filled, rows of -1 where there are fewer.
     """
-    first_spike = np.empty(winners.shape[1], np.int64)
+    first_spike, size = np.empty(winners.shape[1], np.int64), where.shape[4]
     for n in range(len(times)):
-        taken = _first_winners(
-            times[n],
-            rows,
-            threshold,
-            steps,
-            taps,
-            where.shape[4],
-            inhibit,
-            radius,
-            active[n],
-            winners[n],
-            first_spike,
-        )
-        for k in range(taken):
-            outcome = _outcome(rule, n, winners[n, 0, 0])
-            _learn(weight, times[n], winners[n, k], first_spike[k], outcome, rule, where.shape)
-        if n == 0:  # later images only change weights that are clamped then
-            _clamp(weight, rule.bounds[0], rule.bounds[1])
+        allowed, found = active[n].copy(), winners[n]
+        for turn in range(len(threshold) + 1):
+            taken = _first_winners(
+                times[n], rows, threshold, steps, taps, size, inhibit, radius, allowed, found, first_spike
+            )
+            outcome = _outcome(rule, n, found[0, 0])
+            known = turn == 0 and rule.correction > 0 and outcome == 0
+            for k in range(0 if known else taken):
+                _learn(weight, times[n], found[k], first_spike[k], outcome, rule, where.shape)
+            if n == 0 and turn == 0:  # later on only weights that are clamped change
+                _clamp(weight, rule.bounds[0], rule.bounds[1])
+            if taken == 0 or rule.correction == 0 or outcome == 0:
+                break
+            _silence(rule, n, found[0, 0], allowed)
+            found = np.full_like(found, -1)
 
 
 @compiled
@@ -456,16 +466,23 @@ def learn_at_last_step(
     """:func:`learn_by_clock` in a layer where only the last time step counts; ``compact`` follows the weights."""
     lower, upper = rule.bounds
     for n in range(len(times)):
-        taken = _last_winners(times[n], weight, compact, steps, where, radius, active[n], winners[n])
-        for k in range(taken):
-            f = winners[n, k, 0]
-            before = weight[f].copy()
-            outcome = _outcome(rule, n, winners[n, 0, 0])
-            _learn(weight, times[n], winners[n, k], steps - 1, outcome, rule, where.shape)
-            _follow(weight, before, compact, f, lower, upper)
-        if n == 0 and _clamp(weight, lower, upper):
-            compact.scale[0], compact.scale[2] = max(compact.scale[0], lower), min(compact.scale[2], upper)
-            _round(weight, compact)
+        allowed, found = active[n].copy(), winners[n]
+        for turn in range(len(weight) + 1):
+            taken = _last_winners(times[n], weight, compact, steps, where, radius, allowed, found)
+            outcome = _outcome(rule, n, found[0, 0])
+            known = turn == 0 and rule.correction > 0 and outcome == 0
+            for k in range(0 if known else taken):
+                f = found[k, 0]
+                before = weight[f].copy()
+                _learn(weight, times[n], found[k], steps - 1, outcome, rule, where.shape)
+                _follow(weight, before, compact, f, lower, upper)
+            if n == 0 and turn == 0 and _clamp(weight, lower, upper):
+                compact.scale[0], compact.scale[2] = max(compact.scale[0], lower), min(compact.scale[2], upper)
+                _round(weight, compact)
+            if taken == 0 or rule.correction == 0 or outcome == 0:
+                break
+            _silence(rule, n, found[0, 0], allowed)
+            found = np.full_like(found, -1)
 
 
 @compiled

@@ -281,13 +281,14 @@ def learn_online(
     radius: int,
     labels: Tensor,
     classes: Tensor,
+    correction: int,
     active: Tensor,
 ) -> Tensor:
     """STDP or R-STDP in exact online order; gives the winners as :func:`convolution_winners`."""
     source, taps, where = _search(times, weight, settings)
     winners = torch.full((len(times), kwta, 3), -1)
     limits = np.array(bounds, torch.empty(0, dtype=weight.dtype).numpy().dtype)
-    rule = online().Rule(rates.numpy(), limits, stabilizer, labels.numpy(), classes.numpy())
+    rule = online().Rule(rates.numpy(), limits, stabilizer, labels.numpy(), classes.numpy(), correction)
     if threshold is None:
         kept = weight.contiguous()
         arguments: tuple[Any, ...] = (kept.numpy(), online().to_bytes(kept.numpy()), time_steps, where, radius)
