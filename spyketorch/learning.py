@@ -420,7 +420,13 @@ class STDP(nn.Module):
     # first-spike times
 
     def learn(
-        self, times: Tensor, kwta: int = 1, inhibition_radius: int = 0, *, pointwise_inhibition: bool = True
+        self,
+        times: Tensor,
+        kwta: int = 1,
+        inhibition_radius: int = 0,
+        *,
+        pointwise_inhibition: bool = True,
+        minibatch: int = 1,
     ) -> Tensor:
         """Learn a chunk of samples, given as first-spike times, in exact online order.
 
@@ -433,6 +439,8 @@ class STDP(nn.Module):
             times: input of the layer, which must be an :class:`spyketorch.snn.SpikingConvolution`, ``(N, C, H, W)``.
             kwta, inhibition_radius: as in :func:`spyketorch.latency.k_winners`.
             pointwise_inhibition: let one feature survive at each position before winners are chosen.
+            minibatch: samples that answer with the same weights, before their updates are applied in order; 1 is
+                exactly online. Larger ones run in torch, and suit a GPU.
 
         Returns:
             The winners, int64 ``(N, kwta, 3)``, rows of -1 where there are fewer.
@@ -444,7 +452,7 @@ class STDP(nn.Module):
             >>> winners.shape
             torch.Size([8, 2, 3])
         """
-        return _learn_times(self, self, times, kwta, inhibition_radius, pointwise_inhibition)
+        return _learn_times(self, self, times, kwta, inhibition_radius, pointwise_inhibition, minibatch)
 
     def extra_repr(self) -> str:
         return f"use_stabilizer={self.use_stabilizer}, bounds=({self.lower_bound}, {self.upper_bound})"
@@ -539,6 +547,7 @@ class RSTDP(nn.Module):
         pointwise_inhibition: bool = False,
         correction: str | None = None,
         active: Tensor | None = None,
+        minibatch: int = 1,
     ) -> Tensor:
         """Learn a chunk of samples, given as first-spike times, in exact online order, as :meth:`STDP.learn`.
 
@@ -556,6 +565,7 @@ class RSTDP(nn.Module):
             kwta, inhibition_radius, pointwise_inhibition: as there.
             correction: None as published, "guess" or "teach".
             active: bool ``(N, features)``, False for features that drop out of a sample: they neither win nor inhibit.
+            minibatch: as there.
 
         Returns:
             The winners, int64 ``(N, kwta, 3)``; ``classes[winners[:, 0, 0]]`` are the decisions where it is not -1.
@@ -572,7 +582,7 @@ class RSTDP(nn.Module):
             raise check.fail("correction", 'None, "guess" or "teach"', correction)
         teacher = (labels, classes, _CORRECTIONS[correction], active)
         return _learn_times(
-            self.reward, self.punishment, times, kwta, inhibition_radius, pointwise_inhibition, *teacher
+            self.reward, self.punishment, times, kwta, inhibition_radius, pointwise_inhibition, minibatch, *teacher
         )
 
     def online(
@@ -666,6 +676,7 @@ def _learn_times(
     kwta: int,
     radius: int,
     inhibit: bool,
+    minibatch: int,
     labels: Tensor | None = None,
     classes: Tensor | None = None,
     correction: int = 0,
@@ -677,6 +688,7 @@ def _learn_times(
     if check.times(times, "times").ndim != 4:
         raise check.fail("times", "a batch of shape (N, C, H, W)", times)
     kwta, radius = check.integer(kwta, "kwta", 1), check.integer(radius, "inhibition_radius", 0)
+    minibatch = check.integer(minibatch, "minibatch", 1)
     shape = layer_geometry(times, "times", layer.weight, layer.stride, layer.padding, layer.dilation, layer.groups)
     if labels is None or classes is None:
         labels = classes = torch.empty(0, dtype=torch.int64, device=times.device)
@@ -689,8 +701,9 @@ def _learn_times(
         raise check.fail("active", f"a bool tensor of shape ({len(times)}, {layer.out_channels})", active)
     rates = torch.stack((rule._rates, punishment._rates))
     standard = rule.rate is causal_step and rule.modulation is None and rule.weight_dependence in (None, soft_bounds)
-    if not standard or not operators.searches_winners(layer.weight, layer.threshold, shape, inhibit, kwta):
-        return _walk(rule, rates, times, kwta, radius, inhibit, labels, classes, correction, active)
+    searches = operators.searches_winners(layer.weight, layer.threshold, shape, inhibit, kwta)
+    if not standard or not searches or minibatch > 1:
+        return _walk(rule, rates, times, kwta, radius, inhibit, minibatch, labels, classes, correction, active)
     winners: Tensor = operators.learn_online(
         times,
         layer.weight.data,
@@ -718,19 +731,22 @@ def _walk(
     kwta: int,
     radius: int,
     inhibit: bool,
+    minibatch: int,
     labels: Tensor,
     classes: Tensor,
     correction: int,
     active: Tensor,
 ) -> Tensor:
-    """The online loop in torch, on any device, without a wait for it."""
+    """The loop over samples in torch, on any device, without a wait for it."""
     layer: Any = rule.conv_layer
     steps, history = layer.time_steps, []
     turns = 2 if correction == 2 else layer.out_channels + 1 if correction else 1
     for i, sample in enumerate(times):
+        if i % minibatch == 0:
+            answers = layer.respond(times[i : i + minibatch])
         allowed = active[i]
         for turn in range(turns):
-            fired, potentials = layer.respond(sample)
+            fired, potentials = layer.respond(sample) if turn else (answer[i % minibatch] for answer in answers)
             keep = allowed.view(-1, 1, 1)
             fired, potentials = torch.where(keep, fired, steps), torch.where(keep, potentials, 0)
             if inhibit:

@@ -223,3 +223,21 @@ class Pooling(nn.Module):
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class SpikingPooling(Pooling):
+    """:class:`Pooling` on first-spike times: the earliest spike of each window passes on.
+
+    Args:
+        kernel_size, stride, padding: as in :func:`spyketorch.latency.pooling`; the stride defaults to the kernel.
+
+    Shape:
+        ``(C, H, W)`` or ``(N, C, H, W)``, in and out.
+
+    Example:
+        >>> SpikingPooling(2)(torch.zeros(30, 28, 28, dtype=torch.uint8)).shape
+        torch.Size([30, 14, 14])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return latency.pooling(input, self.kernel_size, self.stride, self.padding)

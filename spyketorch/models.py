@@ -1,0 +1,169 @@
+"""Networks on first-spike times, and the published ones.
+
+A :class:`Network` is an encoder and stages, each a layer with the pooling behind it. Its decision is the class of the
+first winner of the last layer, or what a linear read-out makes of the last layer's answer.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from spyketorch import _checks as check
+from spyketorch import latency
+from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
+from spyketorch.snn import SpikingConvolution, SpikingPooling
+
+TIME_STEPS = 15
+
+
+class Stage(nn.Module):
+    """A layer and what follows it before the next one: lateral inhibition, pooling.
+
+    Args:
+        layer: the neurons.
+        pool: pooling of their first spikes, or None.
+        inhibit: at each place only the first feature to fire is heard, see
+            :func:`spyketorch.latency.pointwise_inhibition`.
+
+    Shape:
+        First-spike times ``(C, H, W)`` or ``(N, C, H, W)``, in and out.
+
+    Example:
+        >>> layer = SpikingConvolution(6, 30, 5, threshold=15, time_steps=15, padding=2)
+        >>> Stage(layer, SpikingPooling(2))(torch.zeros(6, 28, 28, dtype=torch.uint8)).shape
+        torch.Size([30, 14, 14])
+    """
+
+    def __init__(self, layer: SpikingConvolution, pool: nn.Module | None = None, *, inhibit: bool = False) -> None:
+        super().__init__()
+        self.layer, self.pool, self.inhibit = layer, pool, inhibit
+
+    def forward(self, times: Tensor) -> Tensor:
+        if self.inhibit:
+            fired, potentials = self.layer.respond(times)
+            fired, _ = latency.pointwise_inhibition(fired, potentials, time_steps=self.layer.time_steps)
+        else:
+            fired = self.layer(times)
+        return fired if self.pool is None else self.pool(fired)
+
+    def extra_repr(self) -> str:
+        return "inhibit=True" if self.inhibit else ""
+
+
+class Network(nn.Module):
+    """An encoder and stages, trained one after the other by :class:`spyketorch.training.Trainer`.
+
+    Args:
+        encoder: images ``(N, C, H, W)`` to first-spike times.
+        stages: from the image up.
+        classes: class of each feature of the last layer, for decisions by its first winner.
+
+    Attributes:
+        readout: None, or a module from :meth:`features` to class scores ``(N, classes)``, which then decides.
+
+    Shape:
+        Images ``(N, C, H, W)`` to decisions, int64 ``(N,)``, -1 where no neuron fired.
+
+    Example:
+        >>> network = mozafari2019()
+        >>> network(torch.rand(3, 1, 28, 28) * 255).shape
+        torch.Size([3])
+    """
+
+    classes: Tensor
+    stages: Sequence[Stage]
+
+    def __init__(
+        self, encoder: nn.Module, stages: Sequence[Stage], classes: Sequence[int] | Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
+        features = stages[-1].layer.out_channels
+        if classes is not None:
+            classes = check.indices(torch.as_tensor(classes), "classes", features, torch.device("cpu"))
+        self.register_buffer("classes", classes, persistent=False)
+        self.readout: nn.Module | None = None
+
+    def features(self, images: Tensor) -> Tensor:
+        """First-spike times that the last stage passes on."""
+        times: Tensor = self.encoder(images)
+        for stage in self.stages:
+            times = stage(times)
+        return times
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.readout is not None:
+            scores: Tensor = self.readout(self.features(images))
+            return scores.argmax(1)
+        if self.classes is None:
+            raise ValueError("this network has neither `classes` nor a `readout`, so it cannot decide; see `features`")
+        times = self.encoder(images)
+        for stage in self.stages[:-1]:
+            times = stage(times)
+        first = self.stages[-1].layer.winners(times)[:, 0, 0]
+        return torch.where(first < 0, -1, self.classes[first.clamp(min=0)])
+
+
+def mozafari2019(pretrained: bool = False, *, whole_map: bool = True, features_per_class: int = 20) -> Network:
+    """Digits by reward: three layers, the last of which decides (Mozafari et al. 2019).
+
+    On- and off-centre cells of three sizes, 30 features of 5 x 5, 250 of 3 x 3, and for each digit
+    ``features_per_class`` that vote by the largest potential at the last time step.
+
+    Args:
+        pretrained: with the weights that `examples/mnist_mozafari.py` learned, which are shipped with the package.
+        whole_map: decision features see the whole map of 4 x 4 places at once; False as published, 5 x 5 at each place.
+        features_per_class: of the last layer.
+
+    Shape:
+        Images ``(N, 1, 28, 28)`` with values 0..255, uint8 or float.
+
+    Reference:
+        Bio-inspired digit recognition using reward-modulated spike-timing-dependent plasticity in deep convolutional
+        networks, Pattern Recognition 94:87-95.
+    """
+    kernels = [k for w in (3, 7, 13) for k in (DoGKernel(w, w / 9, 2 * w / 9), DoGKernel(w, 2 * w / 9, w / 9))]
+    encoder = LatencyEncoder(Filter(kernels, padding=6, thresholds=50), TIME_STEPS, normalization_radius=8)
+    kernel, padding = (4, 0) if whole_map else (5, 2)
+    decision = SpikingConvolution(
+        250, 10 * features_per_class, kernel, None, 0.8, 0.05, time_steps=TIME_STEPS, padding=padding
+    )
+    stages = [
+        Stage(SpikingConvolution(6, 30, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
+        Stage(SpikingConvolution(30, 250, 3, 10, 0.8, 0.025, time_steps=TIME_STEPS, padding=1), SpikingPooling(3)),
+        Stage(decision),
+    ]
+    network = Network(encoder, stages, torch.arange(10 * features_per_class) // features_per_class)
+    return _load(network, "mozafari2019") if pretrained else network
+
+
+def kheradpisheh2018(pretrained: bool = False) -> Network:
+    """Digits by a linear read-out of unsupervised features: two layers (Kheradpisheh et al. 2018).
+
+    On- and off-centre cells, 32 features of 5 x 5, 150 of 2 x 2, learned by STDP alone.
+
+    Args:
+        pretrained: with the weights and the read-out that `examples/mnist_kheradpisheh.py` learned.
+
+    Shape:
+        Images ``(N, 1, 28, 28)`` with values 0..255, uint8 or float.
+
+    Reference:
+        STDP-based spiking deep convolutional neural networks for object recognition, Neural Networks 99:56-67.
+    """
+    encoder = LatencyEncoder(Filter([DoGKernel(7, 1, 2), DoGKernel(7, 2, 1)], padding=3, thresholds=10), TIME_STEPS)
+    stages = [
+        Stage(SpikingConvolution(2, 32, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
+        Stage(SpikingConvolution(32, 150, 2, 10, 0.8, 0.05, time_steps=TIME_STEPS), SpikingPooling(3)),
+    ]
+    network = Network(encoder, stages)
+    return _load(network, "kheradpisheh2018") if pretrained else network
+
+
+def _load(network: Network, name: str) -> Network:
+    path = Path(__file__).parent / "weights" / f"{name}.pt"
+    network.load_state_dict(torch.load(path, weights_only=True))
+    return network
