@@ -217,11 +217,11 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         """Share of right decisions; silence is wrong."""
-        return float(self.confusion.diagonal().sum() / self.confusion.sum())
+        return int(self.confusion.diagonal().sum()) / int(self.confusion.sum())
 
     @property
     def silent(self) -> float:
-        return float(self.confusion[:, -1].sum() / self.confusion.sum())
+        return int(self.confusion[:, -1].sum()) / int(self.confusion.sum())
 
 
 def evaluate(network: Network, images: Tensor, labels: Tensor, *, batch: int = _BATCH) -> Evaluation:

@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spyketorch import _checks as check
+from spyketorch.encoding import Filter
+from spyketorch.snn import SpikingPooling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from spyketorch.models import Network
 
 
 def _pyplot() -> Any:
@@ -130,3 +134,131 @@ def get_deep_feature(
             top, left = row * step[0], column * step[1]
             feature[:, top : top + height, left : left + width] += (pre_feature * place).amax(1)
     return feature.clamp_(min=0), new_stride
+
+
+def get_network_features(network: "Network", stage: int) -> Tensor:
+    """What each feature of a stage looks for, drawn back to the image through all stages below it.
+
+    Args:
+        network: one whose encoder begins with a :class:`spyketorch.encoding.Filter`.
+        stage: its number, from 0.
+
+    Returns:
+        ``(features, height, width)``, as of :func:`get_deep_feature`, without what all share: the smallest weight of a
+        layer counts as 0.
+
+    Example:
+        >>> from spyketorch import models
+        >>> get_network_features(models.kheradpisheh2018(), 1).shape
+        torch.Size([150, 13, 13])
+    """
+    feature, stride = _filters(network.encoder), (1, 1)
+    windows = [m for m in network.encoder.modules() if isinstance(m, SpikingPooling)]
+    for number, part in enumerate(network.stages[: check.integer(stage, "stage", 0) + 1]):
+        for window in windows:
+            feature, stride = get_deep_feature(feature, stride, window.kernel_size, window.stride)
+        weight = part.layer.weight.detach().cpu()
+        feature, stride = get_deep_feature(
+            feature, stride, part.layer.kernel_size, part.layer.stride, weight - weight.min()
+        )
+        windows = [part.pool] if isinstance(part.pool, SpikingPooling) and number < stage else []
+    return feature
+
+
+def _filters(encoder: nn.Module) -> Tensor:
+    for module in encoder.modules():
+        if isinstance(module, Filter):
+            return module.kernels.detach().cpu()[:, 0]
+    raise check.fail("network", "one whose encoder holds an encoding.Filter", encoder)
+
+
+def plot_features(features: Tensor, *, columns: int = 10, title: str | None = None, ax: Any = None) -> "Figure":
+    """Pictures of features side by side, each from black to white.
+
+    Args:
+        features: ``(features, height, width)``, such as of :func:`get_network_features`.
+        columns: pictures in a row.
+        title: above the picture.
+        ax: matplotlib axes to draw into; None makes a figure.
+
+    Example:
+        >>> plot_features(torch.rand(12, 5, 5)).savefig("features.png")  # doctest: +SKIP
+    """
+    if check.tensor(features, "features").ndim != 3 or not len(features):
+        raise check.fail("features", "of shape (features, height, width)", features)
+    low = features.amin((1, 2), keepdim=True)
+    pictures = (features - low) / (features.amax((1, 2), keepdim=True) - low).clamp(min=1e-12)
+    pictures = nn.functional.pad(pictures, (1, 1, 1, 1), value=1)
+    missing = -len(pictures) % columns
+    pictures = torch.cat((pictures, pictures.new_ones(missing, *pictures.shape[1:])))
+    rows = [torch.cat(list(pictures[i : i + columns]), 1) for i in range(0, len(pictures), columns)]
+    ax = _axes(ax)
+    ax.imshow(torch.cat(rows).numpy(), cmap="gray", vmin=0, vmax=1)
+    ax.set(xticks=[], yticks=[], title=title or "")
+    return _figure(ax)
+
+
+def plot_confusion(
+    confusion: Tensor, names: Sequence[str] | None = None, *, title: str | None = None, ax: Any = None
+) -> "Figure":
+    """How often each class was taken for which.
+
+    Args:
+        confusion: ``(classes, classes)`` or, with a last column for silence, ``(classes, classes + 1)``, as of
+            :attr:`spyketorch.training.Evaluation.confusion`.
+        names: of the classes; None counts them from 0.
+        title: above the picture.
+        ax: matplotlib axes to draw into; None makes a figure.
+
+    Example:
+        >>> plot_confusion(torch.tensor([[9, 1, 0], [2, 8, 0]])).savefig("confusion.png")  # doctest: +SKIP
+    """
+    if check.tensor(confusion, "confusion").ndim != 2 or not 0 <= confusion.shape[1] - confusion.shape[0] <= 1:
+        raise check.fail("confusion", "of shape (classes, classes) or (classes, classes + 1)", confusion)
+    labels = [str(i) for i in range(len(confusion))] if names is None else list(names)
+    shade = (confusion / confusion.sum(1, keepdim=True).clamp(min=1)).sqrt()  # the root makes rare mistakes visible
+    ax = _axes(ax)
+    ax.imshow(shade.numpy(), cmap="Blues", vmin=0, vmax=1)
+    for row, counts in enumerate(confusion.tolist()):
+        for column, count in enumerate(counts):
+            colour = "white" if shade[row, column] > 0.6 else "black"
+            ax.text(column, row, str(count or ""), ha="center", va="center", color=colour, size="small")
+    ax.set(xlabel="decision", ylabel="class", title=title or "")
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_xticks(range(confusion.shape[1]), [*labels, "silent"][: confusion.shape[1]])
+    return _figure(ax)
+
+
+def plot_history(history: Sequence[dict[str, float]], *, title: str | None = None, ax: Any = None) -> "Figure":
+    """Learning curves: share of right decisions where a layer decides, else convergence, against images seen.
+
+    Args:
+        history: of a :class:`spyketorch.training.Trainer`.
+        title: above the picture.
+        ax: matplotlib axes to draw into; None makes a figure.
+
+    Example:
+        >>> rows = [{"layer": 1, "seen": n, "hits": 0, "convergence": 0.2 - n / 9000} for n in (500, 1000)]
+        >>> plot_history(rows).savefig("curves.png")  # doctest: +SKIP
+    """
+    if not history:
+        raise check.fail("history", "with at least one period", history)
+    ax = _axes(ax)
+    for layer in sorted({row["layer"] for row in history}):
+        rows = [row for row in history if row["layer"] == layer]
+        name = "hits" if any(row["hits"] for row in rows) else "convergence"
+        label = f"layer {layer:g}: " + ("share of right decisions" if name == "hits" else "convergence")
+        ax.plot([row["seen"] for row in rows], [row[name] for row in rows], label=label)
+    ax.set(xlabel="images seen", title=title or "", xscale="log")
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return _figure(ax)
+
+
+def _axes(ax: Any) -> Any:
+    return ax if ax is not None else _pyplot().subplots(layout="constrained")[1]
+
+
+def _figure(ax: Any) -> "Figure":
+    figure: Figure = ax.get_figure()
+    return figure

@@ -1,0 +1,111 @@
+"""What the larger examples share: options, MNIST, training with checkpoints, the test, and the pictures."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+try:
+    import torchvision  # noqa: F401
+    import tqdm  # noqa: F401
+    from matplotlib.figure import Figure
+except ImportError as error:
+    sys.exit(f'{error.name} is missing; this example needs: pip install "spyketorch[examples]"')
+
+from spyketorch import visualization
+from spyketorch.models import Network
+from spyketorch.training import Evaluation, Lesson, Trainer, evaluate
+
+Data = tuple[Tensor, Tensor]  # images (N, 1, H, W), labels (N,)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that all of them take."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--data", type=Path, default=Path("data"), help="where the data are, or are downloaded to")
+    options.add_argument("--limit", type=int, metavar="N", help="use only N images for training and N for the test")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument("--out", type=Path, default=Path("outputs"), help="folder for weights, checkpoint and picture")
+    options.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    options.add_argument("--evaluate", action="store_true", help="only test the shipped weights, on all test images")
+    return options
+
+
+def mnist(options: argparse.Namespace, train: bool) -> Data:
+    """MNIST, from the folder or downloaded into it; images in 0..255."""
+    from torchvision.datasets import MNIST
+
+    try:
+        digits = MNIST(options.data, train=train, download=True)
+    except (OSError, RuntimeError) as error:
+        sys.exit(f"MNIST is not in {str(options.data)!r} and could not be downloaded: {error}")
+    return digits.data[: options.limit, None], digits.targets[: options.limit]
+
+
+def learn(
+    network: Network, lessons: Sequence[Lesson], data: Data, folder: Path, options: argparse.Namespace
+) -> Trainer:
+    """Train a network in ``folder``, where the run can be stopped and resumed."""
+    trainer = Trainer(network.to(options.device), lessons, folder, seed=options.seed, resume=options.resume)
+    try:
+        for report in trainer.fit(*data):
+            print(report)
+    except KeyboardInterrupt:
+        sys.exit(f"\nStopped. {folder} holds the state; to go on, add --resume to the same command.")
+    except (FileExistsError, ValueError) as error:
+        sys.exit(f"{error}. On the command line these are --resume and --out.")
+    return trainer
+
+
+def test(network: Network, data: Data, options: argparse.Namespace) -> Evaluation:
+    """Decide all test images, and say how many were right."""
+    result = evaluate(network.to(options.device), data[0].to(options.device), data[1])
+    print(f"test accuracy {100 * result.accuracy:.1f} % (silent {100 * result.silent:.1f} %)")
+    return result
+
+
+def draw(
+    network: Network, result: Evaluation, names: Sequence[str], path: Path, history: list[dict[str, float]]
+) -> None:
+    """Learned features of each stage, the confusion of the test, and how learning went."""
+    stages = len(network.stages)
+    figure = Figure(figsize=(13, 3.2 * stages), layout="constrained")
+    axes = figure.subplot_mosaic([[f"features {i}", "right"] for i in range(stages)], width_ratios=[1, 1.1])
+    for number in range(stages):
+        features = visualization.get_network_features(network, number)
+        axes_of = axes[f"features {number}"]
+        visualization.plot_features(features[:40], columns=10, title=f"layer {number + 1}", ax=axes_of)
+    title = f"test accuracy {100 * result.accuracy:.1f} %"
+    visualization.plot_confusion(result.confusion, names, title=title, ax=axes["right"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    if history:
+        curves = Figure(figsize=(7, 4), layout="constrained")
+        visualization.plot_history(history, ax=curves.subplots())
+        curves.savefig(path.with_name(f"{path.stem}_curves.png"), dpi=110)
+
+
+def run(
+    name: str,
+    build: Callable[..., Network],
+    lessons: Sequence[Lesson],
+    load: Callable[[argparse.Namespace, bool], Data],
+    names: Sequence[str],
+    options: argparse.Namespace,
+) -> None:
+    """A whole experiment: train or take the shipped weights, test once, save, draw."""
+    torch.manual_seed(options.seed)
+    history: list[dict[str, float]] = []
+    if options.evaluate:
+        options.limit = None
+        network = build(pretrained=True)
+    else:
+        network = build()
+        history = learn(network, lessons, load(options, True), options.out / name, options).history
+        torch.save(network.state_dict(), options.out / f"{name}.pt")
+    result = test(network, load(options, False), options)
+    draw(network.cpu(), result, names, options.out / f"{name}.png", history)
