@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch import latency
-from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
+from spyketorch.encoding import DoGKernel, Filter, GaborKernel, LatencyEncoder, LateralIntencityInhibition
 from spyketorch.snn import SpikingConvolution, SpikingPooling
 
 TIME_STEPS = 15
@@ -138,6 +138,43 @@ def mozafari2019(pretrained: bool = False, *, whole_map: bool = True, features_p
     ]
     network = Network(encoder, stages, torch.arange(10 * features_per_class) // features_per_class)
     return _load(network, "mozafari2019") if pretrained else network
+
+
+def mozafari2018(pretrained: bool = False, *, features_per_class: int = 10) -> Network:
+    """Two kinds of objects by reward: orientations, and one layer that decides (Mozafari et al. 2018).
+
+    Four Gabor filters, of which the strongest is heard in each 7 x 7 places; then, for each of two classes,
+    ``features_per_class`` of 17 x 17 that vote by the largest potential at the last time step.
+
+    Args:
+        pretrained: with the weights that `examples/caltech_mozafari.py` learned: 0 is a face, 1 a motorbike.
+        features_per_class: of the layer.
+
+    Shape:
+        Grey images ``(N, 1, H, W)``, such as 160 x 240, with values 0..1.
+
+    Reference:
+        First-spike-based visual categorization using reward-modulated STDP, IEEE TNNLS 29:6178-6190.
+    """
+    filters = nn.Sequential(
+        nn.ReplicationPad2d(4),
+        Filter([GaborKernel(9, 22.5 + 45 * k) for k in range(4)], use_abs=True),
+        nn.MaxPool2d(7, 6, 3),
+        _Strongest(),
+        LateralIntencityInhibition([0.15, 0.12, 0.1, 0.07, 0.05]),
+        nn.ReLU(),
+    )
+    layer = SpikingConvolution(4, 2 * features_per_class, 17, None, 0.8, 0.05, time_steps=TIME_STEPS)
+    classes = torch.arange(2 * features_per_class) // features_per_class
+    network = Network(LatencyEncoder(filters, TIME_STEPS), [Stage(layer)], classes)
+    return _load(network, "mozafari2018") if pretrained else network
+
+
+class _Strongest(nn.Module):
+    """Leaves the strongest feature of each place."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.where(input == input.amax(-3, keepdim=True), input, 0)
 
 
 def kheradpisheh2018(pretrained: bool = False) -> Network:

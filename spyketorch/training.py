@@ -7,6 +7,7 @@ where a run is stopped and resumed does not change a bit of the result.
 
 import hashlib
 import json
+import math
 import signal
 import threading
 import time
@@ -105,6 +106,17 @@ class Adaptive:
 
     def __call__(self, progress: Progress) -> tuple[float, float]:
         return max(progress.misses, self.floor), max(progress.hits, self.floor)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The product of several schedules, such as ``Combined((Adaptive(), Fading()))``."""
+
+    schedules: tuple[Schedule, ...]
+
+    def __call__(self, progress: Progress) -> tuple[float, float]:
+        factors = [schedule(progress) for schedule in self.schedules]
+        return math.prod(f[0] for f in factors), math.prod(f[1] for f in factors)
 
 
 # Lessons

@@ -153,16 +153,20 @@ def get_network_features(network: "Network", stage: int) -> Tensor:
         torch.Size([150, 13, 13])
     """
     feature, stride = _filters(network.encoder), (1, 1)
-    windows = [m for m in network.encoder.modules() if isinstance(m, SpikingPooling)]
-    for number, part in enumerate(network.stages[: check.integer(stage, "stage", 0) + 1]):
+    windows = [_window(m) for m in network.encoder.modules() if isinstance(m, SpikingPooling | nn.MaxPool2d)]
+    for part in network.stages[: check.integer(stage, "stage", 0) + 1]:
         for window in windows:
-            feature, stride = get_deep_feature(feature, stride, window.kernel_size, window.stride)
+            feature, stride = get_deep_feature(feature, stride, *window)
         weight = part.layer.weight.detach().cpu()
         feature, stride = get_deep_feature(
             feature, stride, part.layer.kernel_size, part.layer.stride, weight - weight.min()
         )
-        windows = [part.pool] if isinstance(part.pool, SpikingPooling) and number < stage else []
+        windows = [_window(part.pool)] if isinstance(part.pool, SpikingPooling) else []
     return feature
+
+
+def _window(pool: "SpikingPooling | nn.MaxPool2d") -> tuple[tuple[int, int], tuple[int, int]]:
+    return check.pair(pool.kernel_size, "kernel_size", 1), check.pair(pool.stride, "stride", 1)
 
 
 def _filters(encoder: nn.Module) -> Tensor:
