@@ -6,9 +6,10 @@
     python examples/mnist_mozafari.py --data DIR --recipe paper --epochs 40
 
 Two layers find features with STDP, without labels; the third learns to name the digit with reward-modulated STDP. It
-learns from its mistakes alone: a wrong winner is punished, then the strongest neuron of the right digit is rewarded.
-Half of its neurons sit out each image, rates fade to a twentieth, and each neuron sees the whole map at once.
-`--recipe paper` is the rule as published: each neuron sees 5 x 5 places, and every right answer is rewarded.
+learns from its mistakes alone: a wrong guess is punished, and the next best digit is tried, until one is right and
+rewarded. Half of its neurons sit out each image, rates fade to a twentieth, and each neuron sees the whole map at once.
+`--recipe paper` is the rule as published: one guess, neurons that see 5 x 5 places, and a reward for every right answer.
+`--recipe taught` shows the right digit after the first mistake.
 """
 
 from functools import partial
@@ -28,15 +29,19 @@ def lessons(recipe: str, epochs: int, images: int) -> list[Lesson]:
     if recipe == "paper":
         return [*features, Reinforced(schedule=Adaptive(), epochs=epochs)]
     decision = Reinforced(
-        correction="teach", punishment=(-0.004, 0.003), schedule=Fading(0.05), dropout=0.5, epochs=epochs
+        correction="teach" if recipe == "taught" else "guess",
+        punishment=(-0.004, 0.003),
+        schedule=Fading(0.05),
+        dropout=0.5,
+        epochs=epochs,
     )
     return [*features, decision]
 
 
 def main() -> None:
     parser = common.parser(__doc__)
-    parser.add_argument("--recipe", choices=["mistakes", "paper"], default="mistakes")
-    parser.add_argument("--epochs", type=int, default=20, help="of the last layer (default 20)")
+    parser.add_argument("--recipe", choices=["guess", "taught", "paper"], default="guess")
+    parser.add_argument("--epochs", type=int, default=40, help="of the last layer (default 40)")
     options = parser.parse_args()
     build = partial(models.mozafari2019, whole_map=options.recipe != "paper")
     recipe = lessons(options.recipe, options.epochs, options.limit or 60_000)
