@@ -8,7 +8,7 @@
 Two layers find features with STDP, without labels; the third learns to name the digit with reward-modulated STDP. It
 learns from its mistakes alone: a wrong guess is punished, and the next best digit is tried, until one is right and
 rewarded. Half of its neurons sit out each image, rates fade to a twentieth, and each neuron sees the whole map at once.
-`--recipe paper` is the rule as published: one guess, neurons that see 5 x 5 places, and a reward for every right answer.
+`--recipe paper` is the rule as published: one guess, neurons that see 5 x 5 places, a reward for every right answer.
 `--recipe taught` shows the right digit after the first mistake.
 """
 

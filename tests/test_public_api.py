@@ -44,7 +44,10 @@ def signature(call):
             parameter = parameter.replace(default=Name(default.__name__))
         return parameter.replace(annotation=parameter.empty)
 
-    found = inspect.signature(call)
+    try:
+        found = inspect.signature(call)
+    except ValueError:  # exceptions and warnings take whatever their built-in base takes
+        return "(...)"
     return str(inspect.Signature([bare(parameter) for parameter in found.parameters.values()]))
 
 
