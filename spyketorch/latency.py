@@ -9,7 +9,7 @@ Beside its time, a neuron has a **potential at its first spike**; it is 0 where 
 that inhibition, the choice of winners and STDP need.
 
 On a CPU with numba installed (``pip install "spyketorch[fast]"``) the work is done by the loops of
-:mod:`spyketorch.kernels`; elsewhere the same calls run in plain torch. Answers equal those of the dense functions, to
+``spyketorch.kernels``; elsewhere the same calls run in plain torch. Answers equal those of the dense functions, to
 the bit where sums are exact (weights on a coarse grid); other weights are added in another order than torch's
 convolution adds them, so that a potential within rounding of the threshold may fall on its other side.
 """

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch import latency
+from spyketorch._summary import Summary, summarize
 from spyketorch.encoding import DoGKernel, Filter, GaborKernel, LatencyEncoder, LateralIntencityInhibition
 from spyketorch.snn import SpikingConvolution, SpikingPooling
 
@@ -87,10 +88,10 @@ class Network(nn.Module):
         self.register_buffer("classes", classes, persistent=False)
         self.readout: nn.Module | None = None
 
-    def features(self, images: Tensor) -> Tensor:
-        """First-spike times that the last stage passes on."""
+    def features(self, images: Tensor, stages: int | None = None) -> Tensor:
+        """First-spike times that the last stage passes on, or the last of the first ``stages``; 0 is the encoder."""
         times: Tensor = self.encoder(images)
-        for stage in self.stages:
+        for stage in self.stages[:stages]:
             times = stage(times)
         return times
 
@@ -100,11 +101,33 @@ class Network(nn.Module):
             return scores.argmax(1)
         if self.classes is None:
             raise ValueError("this network has neither `classes` nor a `readout`, so it cannot decide; see `features`")
-        times = self.encoder(images)
-        for stage in self.stages[:-1]:
-            times = stage(times)
-        first = self.stages[-1].layer.winners(times)[:, 0, 0]
+        first = self.stages[-1].layer.winners(self.features(images, -1))[:, 0, 0]
         return torch.where(first < 0, -1, self.classes[first.clamp(min=0)])
+
+    def summary(self, images: Tensor | Sequence[int]) -> Summary:
+        """A table of the parts: what each gives, its threshold, weights and neurons, and how it answers to images.
+
+        Args:
+            images: ``(N, C, H, W)``, to which the network answers: spikes per image, and the share of images for which
+                a part stays silent, are counted. Or the shape of one image, ``(C, H, W)``, for a table without them.
+
+        Example:
+            >>> kheradpisheh2018().summary((1, 28, 28))
+            part             kind                      output         threshold  weights  neurons
+            -------------------------------------------------------------------------------------
+            encoder          LatencyEncoder            2 x 28 x 28                          1,568
+            stages[0].layer  SpikingConvolution 5 x 5  32 x 28 x 28          15    1,600   25,088
+            stages[0].pool   SpikingPooling 2 x 2      32 x 14 x 14                         6,272
+            stages[1].layer  SpikingConvolution 2 x 2  150 x 13 x 13         10   19,200   25,350
+            stages[1].pool   SpikingPooling 3 x 3      150 x 4 x 4                          2,400
+            -------------------------------------------------------------------------------------
+            total                                                                 20,800   60,678
+        """
+        return summarize(self, images)
+
+    def extra_repr(self) -> str:
+        known = self.classes is not None and check.readable(self.classes)
+        return f"classes={len(set(self.classes.tolist()))}" if known else ""
 
 
 def mozafari2019(pretrained: bool = False, *, whole_map: bool = True, features_per_class: int = 20) -> Network:

@@ -3,6 +3,8 @@
 A layer is its parameters and one call into :mod:`spyketorch.functional`.
 """
 
+import zlib
+
 import numpy as np  # noqa: F401  scripts take it from a star import
 import torch
 import torch.nn as nn
@@ -93,9 +95,8 @@ class Convolution(nn.Module):
         return sf.convolution(input, self.weight, **self.geometry.options())
 
     def extra_repr(self) -> str:
-        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        defaults = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
-        return text + "".join(f", {k}={getattr(self, k)}" for k, v in defaults.items() if getattr(self, k) != v)
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={_short(self.kernel_size)}"
+        return text + _options(self, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1)
 
 
 class SpikingConvolution(Convolution):
@@ -194,7 +195,7 @@ class SpikingConvolution(Convolution):
         return self.respond(times, potentials=False)[0]
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, threshold={self.threshold}, time_steps={self.time_steps}"
+        return f"{super().extra_repr()}, threshold={_values(self.threshold)}, time_steps={self.time_steps}"
 
 
 class Pooling(nn.Module):
@@ -222,7 +223,7 @@ class Pooling(nn.Module):
         return sf.pooling(input, self.kernel_size, self.stride, self.padding)
 
     def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        return f"kernel_size={_short(self.kernel_size)}" + _options(self, stride=self.kernel_size, padding=(0, 0))
 
 
 class SpikingPooling(Pooling):
@@ -241,3 +242,25 @@ class SpikingPooling(Pooling):
 
     def forward(self, input: Tensor) -> Tensor:
         return latency.pooling(input, self.kernel_size, self.stride, self.padding)
+
+
+def _options(module: nn.Module, **defaults: object) -> str:
+    """What differs from the defaults, for ``extra_repr``."""
+    given = {name: getattr(module, name) for name in defaults}
+    return "".join(f", {name}={_short(value)}" for name, value in given.items() if value != defaults[name])
+
+
+def _short(value: object) -> str:
+    """A pair of equal numbers as one."""
+    return str(value[0] if isinstance(value, tuple) and value[0] == value[1] else value)
+
+
+def _values(threshold: Tensor | None) -> str:
+    """A number, or the range of one per feature with a checksum, by which other values of the same range differ."""
+    if threshold is None or not check.readable(threshold):
+        return "None" if threshold is None else check.describe(threshold)
+    values = threshold.detach().cpu().double()
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return repr(low).removesuffix(".0")
+    return f"{low:g}..{high:g} ({len(values)} values, crc {zlib.crc32(values.numpy().tobytes()):08x})"

@@ -70,7 +70,7 @@ def _assert_same(got: Tensor, wanted: Tensor, what: str) -> None:
 
 
 def check_kernel(kernel: Callable[[], Tensor]) -> None:
-    """Check a filter kernel: a call gives the same finite 2-D tensor each time, and :class:`Filter` takes it."""
+    """Check a kernel: each call gives the same finite 2-D tensor, and :class:`~spyketorch.encoding.Filter` takes it."""
     made = kernel()
     assert isinstance(made, Tensor) and made.ndim == 2, f"a kernel must return a (rows, columns) tensor; got {made!r}"
     assert made.is_floating_point(), f"a kernel must return a floating tensor; got {made.dtype}"

@@ -1,223 +1,48 @@
 """Layer-by-layer training: each layer learns from the stored first spikes of the finished ones below it.
 
 A :class:`Trainer` takes a :class:`spyketorch.models.Network` and one lesson per layer: :class:`Unsupervised` (STDP) or
-:class:`Reinforced` (R-STDP). Images are learned one after the other, each with the weights that the one before left;
-where a run is stopped and resumed does not change a bit of the result.
+:class:`Reinforced` (R-STDP), and perhaps a :class:`Readout` after them. Images are learned one after the other, each
+with the weights that the one before left; where a run is stopped and resumed does not change a bit of the result.
 """
 
-import hashlib
 import json
-import math
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spyketorch import _checks as check
-from spyketorch import latency
+from spyketorch._answers import Answers, digest, identity
+from spyketorch._diagnosis import Report as Report
+from spyketorch._diagnosis import TrainingWarning as TrainingWarning
+from spyketorch._diagnosis import convergence, warn_after, warn_before
 from spyketorch._files import atomic
+from spyketorch._lessons import Adaptive as Adaptive
+from spyketorch._lessons import Combined as Combined
+from spyketorch._lessons import Constant as Constant
+from spyketorch._lessons import Doubling as Doubling
+from spyketorch._lessons import Fading as Fading
+from spyketorch._lessons import Lesson as Lesson
+from spyketorch._lessons import Progress as Progress
+from spyketorch._lessons import Readout as Readout
+from spyketorch._lessons import Reinforced as Reinforced
+from spyketorch._lessons import Schedule as Schedule
+from spyketorch._lessons import Unsupervised as Unsupervised
+from spyketorch._progress import progress_bar
 from spyketorch.learning import RSTDP, STDP
-from spyketorch.models import Network, Stage
+from spyketorch.models import Network
+from spyketorch.readout import LinearReadout
 
-_BATCH = 500  # images that a finished layer answers at once
-
-
-class TrainingWarning(UserWarning):
-    """Why a network may not be learning, and what to change."""
-
-
-# Learning rates over time
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a lesson stands, and how the last period went.
-
-    Attributes:
-        seen: images learned so far, all epochs together.
-        total: images of the whole lesson.
-        hits, misses, silent: shares of the last period's images that were decided right, wrong, not at all.
-    """
-
-    seen: int
-    total: int
-    hits: float = 0.0
-    misses: float = 1.0
-    silent: float = 0.0
-
-
-class Schedule(Protocol):
-    """Factors on the learning rates of reward (or plain STDP) and of punishment, from the state of the lesson alone."""
-
-    def __call__(self, progress: Progress) -> tuple[float, float]: ...
-
-
-@dataclass(frozen=True)
-class Constant:
-    """Rates as given."""
-
-    def __call__(self, progress: Progress) -> tuple[float, float]:
-        return 1.0, 1.0
-
-
-@dataclass(frozen=True)
-class Doubling:
-    """Start slowly, so that features part, then double every ``every`` images up to ``limit`` times the rates.
-
-    The published networks go from an LTP rate of 0.004 to 0.15, a factor of 37.5.
-    """
-
-    every: int = 500
-    limit: float = 37.5
-
-    def __call__(self, progress: Progress) -> tuple[float, float]:
-        factor = min(2.0 ** (progress.seen // self.every), self.limit)
-        return factor, factor
-
-
-@dataclass(frozen=True)
-class Fading:
-    """From the full rates at the start to ``to`` times the rates at the end, in a straight line."""
-
-    to: float = 0.05
-
-    def __call__(self, progress: Progress) -> tuple[float, float]:
-        factor = 1 - (1 - self.to) * progress.seen / progress.total
-        return factor, factor
-
-
-@dataclass(frozen=True)
-class Adaptive:
-    """Rewards count more the more mistakes there are, punishments the more hits: shares of the last period.
-
-    Mozafari et al. 2018, equations 4 and 5. ``floor`` is the least factor.
-    """
-
-    floor: float = 0.0
-
-    def __call__(self, progress: Progress) -> tuple[float, float]:
-        return max(progress.misses, self.floor), max(progress.hits, self.floor)
-
-
-@dataclass(frozen=True)
-class Combined:
-    """The product of several schedules, such as ``Combined((Adaptive(), Fading()))``."""
-
-    schedules: tuple[Schedule, ...]
-
-    def __call__(self, progress: Progress) -> tuple[float, float]:
-        factors = [schedule(progress) for schedule in self.schedules]
-        return math.prod(f[0] for f in factors), math.prod(f[1] for f in factors)
-
-
-# Lessons
-
-
-@dataclass(frozen=True)
-class Unsupervised:
-    """Features by STDP, without labels.
-
-    Args:
-        kwta, inhibition_radius, pointwise_inhibition: who learns, as in :meth:`spyketorch.learning.STDP.learn`.
-        rates: (LTP, LTD).
-        schedule: factors on the rates, renewed each period.
-        bounds, use_stabilizer: as for :class:`spyketorch.learning.STDP`.
-        epochs: passes over the images.
-        period: images between two looks at the schedule, and between two checkpoints.
-        minibatch: images that answer with the same weights before their updates are applied in order. 1 is exactly
-            online. Larger ones suit a GPU; what they cost in accuracy is in docs/training.md.
-        homeostasis: how far thresholds move, as a share, for a feature that wins twice its part of the time; features
-            that win less get lower ones. 0 keeps thresholds as they are.
-    """
-
-    kwta: int = 1
-    inhibition_radius: int = 0
-    pointwise_inhibition: bool = True
-    rates: tuple[float, float] = (0.004, -0.003)
-    schedule: Schedule = field(default_factory=Doubling)
-    bounds: tuple[float, float] = (0.0, 1.0)
-    use_stabilizer: bool = True
-    epochs: int = 1
-    period: int = 500
-    minibatch: int = 1
-    homeostasis: float = 0.0
-
-    def rule(self, stage: Stage) -> STDP:
-        return STDP(stage.layer, self.rates, self.use_stabilizer, *self.bounds)
-
-
-@dataclass(frozen=True)
-class Reinforced:
-    """Decisions by R-STDP: the first winner names the class and is rewarded or punished.
-
-    Args:
-        kwta, inhibition_radius, pointwise_inhibition, correction: as in :meth:`spyketorch.learning.RSTDP.learn`.
-        reward, punishment: (LTP, LTD) of right and of wrong decisions.
-        dropout: share of the features that sit out each image, chosen anew.
-        schedule, bounds, use_stabilizer, epochs, period: as for :class:`Unsupervised`.
-    """
-
-    kwta: int = 1
-    inhibition_radius: int = 0
-    pointwise_inhibition: bool = False
-    correction: str | None = None
-    reward: tuple[float, float] = (0.004, -0.003)
-    punishment: tuple[float, float] = (-0.004, 0.0005)
-    schedule: Schedule = field(default_factory=Adaptive)
-    dropout: float = 0.0
-    bounds: tuple[float, float] = (0.2, 0.8)
-    use_stabilizer: bool = False
-    epochs: int = 1
-    period: int = 500
-
-    def rule(self, stage: Stage) -> RSTDP:
-        return RSTDP(stage.layer, self.reward, self.punishment, self.use_stabilizer, *self.bounds)
-
-
-Lesson = Unsupervised | Reinforced
-
-
-# What is known of a layer
-
-
-@dataclass(frozen=True)
-class Report:
-    """A layer after its lesson.
-
-    Attributes:
-        layer: its number, from 1.
-        convergence: mean of (w - lower) (upper - w) over (upper - lower)^2; 0.25 where all weights are undecided, 0
-            where each is on a bound.
-        silent: share of the images for which no neuron of the layer fires.
-        spikes: output spikes per image.
-        wins: how often each feature learned, ``(features,)``.
-    """
-
-    layer: int
-    convergence: float
-    silent: float
-    spikes: float
-    wins: Tensor
-
-    @property
-    def dead(self) -> int:
-        """Features that never learned."""
-        return int((self.wins == 0).sum())
-
-    def __str__(self) -> str:
-        return (
-            f"layer {self.layer}: convergence {self.convergence:.3f}, {self.silent:.1%} of images silent, "
-            f"{self.spikes:.0f} spikes per image, {self.dead} of {len(self.wins)} features never learned"
-        )
+_SAMPLE = 500  # images that a report looks at
 
 
 @dataclass(frozen=True)
@@ -236,7 +61,7 @@ class Evaluation:
         return int(self.confusion[:, -1].sum()) / int(self.confusion.sum())
 
 
-def evaluate(network: Network, images: Tensor, labels: Tensor, *, batch: int = _BATCH) -> Evaluation:
+def evaluate(network: Network, images: Tensor, labels: Tensor, *, batch: int = 500) -> Evaluation:
     """Decide all images and count right and wrong, class by class.
 
     Args:
@@ -252,13 +77,11 @@ def evaluate(network: Network, images: Tensor, labels: Tensor, *, batch: int = _
         True
     """
     labels = check.indices(labels, "labels", len(images), torch.device("cpu"))
-    decided = torch.cat([network(images[i : i + batch]).cpu() for i in range(0, len(images), batch)])
+    device = network.stages[0].layer.weight.device
+    decided = torch.cat([network(images[i : i + batch].to(device)).cpu() for i in range(0, len(images), batch)])
     classes = int(max(labels.max(), decided.max())) + 1
     index = labels * (classes + 1) + torch.where(decided < 0, classes, decided)
     return Evaluation(torch.bincount(index, minlength=classes * (classes + 1)).view(classes, classes + 1))
-
-
-# Training
 
 
 class Trainer:
@@ -271,7 +94,8 @@ class Trainer:
 
     Args:
         network: what learns.
-        lessons: one per stage of the network, from the first; those left out stay as they are.
+        lessons: one per stage of the network, from the first, then a :class:`Readout` if there is one; stages left out
+            stay as they are.
         directory: for checkpoints and stored answers; None keeps nothing.
         seed: of the order of the images and of dropout, each epoch anew.
         shuffle: whether the order changes from epoch to epoch, or is that of the images.
@@ -297,7 +121,7 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        lessons: Sequence[Lesson],
+        lessons: Sequence[Lesson | Readout],
         directory: str | Path | None = None,
         *,
         seed: int = 0,
@@ -308,9 +132,14 @@ class Trainer:
         progress: bool | None = None,
         writer: Any = None,
     ) -> None:
-        if not 1 <= len(lessons) <= len(network.stages):
-            raise check.fail("lessons", f"1 to {len(network.stages)} lessons, one per stage of the network", lessons)
-        self.network, self.lessons = network, list(lessons)
+        last = lessons[-1] if lessons and isinstance(lessons[-1], Readout) else None
+        layers = [lesson for lesson in lessons if not isinstance(lesson, Readout)]
+        stages = len(network.stages)
+        if not lessons or len(layers) > stages or len(layers) != len(lessons) - (last is not None):
+            raise check.fail("lessons", f"1 to {stages} lessons, one per stage of the network, then a Readout", lessons)
+        if last is not None and not isinstance(network.readout, LinearReadout):
+            raise check.fail("lessons", "without Readout where the network's `readout` is no LinearReadout", lessons)
+        self.network, self.lessons, self.last = network, layers, last
         self.directory = None if directory is None else Path(directory)
         self.seed, self.shuffle, self.resume = check.integer(seed, "seed", 0), shuffle, resume
         self.memory_limit, self.checkpoint_seconds = memory_limit, checkpoint_seconds
@@ -332,7 +161,7 @@ class Trainer:
 
         Args:
             images: ``(N, C, H, W)``, as the encoder of the network takes them.
-            labels: integers ``(N,)``, for :class:`Reinforced`.
+            labels: integers ``(N,)``, for :class:`Reinforced` and :class:`Readout`.
 
         Returns:
             A report per trained layer.
@@ -345,18 +174,38 @@ class Trainer:
         check.image(images, "images")
         if labels is not None:
             labels = check.indices(labels, "labels", len(images), torch.device("cpu"))
-        elif any(isinstance(lesson, Reinforced) for lesson in self.lessons):
-            raise check.fail("labels", "the class of each image: R-STDP rewards right answers", labels)
+        elif self.last is not None or any(isinstance(lesson, Reinforced) for lesson in self.lessons):
+            raise check.fail("labels", "the class of each image, for R-STDP and for a read-out", labels)
         self._identity = self._identify(images, labels)
         self._load()
         self._saved = time.monotonic()
         reports = []
+        answers = Answers(self.network, images, self.directory, self.memory_limit, self.progress)
         with _interrupts(deferred=self.directory is not None) as interrupted:
             for number, lesson in enumerate(self.lessons):
                 if number >= self._stage:
-                    self._learn(number, lesson, self._answers(images, number), labels, interrupted)
+                    self._learn(number, lesson, answers(number), labels, interrupted)
                 reports.append(self._report(number, lesson, images))
+        if labels is not None and self.last is not None and self._stage == len(self.lessons):
+            self._read(self.last, answers(len(self.network.stages)), labels)
         return reports
+
+    def _read(self, lesson: Readout, times: Tensor, labels: Tensor) -> None:
+        """Fit the read-out; stopped half-way, it begins anew."""
+        readout = self._readout()
+        with progress_bar("fitting the read-out", len(times) * lesson.iterations, self.progress) as bar:
+
+            def tell(objective: float) -> None:
+                bar.update(len(times))
+                bar.set_postfix_str(f"objective {objective:.4f}")
+
+            readout.fit(times, labels, penalty=lesson.penalty, iterations=lesson.iterations, tell=tell)
+        self._stage += 1
+        self._save()
+
+    def _readout(self) -> LinearReadout:
+        assert isinstance(self.network.readout, LinearReadout)
+        return self.network.readout
 
     # one layer
 
@@ -367,8 +216,9 @@ class Trainer:
         rule, device = lesson.rule(stage), stage.layer.weight.device
         total = lesson.epochs * len(times)
         if self._seen == 0:
-            _warn_before(number + 1, stage, lesson, times[:200].to(device))
-        with self._bar(f"learning layer {number + 1}", total, self._seen) as bar:
+            with _learning_threshold(stage.layer, lesson):
+                warn_before(number + 1, stage.layer, lesson, times[:200].to(device))
+        with progress_bar(f"learning layer {number + 1}", total, self.progress, initial=self._seen) as bar:
             while self._seen < total:
                 epoch, start = divmod(self._seen, len(times))
                 order = np.arange(len(times))
@@ -387,7 +237,7 @@ class Trainer:
                     raise KeyboardInterrupt(f"stopped; {str(self.directory)!r} holds the state, resume=True goes on")
                 if time.monotonic() - self._saved > self.checkpoint_seconds:
                     self._save()
-        self._warn_after(number)
+        warn_after(number + 1, self._wins[number])
         self._stage, self._seen, self._shares = number + 1, 0, (0.0, 1.0, 0.0)
         self._save()
 
@@ -407,7 +257,8 @@ class Trainer:
             assert isinstance(rule, STDP)
             rule.update_all_learning_rate(*(factors[0] * rate for rate in lesson.rates))
             inhibit = lesson.pointwise_inhibition
-            winners = rule.learn(times, *chosen, pointwise_inhibition=inhibit, minibatch=lesson.minibatch)
+            with _learning_threshold(rule.conv_layer, lesson):
+                winners = rule.learn(times, *chosen, pointwise_inhibition=inhibit, minibatch=lesson.minibatch)
             self._move_thresholds(lesson, rule.conv_layer, winners)
             return winners.cpu()
         assert isinstance(rule, RSTDP) and labels is not None
@@ -453,7 +304,7 @@ class Trainer:
     def _record(self, number: int, lesson: Lesson) -> None:
         hits, misses, silent = self._shares
         row = {"layer": number + 1, "seen": self._seen, "hits": hits, "misses": misses, "silent": silent}
-        row["convergence"] = _convergence(self.network.stages[number].layer.weight, lesson.bounds)
+        row["convergence"] = convergence(self.network.stages[number].layer.weight, lesson.bounds)
         self.history.append(row)
         if self.writer is not None:
             for name in ("hits", "silent", "convergence"):
@@ -466,79 +317,24 @@ class Trainer:
 
     def _report(self, number: int, lesson: Lesson, images: Tensor) -> Report:
         stage = self.network.stages[number]
-        times = self._answers(images[:_BATCH], number, stored=False)
-        fired = stage.layer(times.to(stage.layer.weight.device)) < stage.layer.time_steps
-        spikes = fired.flatten(1).sum(1).double()
+        times = self.network.features(images[:_SAMPLE].to(stage.layer.weight.device), number)
+        spikes = (stage.layer(times) < stage.layer.time_steps).flatten(1).sum(1).double()
         return Report(
             layer=number + 1,
-            convergence=_convergence(stage.layer.weight, lesson.bounds),
+            convergence=convergence(stage.layer.weight, lesson.bounds),
             silent=float((spikes == 0).double().mean()),
             spikes=float(spikes.mean()),
             wins=self._wins[number].clone(),
         )
 
-    def _warn_after(self, number: int) -> None:
-        wins = self._wins[number]
-        if len(wins) > 3 and wins.max() > 0.9 * wins.sum() > 0:
-            warnings.warn(
-                f"layer {number + 1}: feature {int(wins.argmax())} won {wins.max() / wins.sum():.0%} of the time, so "
-                "the others hardly learn. Give the weights more spread (weight_std), lower the learning rates, choose "
-                "more winners with an inhibition radius (kwta), or let thresholds adapt (homeostasis=0.1).",
-                TrainingWarning,
-                stacklevel=4,
-            )
-
-    # answers of finished layers
-
-    def _answers(self, images: Tensor, number: int, *, stored: bool = True) -> Tensor:
-        """First-spike times that stage ``number`` gets for all images, (N, C, H, W)."""
-        path = None
-        if stored and self.directory is not None:
-            path = self.directory / f"answers-{number}-{self._key(number)}.npy"
-            if path.exists():
-                return _open_answers(path, len(images))
-        stages = self.network.stages[:number]
-        finished = self.network.encoder, *stages
-        source, steps = images, list(finished)
-        if stored and number:  # the answers of the stage before may be at hand
-            source, steps = self._answers(images, number - 1), [stages[-1]]
-        device = self.network.stages[0].layer.weight.device
-
-        def answer(part: Tensor) -> Tensor:
-            part = part.to(device)
-            for step in steps:
-                part = step(part)
-            return part.cpu()
-
-        first = answer(source[:1])
-        text = f"answers of layer {number}" if number else "encoding"
-        with self._bar(text, len(images), hidden=not stored) as bar:
-            if path is None or first.nbytes * len(images) <= self.memory_limit:
-                return _fill(torch.empty((len(images), *first.shape[1:]), dtype=first.dtype), source, answer, bar)
-            with atomic(path) as part:
-                kind = {torch.uint8: np.uint8, torch.int16: np.int16}[first.dtype]
-                shape = (len(images), *first.shape[1:])
-                file = np.lib.format.open_memmap(part, mode="w+", dtype=kind, shape=shape)
-                _fill(torch.from_numpy(file), source, answer, bar)
-                file.flush()
-        return _open_answers(path, len(images))
-
-    def _key(self, number: int) -> str:
-        """Names all that the answers to stage ``number`` depend on."""
-        parts = [self._identity["images"], repr(self.network.encoder), _hash(*self.network.encoder.buffers())]
-        for stage in self.network.stages[:number]:
-            parts += [repr(stage), _hash(stage.layer.weight), repr(stage.layer.limit())]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
     # checkpoints
 
     def _identify(self, images: Tensor, labels: Tensor | None) -> dict[str, str]:
-        network = f"{self.network.encoder}{_hash(*self.network.encoder.buffers())}"
         return {
-            "network": network + "".join(str(stage) for stage in self.network.stages),
-            "lessons": repr(self.lessons),
-            "images": f"{tuple(images.shape)} {images.dtype} {_hash(images)}",
-            "labels": "none" if labels is None else _hash(labels),
+            "network": "\n".join([*identity(self.network, len(self.network.stages)), str(self.network.readout)]),
+            "lessons": "\n".join(map(repr, [*self.lessons, self.last])),
+            "images": f"{tuple(images.shape)} {images.dtype} {digest(images)}",
+            "labels": "none" if labels is None else digest(labels),
             "seed": f"{self.seed}, shuffle {self.shuffle}",
         }
 
@@ -555,6 +351,7 @@ class Trainer:
             "wins": self._wins,
             "weights": [layer.weight.detach().cpu() for layer in layers],
             "thresholds": [layer.threshold for layer in layers],
+            "readout": None if self.last is None else self._readout().state_dict(),
             "history": json.dumps(self.history),
         }
         with atomic(self.checkpoint) as part:
@@ -569,14 +366,14 @@ class Trainer:
             )
         try:
             content: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            identity = content["identity"]
+            found = dict(content["identity"])
         except Exception as error:  # torch raises many types for a damaged file
             raise ValueError(f"{str(self.checkpoint)!r} is not a checkpoint of a Trainer: {error}") from error
         for name, mine in self._identity.items():
-            if identity.get(name) != mine:
+            if found.get(name) != mine:
                 raise ValueError(
-                    f"the checkpoint {str(self.checkpoint)!r} was made with other {name}: {identity.get(name)!r}, here "
-                    f"{mine!r}; another directory begins anew"
+                    f"the checkpoint {str(self.checkpoint)!r} was made with other {name}: "
+                    f"{_difference(str(found.get(name)), mine)}; another directory begins anew"
                 )
         self._stage, self._seen = content["stage"], content["seen"]
         self._shares = tuple(content["shares"])
@@ -586,93 +383,14 @@ class Trainer:
         ):
             stage.layer.load_weight(weight)
             stage.layer.threshold = None if threshold is None else threshold.to(stage.layer.weight.device)
-
-    @contextmanager
-    def _bar(self, text: str, total: int, initial: int = 0, *, hidden: bool = False) -> Iterator[Any]:
-        try:
-            from tqdm.auto import tqdm
-        except ImportError:
-            if self.progress:
-                raise ImportError('a progress bar needs tqdm: pip install "spyketorch[examples]"') from None
-            yield _NoBar()
-            return
-        show = self.progress is not False and not hidden
-        with tqdm(total=total, initial=initial, desc=text, unit="image", disable=not show, mininterval=1) as bar:
-            yield bar
+        if self.last is not None:
+            self._readout().load_state_dict(content["readout"])
 
 
-class _NoBar:
-    """Takes what a progress bar takes, and shows nothing."""
-
-    def update(self, count: int) -> None: ...
-
-    def set_postfix_str(self, text: str) -> None: ...
-
-
-def _fill(answers: Tensor, source: Tensor, answer: Callable[[Tensor], Tensor], bar: Any) -> Tensor:
-    for start in range(0, len(answers), _BATCH):
-        part = answer(source[start : start + _BATCH])
-        answers[start : start + len(part)] = part
-        bar.update(len(part))
-    return answers
-
-
-def _open_answers(path: Path, images: int) -> Tensor:
-    """A stored file, mapped into memory; an error where it is not whole."""
-    try:
-        file = np.load(path, mmap_mode="c")
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error}); delete it, and it is computed anew") from error
-    if file.ndim != 4 or len(file) != images or file.dtype not in (np.uint8, np.int16):
-        raise ValueError(f"{str(path)!r} holds {file.shape} {file.dtype}, not {images} maps of times; delete it")
-    return torch.from_numpy(file)
-
-
-def _hash(*tensors: Tensor) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _convergence(weight: Tensor, bounds: tuple[float, float]) -> float:
-    lower, upper = bounds
-    return float(((weight - lower) * (upper - weight)).mean() / (upper - lower) ** 2)
-
-
-def _warn_before(number: int, stage: Stage, lesson: Lesson, times: Tensor) -> None:
-    """Warn of what keeps a layer from learning, as a sample of its input shows."""
-
-    def warn(text: str) -> None:
-        warnings.warn(f"layer {number}: {text}", TrainingWarning, stacklevel=5)
-
-    layer = stage.layer
-    fired, _ = layer.respond(times, potentials=layer.threshold is None)
-    if bool((fired == layer.time_steps).all()):
-        highest = _highest(layer, times)
-        limit = "0" if layer.threshold is None else f"{float(layer.threshold.min()):g}"
-        warn(
-            f"nothing fires: on {len(times)} images the largest potential is {highest:g}, the threshold {limit}. "
-            "Lower the threshold, raise weight_mean, or look whether the input is silent (filter thresholds)."
-        )
-    elif layer.threshold is not None and float((fired == 0).double().mean()) > 0.9:
-        warn(
-            "nearly every neuron fires at the first time step, so the order of spikes says nothing. Raise the "
-            "threshold or lower weight_mean."
-        )
-    if lesson.use_stabilizer and _convergence(layer.weight, lesson.bounds) < 1e-6:
-        warn(
-            f"weights start on their bounds {lesson.bounds}, where the stabilizer, (w - lower) * (upper - w), is 0 and "
-            "nothing can change. Start between them (weight_mean=0.8), or set use_stabilizer=False."
-        )
-
-
-def _highest(layer: Any, times: Tensor) -> float:
-    """The largest potential that a layer reaches at the last step."""
-    options = layer.geometry.options()
-    _, potentials = latency.convolution_fire(times, layer.weight, None, time_steps=layer.time_steps, **options)
-    return float(potentials.max())
+def _difference(there: str, here: str) -> str:
+    """The first line in which two texts differ."""
+    lines = zip_longest(there.splitlines(), here.splitlines(), fillvalue="")
+    return next(f"{a.strip()!r} there, {b.strip()!r} here" for a, b in lines if a != b)
 
 
 @contextmanager
@@ -693,3 +411,15 @@ def _interrupts(*, deferred: bool) -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _learning_threshold(layer: Any, lesson: Lesson) -> Iterator[None]:
+    """The layer with the threshold that it learns with."""
+    own = layer.threshold
+    if isinstance(lesson, Unsupervised) and lesson.threshold is not None:
+        layer.threshold = torch.tensor(float(lesson.threshold), dtype=torch.float64, device=layer.weight.device)
+    try:
+        yield
+    finally:
+        layer.threshold = own

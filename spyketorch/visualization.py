@@ -1,20 +1,34 @@
-"""Pictures of what a network learned. matplotlib is imported when something is first drawn."""
+"""Pictures of what a network sees, learns and decides. matplotlib is imported when something is first drawn.
 
+Each ``plot_`` function gives back its figure and shows nothing by itself: a notebook shows the figure that a cell ends
+with, ``figure.savefig("name.png")`` writes it. With ``ax`` it draws into axes of your own, as of ``pyplot.subplots``.
+Colours can be told apart by the colour-blind, and in grey.
+"""
+
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spyketorch import _checks as check
-from spyketorch.encoding import Filter
-from spyketorch.snn import SpikingPooling
+from spyketorch import latency
+from spyketorch._deep_features import ReceptiveField as ReceptiveField
+from spyketorch._deep_features import get_deep_feature as get_deep_feature
+from spyketorch._deep_features import get_deep_receptive_field as get_deep_receptive_field
+from spyketorch._deep_features import get_network_features as get_network_features
+from spyketorch._deep_features import get_receptive_field as get_receptive_field
+from spyketorch._diagnosis import convergence
 
 if TYPE_CHECKING:
+    from matplotlib.animation import FuncAnimation
     from matplotlib.figure import Figure
 
-    from spyketorch.models import Network
+_Pair = tuple[int, int]
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")  # Okabe and Ito 2008
+_SILENT = "white"  # brighter than the earliest spike; the latest is the darkest
 
 
 def _pyplot() -> Any:
@@ -59,128 +73,142 @@ def plot_tensor_in_image(
     _pyplot().close(figure)
 
 
-def get_deep_receptive_field(*layers_details: tuple[int, int, int, int]) -> tuple[int, int]:
-    """Size in the image of the receptive field of a neuron in a deep layer.
+# first spikes
+
+
+def plot_times(
+    spikes: Tensor, *, time_steps: int | None = None, columns: int = 8, title: str | None = None, ax: Any = None
+) -> "Figure":
+    """Map of first-spike times, a tile per feature: bright where spikes come early, dark where late, white where none.
 
     Args:
-        layers_details: one tuple per layer, from the first to the last: (height, width, row stride, column stride).
-
-    Returns:
-        (height, width) in pixels.
-
-    Example:
-        >>> get_deep_receptive_field((5, 5, 1, 1), (2, 2, 2, 2), (3, 3, 1, 1))
-        (10, 10)
-    """
-    height, width = 1, 1
-    for layer in reversed(layers_details):
-        if not isinstance(layer, Sequence):
-            raise check.fail_type("layers_details", "tuples (height, width, row stride, column stride)", layer)
-        if len(layer) != 4:
-            raise check.fail("layers_details", "tuples (height, width, row stride, column stride)", layer)
-        kernel_height, kernel_width, row_stride, column_stride = (check.integer(i, "layers_details", 1) for i in layer)
-        height = kernel_height + (height - 1) * row_stride
-        width = kernel_width + (width - 1) * column_stride
-    return height, width
-
-
-def get_deep_feature(
-    pre_feature: Tensor,
-    feature_stride: tuple[int, int],
-    window_size: tuple[int, int],
-    stride: tuple[int, int],
-    weights: Tensor | None = None,
-) -> tuple[Tensor, tuple[int, int]]:
-    """Draw the features of a layer through the features of the layer before, one step on the way back to the image.
-
-    Start from the first layer's weights (or image filters) with a stride of (1, 1), and take one step per layer.
-
-    Args:
-        pre_feature: pictures of the features of the layer before, ``(C, height, width)``.
-        feature_stride: pixels between neighbouring neurons of that layer.
-        window_size: (rows, columns) of this layer's window.
-        stride: its stride.
-        weights: ``(features, C, rows, columns)`` of a convolution; None for pooling, which centres the picture.
-
-    Returns:
-        (pictures of this layer's features, pixels between its neighbouring neurons). A convolution adds, at each place
-        of its window, the maximum over input features of picture * weight, and cuts the sum off at 0.
-
-    Example:
-        >>> feature, stride = get_deep_feature(torch.ones(4, 5, 5), (1, 1), (2, 2), (2, 2))
-        >>> feature.shape, stride
-        (torch.Size([4, 6, 6]), (2, 2))
-    """
-    if check.tensor(pre_feature, "pre_feature").ndim != 3:
-        raise check.fail("pre_feature", "of shape (C, height, width)", pre_feature)
-    step, window, layer_stride = (
-        check.pair(value, name, 1)
-        for value, name in ((feature_stride, "feature_stride"), (window_size, "window_size"), (stride, "stride"))
-    )
-    channels, height, width = pre_feature.shape
-    new_height, new_width = (s + (w - 1) * d for s, w, d in zip((height, width), window, step, strict=True))
-    new_stride = (step[0] * layer_stride[0], step[1] * layer_stride[1])
-    if weights is None:
-        feature = pre_feature.new_zeros(channels, new_height, new_width)
-        top, left = new_height // 2 - height // 2, new_width // 2 - width // 2
-        feature[:, top : top + height, left : left + width] = pre_feature
-        return feature, new_stride
-    if check.tensor(weights, "weights").ndim != 4 or weights.shape[1:] != (channels, *window):
-        raise check.fail("weights", f"of shape (features, {channels}, {window[0]}, {window[1]})", weights)
-    feature = pre_feature.new_zeros(len(weights), new_height, new_width)
-    for row in range(window[0]):
-        for column in range(window[1]):
-            place = weights.detach()[:, :, row, column, None, None]
-            top, left = row * step[0], column * step[1]
-            feature[:, top : top + height, left : left + width] += (pre_feature * place).amax(1)
-    return feature.clamp_(min=0), new_stride
-
-
-def get_network_features(network: "Network", stage: int) -> Tensor:
-    """What each feature of a stage looks for, drawn back to the image through all stages below it.
-
-    Args:
-        network: one whose encoder begins with a :class:`spyketorch.encoding.Filter`.
-        stage: its number, from 0.
-
-    Returns:
-        ``(features, height, width)``, as of :func:`get_deep_feature`, without what all share: the smallest weight of a
-        layer counts as 0.
+        spikes: of one stimulus: a spike wave ``(T, C, H, W)``, or first-spike times ``(C, H, W)`` with ``time_steps``.
+        time_steps: T, where ``spikes`` are times.
+        columns: tiles in a row.
+        title: above the picture.
+        ax: matplotlib axes to draw into; None makes a figure.
 
     Example:
         >>> from spyketorch import models
-        >>> get_network_features(models.kheradpisheh2018(), 1).shape
-        torch.Size([150, 13, 13])
+        >>> times = models.mozafari2019().encoder(torch.rand(1, 28, 28) * 255)
+        >>> plot_times(times, time_steps=15).savefig("times.png")  # doctest: +SKIP
     """
-    feature, stride = _filters(network.encoder), (1, 1)
-    windows = [_window(m) for m in network.encoder.modules() if isinstance(m, SpikingPooling | nn.MaxPool2d)]
-    for part in network.stages[: check.integer(stage, "stage", 0) + 1]:
-        for window in windows:
-            feature, stride = get_deep_feature(feature, stride, *window)
-        weight = part.layer.weight.detach().cpu()
-        feature, stride = get_deep_feature(
-            feature, stride, part.layer.kernel_size, part.layer.stride, weight - weight.min()
-        )
-        windows = [_window(part.pool)] if isinstance(part.pool, SpikingPooling) else []
-    return feature
+    times, steps = _one_stimulus(spikes, time_steps)
+    labels = [str(feature) for feature in range(len(times))] if len(times) > 1 else []
+    return _figure(_draw_times(times, steps, columns, labels, title, ax).axes)
 
 
-def _window(pool: "SpikingPooling | nn.MaxPool2d") -> tuple[tuple[int, int], tuple[int, int]]:
-    return check.pair(pool.kernel_size, "kernel_size", 1), check.pair(pool.stride, "stride", 1)
+def plot_wave(
+    spikes: Tensor, *, time_steps: int | None = None, columns: int = 8, title: str | None = None, ax: Any = None
+) -> "Figure":
+    """The wave as a strip, one frame per time step: what has fired by then, in the colours of :func:`plot_times`.
+
+    Where several features see one place, the first of them to fire is shown; ``spikes[:, 2:3]`` of a wave, or
+    ``spikes[2:3]`` of times, is one feature alone.
+
+    Args:
+        spikes, time_steps, title, ax: as for :func:`plot_times`.
+        columns: frames in a row.
+
+    Example:
+        >>> plot_wave(torch.tensor([[[0, 1, 2, 3]]]), time_steps=3).savefig("wave.png")  # doctest: +SKIP
+    """
+    times, steps = _one_stimulus(spikes, time_steps)
+    frames = torch.stack([_fired_by(times, step, steps) for step in range(steps)])
+    labels = [f"t = {step}" for step in range(steps)]
+    return _figure(_draw_times(frames, steps, columns, labels, title, ax).axes)
 
 
-def _filters(encoder: nn.Module) -> Tensor:
-    for module in encoder.modules():
-        if isinstance(module, Filter):
-            return module.kernels.detach().cpu()[:, 0]
-    raise check.fail("network", "one whose encoder holds an encoding.Filter", encoder)
+def animate_wave(
+    spikes: Tensor, *, time_steps: int | None = None, interval: int = 200, title: str | None = None, ax: Any = None
+) -> "FuncAnimation":
+    """The wave as an animation, one frame per time step as of :func:`plot_wave`.
+
+    Args:
+        spikes, time_steps, title, ax: as for :func:`plot_times`.
+        interval: milliseconds between frames.
+
+    Returns:
+        An animation: ``.save("wave.gif", writer="pillow")`` writes it, ``IPython.display.HTML(animation.to_jshtml())``
+        shows it in a notebook.
+
+    Example:
+        >>> times = torch.tensor([[[0, 1, 2, 3]]])
+        >>> animate_wave(times, time_steps=3).save("wave.gif", writer="pillow")  # doctest: +SKIP
+    """
+    times, steps = _one_stimulus(spikes, time_steps)
+    pause = check.integer(interval, "interval", 1)
+    image = _draw_times(_fired_by(times, 0, steps)[None], steps, 1, [], None, ax)
+    prefix = "" if title is None else f"{title}, "
+
+    def show(step: int) -> tuple[Any]:
+        image.set_data(_fired_by(times, step, steps).float().numpy())
+        image.axes.set_title(f"{prefix}t = {step}")
+        return (image,)
+
+    show(0)
+    from matplotlib.animation import FuncAnimation
+
+    return FuncAnimation(_figure(image.axes), show, frames=steps, interval=pause)
+
+
+def _one_stimulus(spikes: Tensor, time_steps: int | None) -> tuple[Tensor, int]:
+    """First-spike times (C, H, W) of one stimulus, and how many steps there are."""
+    accepted = "of one stimulus: a wave (T, C, H, W), or first-spike times (C, H, W) with time_steps"
+    if check.tensor(spikes, "spikes").ndim != (4 if time_steps is None else 3) or 0 in spikes.shape:
+        raise check.fail("spikes", accepted, spikes)
+    spikes = spikes.detach().cpu()
+    if time_steps is None:
+        with check.validation():
+            return latency.from_wave(check.spikes(spikes, "spikes")), len(spikes)
+    steps = check.integer(time_steps, "time_steps", 1)
+    if not 0 <= int(check.times(spikes, "spikes").min()) <= int(spikes.max()) <= steps:
+        raise check.fail("spikes", f"first-spike times of 0 to {steps}, the time_steps", spikes)
+    return spikes, steps
+
+
+def _fired_by(times: Tensor, step: int, steps: int) -> Tensor:
+    first = times.amin(0)
+    return torch.where(first <= step, first, steps)
+
+
+def _draw_times(maps: Tensor, steps: int, columns: int, labels: Sequence[str], title: str | None, ax: Any) -> Any:
+    """Maps of times as tiles, with a colour bar; gives the image artist."""
+    _pyplot()
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    by_step = ListedColormap(colormaps["viridis"](torch.linspace(0.85, 0, steps).numpy()))
+    colours = by_step.with_extremes(over=_SILENT, bad=(0, 0, 0, 0))
+    image = _tiles(maps, columns, labels, ax, margin=1.1, cmap=colours, vmin=-0.5, vmax=steps - 0.5)
+    for corner in _corners(maps, columns, labels):
+        _outline(image.axes, corner, (maps.shape[2], maps.shape[1]), "0.6")
+    image.axes.set_title(title or "")
+    bar = image.axes.figure.colorbar(
+        image,
+        ax=image.axes,
+        location="bottom",
+        shrink=0.7,
+        aspect=30,
+        ticks=range(0, steps, -(-steps // 5)),
+        label="time step of the first spike",
+        extend="max",
+        extendfrac=0.1,
+        extendrect=True,
+    )
+    bar.ax.annotate("silent", (1.05, 0), (0, -7), "axes fraction", "offset points", ha="center", va="top")
+    return image
+
+
+# features and winners
 
 
 def plot_features(features: Tensor, *, columns: int = 10, title: str | None = None, ax: Any = None) -> "Figure":
     """Pictures of features side by side, each from black to white.
 
     Args:
-        features: ``(features, height, width)``, such as of :func:`get_network_features`.
+        features: ``(features, height, width)``, such as of :func:`get_network_features`. Where all look alike, as in a
+            layer that decides, ``features - features.mean(0)`` shows what sets each apart.
         columns: pictures in a row.
         title: above the picture.
         ax: matplotlib axes to draw into; None makes a figure.
@@ -188,17 +216,112 @@ def plot_features(features: Tensor, *, columns: int = 10, title: str | None = No
     Example:
         >>> plot_features(torch.rand(12, 5, 5)).savefig("features.png")  # doctest: +SKIP
     """
-    if check.tensor(features, "features").ndim != 3 or not len(features):
+    if check.tensor(features, "features").ndim != 3 or 0 in features.shape:
         raise check.fail("features", "of shape (features, height, width)", features)
+    features = features.detach().cpu().float()
     low = features.amin((1, 2), keepdim=True)
     pictures = (features - low) / (features.amax((1, 2), keepdim=True) - low).clamp(min=1e-12)
-    pictures = nn.functional.pad(pictures, (1, 1, 1, 1), value=1)
-    missing = -len(pictures) % columns
-    pictures = torch.cat((pictures, pictures.new_ones(missing, *pictures.shape[1:])))
-    rows = [torch.cat(list(pictures[i : i + columns]), 1) for i in range(0, len(pictures), columns)]
-    ax = _axes(ax)
-    ax.imshow(torch.cat(rows).numpy(), cmap="gray", vmin=0, vmax=1)
-    ax.set(xticks=[], yticks=[], title=title or "")
+    image = _tiles(pictures, columns, [], ax, cmap="gray", vmin=0, vmax=1)
+    image.axes.set_title(title or "")
+    return _figure(image.axes)
+
+
+def plot_winners(
+    image: Tensor,
+    winners: Tensor | Sequence[tuple[int, int, int]],
+    field: ReceptiveField,
+    *,
+    title: str | None = None,
+    ax: Any = None,
+) -> "Figure":
+    """Winners over the image: what each of them sees, with the number of its feature at the centre.
+
+    Args:
+        image: ``(H, W)`` or ``(1, H, W)``.
+        winners: ``(k, 3)`` rows (feature, row, column), such as of
+            :meth:`spyketorch.snn.SpikingConvolution.winners`, in which rows of -1 are none; or a list of such triples.
+        field: where their layer looks, see :func:`get_receptive_field`.
+        title: above the picture.
+        ax: matplotlib axes to draw into; None makes a figure.
+
+    Example:
+        >>> from spyketorch import models
+        >>> network, image = models.mozafari2019(), torch.rand(1, 28, 28) * 255
+        >>> winners = network.stages[0].layer.winners(network.encoder(image), kwta=5, inhibition_radius=3)
+        >>> plot_winners(image, winners, get_receptive_field(network, 0)).savefig("winners.png")  # doctest: +SKIP
+    """
+    if check.tensor(image, "image").ndim not in (2, 3) or image.shape[:-2].numel() != 1:
+        raise check.fail("image", "of shape (H, W) or (1, H, W)", image)
+    rows = _winner_rows(winners)
+    features, corners = rows[:, 0], torch.tensor(field.start) + rows[:, 1:] * torch.tensor(field.stride)
+    height, width = image.shape[-2:]
+    ax = _axes(ax, (4.5, 4.5 * height / width))
+    ax.imshow(image.detach().cpu().reshape(height, width).double().numpy(), cmap="gray")
+    colours = {feature: _COLOURS[i % len(_COLOURS)] for i, feature in enumerate(dict.fromkeys(features.tolist()))}
+    labels: dict[tuple[float, float], list[int]] = {}  # winners of one place share theirs
+    for feature, (top, left) in zip(features.tolist(), corners.tolist(), strict=True):
+        _outline(ax, (left, top), field.size[::-1], colours[feature], (width, height))
+        labels.setdefault((left + (field.size[1] - 1) / 2, top + (field.size[0] - 1) / 2), []).append(feature)
+    for centre, here in labels.items():
+        box = {"facecolor": "white", "edgecolor": colours[here[0]], "boxstyle": "round,pad=0.2", "linewidth": 2}
+        ax.text(*centre, ", ".join(map(str, here)), fontsize="small", ha="center", va="center", bbox=box, clip_on=True)
+    ax.set(xticks=[], yticks=[], title=title or "", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    return _figure(ax)
+
+
+def _winner_rows(winners: Tensor | Sequence[tuple[int, int, int]]) -> Tensor:
+    accepted = "of one image: (k, 3) integers, or a list of (feature, row, column)"
+    if not isinstance(winners, Tensor):
+        if any(not isinstance(winner, Sequence) or len(winner) != 3 for winner in winners):
+            raise check.fail("winners", accepted, winners)
+        winners = torch.tensor([*winners]).reshape(-1, 3)
+    if winners.shape[1:] != (3,) or (len(winners) and winners.is_floating_point()):
+        raise check.fail("winners", accepted, winners)
+    return winners[winners[:, 0] >= 0].cpu()
+
+
+# learning
+
+
+def plot_weights(
+    weights: Tensor | Mapping[str, Tensor],
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    bins: int = 50,
+    title: str | None = None,
+    ax: Any = None,
+) -> "Figure":
+    """Histogram of weights, with their convergence: 0.25 where all are undecided, 0 where each is on a bound.
+
+    Args:
+        weights: a tensor; or several by name, such as ``{"before": ..., "after": ...}``, one over the other.
+        bounds: of the learning rule, between which convergence is measured; see
+            :class:`spyketorch.training.Report`.
+        bins: of the histogram.
+        title: above the picture.
+        ax: matplotlib axes to draw into; None makes a figure.
+
+    Example:
+        >>> plot_weights(torch.rand(30, 6, 5, 5)).savefig("weights.png")  # doctest: +SKIP
+    """
+    lower, upper = check.bounds(*bounds)
+    named = weights if isinstance(weights, Mapping) else {"": weights}
+    values = {name: check.tensor(weight, "weights").detach().cpu().double() for name, weight in named.items()}
+    if not values or any(weight.numel() == 0 for weight in values.values()):
+        raise check.fail("weights", "a tensor, or several by name, with at least one weight each", weights)
+    low = min(lower, *(float(weight.min()) for weight in values.values()))
+    high = max(upper, *(float(weight.max()) for weight in values.values()))
+    edges = torch.linspace(low, high, check.integer(bins, "bins", 1) + 1, dtype=torch.float64)
+    ax = _axes(ax, (6, 3.6))
+    for i, (name, weight) in enumerate(values.items()):
+        check.finite(weight, "weights")
+        share = torch.histogram(weight.flatten(), edges).hist / weight.numel()
+        label = f"{name}{': ' if name else ''}convergence {convergence(weight, (lower, upper)):.3f}"
+        colour = _COLOURS[i % len(_COLOURS)]
+        ax.stairs(share.numpy(), edges.numpy(), fill=True, alpha=0.25, color=colour)
+        ax.stairs(share.numpy(), edges.numpy(), linewidth=1.5, color=colour, label=label)
+    ax.set(xlabel="weight", ylabel="share of weights", title=title or "")
+    ax.legend()
     return _figure(ax)
 
 
@@ -220,8 +343,11 @@ def plot_confusion(
     if check.tensor(confusion, "confusion").ndim != 2 or not 0 <= confusion.shape[1] - confusion.shape[0] <= 1:
         raise check.fail("confusion", "of shape (classes, classes) or (classes, classes + 1)", confusion)
     labels = [str(i) for i in range(len(confusion))] if names is None else list(names)
+    if len(labels) != len(confusion):
+        raise check.fail("names", f"one per class, {len(confusion)}", names)
+    confusion = confusion.detach().cpu()
     shade = (confusion / confusion.sum(1, keepdim=True).clamp(min=1)).sqrt()  # the root makes rare mistakes visible
-    ax = _axes(ax)
+    ax = _axes(ax, (5, 5))
     ax.imshow(shade.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row, counts in enumerate(confusion.tolist()):
         for column, count in enumerate(counts):
@@ -233,36 +359,122 @@ def plot_confusion(
     return _figure(ax)
 
 
-def plot_history(history: Sequence[dict[str, float]], *, title: str | None = None, ax: Any = None) -> "Figure":
-    """Learning curves: share of right decisions where a layer decides, else convergence, against images seen.
+def plot_history(
+    history: Sequence[Mapping[str, float]] | str | os.PathLike[str], *, title: str | None = None, ax: Any = None
+) -> "Figure":
+    """Learning curves against images seen: share of right decisions of a layer that decides, else convergence.
+
+    Where images of a period stayed silent, their share is shown too.
 
     Args:
-        history: of a :class:`spyketorch.training.Trainer`.
+        history: of a :class:`spyketorch.training.Trainer`, or the path of its checkpoint.
         title: above the picture.
-        ax: matplotlib axes to draw into; None makes a figure.
+        ax: matplotlib axes to draw into; None makes a figure. Convergence gets axes on the right where both are drawn.
 
     Example:
-        >>> rows = [{"layer": 1, "seen": n, "hits": 0, "convergence": 0.2 - n / 9000} for n in (500, 1000)]
+        >>> rows = [{"layer": 1, "seen": n, "hits": 0, "silent": 0, "convergence": 0.2 - n / 9000} for n in (500, 1000)]
         >>> plot_history(rows).savefig("curves.png")  # doctest: +SKIP
     """
-    if not history:
+    rows = _read_history(history) if isinstance(history, str | os.PathLike) else history
+    if not rows:
         raise check.fail("history", "with at least one period", history)
-    ax = _axes(ax)
-    for layer in sorted({row["layer"] for row in history}):
-        rows = [row for row in history if row["layer"] == layer]
-        name = "hits" if any(row["hits"] for row in rows) else "convergence"
-        label = f"layer {layer:g}: " + ("share of right decisions" if name == "hits" else "convergence")
-        ax.plot([row["seen"] for row in rows], [row[name] for row in rows], label=label)
+    curves = list(_curves(rows))
+    ax = _axes(ax, (6.5, 4))
+    kinds = [kind for kind in ("share of images", "convergence") if any(curve[0] == kind for curve in curves)]
+    axes = dict(zip(kinds, (ax, ax.twinx()) if len(kinds) == 2 else (ax,), strict=True))
+    lines = []
+    for kind, label, colour, style, seen, values in curves:
+        lines += axes[kind].plot(seen, values, style, color=colour, label=label, markersize=3)
+    for kind, part in axes.items():
+        part.set(ylabel=kind, ylim=(0, 1.03 if kind == "share of images" else None))
     ax.set(xlabel="images seen", title=title or "", xscale="log")
     ax.grid(alpha=0.3)
-    ax.legend()
+    ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False)
     return _figure(ax)
 
 
-def _axes(ax: Any) -> Any:
-    return ax if ax is not None else _pyplot().subplots(layout="constrained")[1]
+def _curves(rows: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, str, str, str, list[float], list[float]]]:
+    """Per curve: kind, label, colour, line style, x and y."""
+    for i, layer in enumerate(sorted({row["layer"] for row in rows})):
+        of_layer = [row for row in rows if row["layer"] == layer]
+        seen, colour, name = [row["seen"] for row in of_layer], _COLOURS[i % len(_COLOURS)], f"layer {layer:g}: "
+        if any(row["hits"] for row in of_layer):
+            yield "share of images", name + "right decisions", colour, "o-", seen, [row["hits"] for row in of_layer]
+        else:
+            yield "convergence", name + "convergence", colour, "s--", seen, [row["convergence"] for row in of_layer]
+        if any(row["silent"] for row in of_layer):
+            yield "share of images", name + "silent", colour, "x:", seen, [row["silent"] for row in of_layer]
+
+
+def _read_history(path: str | os.PathLike[str]) -> list[dict[str, float]]:
+    file = check.path(path, "history")
+    try:
+        rows: list[dict[str, float]] = json.loads(torch.load(file, map_location="cpu", weights_only=True)["history"])
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises many types for a damaged file
+        raise ValueError(f"`history` must be the checkpoint of a Trainer; {str(file)!r} is not: {error}") from error
+    return rows
+
+
+# what all share
+
+
+def _tiles(pictures: Tensor, columns: int, labels: Sequence[str], ax: Any, *, margin: float = 0.4, **style: Any) -> Any:
+    """Draw pictures (n, height, width) side by side, each with its label above, if any; gives the image artist."""
+    mosaic = _mosaic(pictures, columns, labels)
+    inches = min(max(1.1 * min(columns, len(pictures)), 3.5), 10)
+    ax = _axes(ax, (inches, inches * mosaic.shape[0] / mosaic.shape[1] + margin))
+    image = ax.imshow(mosaic.numpy(), interpolation="nearest", **style)
+    for label, (x, y) in zip(labels, _corners(pictures, columns, labels), strict=False):
+        ax.text(x + pictures.shape[2] / 2 - 0.5, y - 0.7, label, ha="center", va="bottom", fontsize="small")
+    ax.set_axis_off()
+    return image
+
+
+def _mosaic(pictures: Tensor, columns: int, labels: Sequence[str]) -> Tensor:
+    """Pictures (n, height, width) in rows, as one; NaN between and above them."""
+    height, width = pictures.shape[1:]
+    corners = _corners(pictures, columns, labels)
+    right, bottom = (max(corner[axis] for corner in corners) for axis in (0, 1))
+    mosaic = torch.full((bottom + height, right + width), torch.nan)
+    for picture, (x, y) in zip(pictures, corners, strict=True):
+        mosaic[y : y + height, x : x + width] = picture
+    return mosaic
+
+
+def _corners(pictures: Tensor, columns: int, labels: Sequence[str]) -> list[_Pair]:
+    """Where (x, y) in the mosaic each picture begins: a gap apart, below room for a label."""
+    height, width = pictures.shape[1:]
+    gap, top = max(1, width // 25), max(1, round(0.2 * height)) if labels else 0
+    columns = check.integer(columns, "columns", 1)
+    return [(i % columns * (width + gap), i // columns * (height + gap + top) + top) for i in range(len(pictures))]
+
+
+def _outline(ax: Any, corner: _Pair, size: _Pair, colour: str, image: _Pair | None = None) -> None:
+    """A rectangle of pixels, or the part of it that lies on the image; all pairs are (x, y)."""
+    from matplotlib.patches import Rectangle
+
+    low, high = list(corner), [start + length for start, length in zip(corner, size, strict=True)]
+    if image is not None:
+        low, high = [max(i, 0) for i in low], [min(i, end) for i, end in zip(high, image, strict=True)]
+    sides = (high[0] - low[0], high[1] - low[1])
+    ax.add_patch(
+        Rectangle((low[0] - 0.5, low[1] - 0.5), *sides, fill=False, edgecolor=colour, linewidth=1.2, clip_on=False)
+    )
+
+
+def _axes(ax: Any, size: tuple[float, float]) -> Any:
+    """The given axes, or those of a new figure that pyplot made, so that notebooks show it, and does not keep."""
+    pyplot = _pyplot()
+    if ax is not None:
+        return ax
+    with pyplot.ioff():
+        figure = pyplot.figure(figsize=size, layout="constrained")
+    pyplot.close(figure)
+    return figure.subplots()
 
 
 def _figure(ax: Any) -> "Figure":
-    figure: Figure = ax.get_figure()
+    figure: Figure = ax.figure.figure  # of a subfigure, the whole one
     return figure

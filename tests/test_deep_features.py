@@ -1,11 +1,19 @@
-"""Reconstruction of deep features against the oracle (drawing is tested in test_visualization.py)."""
+"""Receptive fields and features drawn back to the image, against oracles (drawing: test_visualization.py).
+
+The oracle of positions is autograd: through the same windows as plain linear convolutions and means, the gradient of a
+neuron is not 0 exactly on the pixels that it sees.
+"""
 
 import numpy as np
+import pytest
 import reference as ref
-from hypothesis import given
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import dyadic, same, seeds, tensor
 
+from spyketorch import encoding, models, snn
 from spyketorch import visualization as vis
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -29,3 +37,174 @@ def test_get_deep_feature(dtype, seed, feature_stride, window, stride, features,
 @given(layers=st.lists(st.tuples(*[st.integers(1, 5)] * 4), max_size=4))
 def test_get_deep_receptive_field(layers):
     assert tuple(vis.get_deep_receptive_field(*layers)) == ref.get_deep_receptive_field(*layers)
+
+
+# ------------------------------------------------------------------------------------------------ whole networks
+
+conv_layers = st.fixed_dictionaries(
+    {"kernel_size": pairs, "stride": st.integers(1, 2), "padding": st.integers(0, 2), "dilation": st.integers(1, 2)}
+)
+pool_layers = st.none() | st.tuples(pairs, st.integers(1, 2), st.booleans())
+
+
+def pool_of(kind, size, stride, padded):
+    """A pooling, padded by at most half its window, as torch asks."""
+    return kind(size, stride, tuple(padded * side // 2 for side in size))
+
+
+@st.composite
+def networks(draw):
+    """One feature per layer, positive weights; encoders that pad, filter and pool; one or two stages."""
+    random = torch.Generator().manual_seed(draw(seeds))
+
+    def positive(*shape):
+        return 0.25 + torch.rand(shape, generator=random, dtype=torch.float64)
+
+    retina = encoding.Filter([positive(*draw(pairs))], draw(pairs))
+    parts = [torch.nn.ReplicationPad2d(draw(st.tuples(*[st.integers(0, 3)] * 4))), retina, torch.nn.ReLU()]
+    if windows := draw(pool_layers):
+        parts.append(pool_of(torch.nn.MaxPool2d, *windows))
+    stages = []
+    for options in draw(st.lists(conv_layers, min_size=1, max_size=2)):
+        layer = snn.SpikingConvolution(1, 1, time_steps=4, **options).double()
+        layer.load_weight(positive(*layer.weight.shape))
+        windows = draw(pool_layers)
+        stages.append(models.Stage(layer, pool_of(snn.SpikingPooling, *windows) if windows else None))
+    return models.Network(encoding.LatencyEncoder(torch.nn.Sequential(*parts), 4), stages)
+
+
+def seen(network, weigh):
+    """The gradient of a neuron in the middle of the last stage, (90, 96), and where it is, (row, column)."""
+    image = torch.zeros(1, 1, 90, 96, dtype=torch.float64, requires_grad=True)
+    around, retina, _, *poolings = network.encoder.filter
+    value = F.conv2d(around(image), weigh(retina.kernels), padding=retina.padding)
+    for stage in network.stages:
+        for pool in poolings:
+            value = F.avg_pool2d(value, pool.kernel_size, pool.stride, pool.padding)
+        layer = stage.layer
+        value = F.conv2d(value, weigh(layer.weight), None, layer.stride, layer.padding, layer.dilation)
+        poolings = [stage.pool] if stage.pool else []
+    place = value.shape[2] // 2, value.shape[3] // 2
+    value[0, 0, *place].backward()
+    return image.grad[0, 0], place
+
+
+def located(field, place):
+    """First row and column that a neuron sees, and the ones behind the last."""
+    first = [field.start[i] + place[i] * field.stride[i] for i in (0, 1)]
+    return *first, *(first[i] + field.size[i] for i in (0, 1))
+
+
+@given(network=networks())
+def test_a_receptive_field_is_what_the_gradient_sees(network):
+    gradient, place = seen(network, torch.ones_like)
+    top, left, bottom, right = located(vis.get_receptive_field(network, len(network.stages) - 1), place)
+    assume(top > 0 and left > 0 and bottom < 90 and right < 96)  # past the border padding hides the rest
+    rows, columns = gradient.sum(1).nonzero(), gradient.sum(0).nonzero()
+    assert (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1) == (top, left, bottom, right)
+
+
+@given(network=networks())
+def test_the_picture_of_a_feature_lies_where_the_neuron_sees_it(network):
+    """Without pooling, the picture is the gradient. With it, both have their middle at the same place."""
+    for stage in network.stages:
+        stage.layer.load_weight(stage.layer.weight - stage.layer.weight.min())  # what all share, which is not drawn
+    gradient, place = seen(network, lambda weight: weight)
+    top, left, bottom, right = located(vis.get_receptive_field(network, len(network.stages) - 1), place)
+    assume(top > 0 and left > 0 and bottom < 90 and right < 96 and gradient.sum() > 0)
+    picture = torch.zeros_like(gradient)
+    picture[top:bottom, left:right] = vis.get_network_features(network, len(network.stages) - 1)[0]
+    network.stages[-1].pool = None
+    pools = sum(isinstance(module, snn.Pooling | torch.nn.MaxPool2d) for module in network.modules())
+    if not pools:
+        torch.testing.assert_close(picture, gradient)
+    for axis in (0, 1):
+        at = torch.arange(gradient.shape[axis], dtype=torch.float64)
+        middle, want = ((image.sum(1 - axis) * at).sum() / image.sum() for image in (picture, gradient))
+        assert abs(middle - want) <= 0.5 * pools + 1e-6  # a window of even size has its middle between two pixels
+
+
+def test_receptive_fields_of_published_networks():
+    """By hand. Filter 13, padding 6; convolution 5, padding 2; pooling 2; convolution 3, padding 1; and so on."""
+    network = models.mozafari2019()
+    assert vis.get_receptive_field(network, 0) == ((17, 17), (1, 1), (-8, -8))  # 13 + 4; 6 + 2
+    assert vis.get_receptive_field(network, 1) == ((22, 22), (2, 2), (-10, -10))  # 17 + 1 + 2 * 2; 8 + 2
+    assert vis.get_receptive_field(network, 2) == ((44, 44), (6, 6), (-10, -10))  # 22 + 2 * 2 + 3 * 6
+    # 4 pixels repeated around, filter 9, pooling 7 by 6 with padding 3, convolution 17
+    assert vis.get_receptive_field(models.mozafari2018(), 0) == ((111, 111), (6, 6), (-7, -7))  # 9 + 6 + 16 * 6; 4 + 3
+
+
+def encoder(*parts):
+    return encoding.LatencyEncoder(torch.nn.Sequential(*parts), 4)
+
+
+def layer(inputs, outputs, size=1, **options):
+    return snn.SpikingConvolution(inputs, outputs, size, time_steps=4, **options)
+
+
+def test_features_of_the_first_layer_mix_the_filters():
+    """Each place of the window shows the strongest of filter * (weight - smallest weight), moved to that place."""
+    kernels = [torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0], [0.5]])]  # widened to 2 x 2
+    network = models.Network(encoder(encoding.Filter(kernels)), [models.Stage(layer(2, 1, (1, 2)))])
+    network.stages[0].layer.load_weight(torch.tensor([[[[0.25, 0.75]], [[1.0, 0.25]]]]))
+    # less 0.25: 0 and 0.5 of the first, 0.75 and 0 of the second filter
+    kernel = network.encoder.filter[0].kernels[:, 0]
+    want = torch.zeros(2, 3)
+    want[:, :2] += 0.75 * kernel[1]
+    want[:, 1:] += 0.5 * kernel[0]
+    assert torch.equal(vis.get_network_features(network, 0), want[None])
+
+
+def test_features_of_a_network_without_filters_are_its_weights():
+    network = models.Network(encoder(torch.nn.Identity()), [models.Stage(layer(1, 3, 5))])
+    weight = network.stages[0].layer.weight
+    assert torch.equal(vis.get_network_features(network, 0), weight[:, 0] - weight.min())
+
+
+def test_groups_see_their_own_inputs():
+    """Two groups are two networks side by side."""
+    weight = torch.rand(4, 2, 3, 3)
+    weight[0, 0, 0, 0] = weight[2, 0, 0, 0] = 0
+    kernels = list(torch.rand(4, 3, 3))
+
+    def features(kernels, weight, groups):
+        made = layer(len(kernels), len(weight), 3, groups=groups, dilation=2)
+        made.load_weight(weight)
+        return vis.get_network_features(models.Network(encoder(encoding.Filter(kernels)), [models.Stage(made)]), 0)
+
+    want = torch.cat((features(kernels[:2], weight[:2], 1), features(kernels[2:], weight[2:], 1)))
+    assert torch.equal(features(kernels, weight, 2), want)
+
+
+def test_drawing_leaves_the_network_as_it_is():
+    network = models.kheradpisheh2018().double()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert vis.get_network_features(network, 1).dtype == torch.float64
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+RETINA = encoding.Filter([torch.ones(3, 3)])
+ODD = models.Stage(layer(1, 2), torch.nn.LPPool2d(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("network", "stage", "parts"),
+    [
+        (models.Network(encoder(RETINA), [models.Stage(layer(1, 2))]), 1, "stage.*below 1.*got 1"),
+        (models.Network(encoder(RETINA), [models.Stage(layer(1, 2))]), -1, "stage.*at least 0.*-1"),
+        (models.Network(encoder(torch.nn.Conv2d(1, 2, 3)), [models.Stage(layer(2, 2))]), 0, "network.*Conv2d"),
+        (models.Network(encoder(RETINA), [ODD, models.Stage(layer(2, 2))]), 1, "network.*LPPool2d"),
+    ],
+    ids=["stage", "negative", "encoder", "pool"],
+)
+def test_what_cannot_be_drawn_back_is_refused(network, stage, parts):
+    for draw in (vis.get_receptive_field, vis.get_network_features):
+        with pytest.raises(ValueError, match=parts):
+            draw(network, stage)
+
+
+def test_filters_come_before_pooling():
+    network = models.Network(encoder(torch.nn.MaxPool2d(2), RETINA), [models.Stage(layer(1, 2))])
+    assert vis.get_receptive_field(network, 0) == ((6, 6), (2, 2), (0, 0))
+    with pytest.raises(ValueError, match=r"network.*filters the image before it pools"):
+        vis.get_network_features(network, 0)

@@ -1,13 +1,17 @@
-"""The four drawing functions, under a backend without a screen; sizes and features against small hand calculations."""
+"""What the pictures hold, under a backend without a screen; sizes and features against small hand calculations."""
 
+import json
+import pickle
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from spyketorch import latency, models, training
 from spyketorch import visualization as vis
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -139,7 +143,19 @@ def test_importing_does_not_load_matplotlib_and_absence_is_one_sentence():
         assert vis.get_deep_receptive_field((5, 5, 1, 1)) == (5, 5)
         vis.get_deep_feature(torch.ones(1, 3, 3), (1, 1), (3, 3), (2, 2))
         map = torch.ones(2, 2)
-        for draw in (lambda: vis.show_tensor(map), lambda: vis.plot_tensor_in_image("x", map)):
+        calls = (
+            lambda: vis.show_tensor(map),
+            lambda: vis.plot_tensor_in_image("x", map),
+            lambda: vis.plot_times(map.int()[None], time_steps=2),
+            lambda: vis.plot_wave(map[None, None]),
+            lambda: vis.animate_wave(map[None, None]),
+            lambda: vis.plot_features(map[None]),
+            lambda: vis.plot_winners(map, [], vis.ReceptiveField((1, 1), (1, 1), (0, 0))),
+            lambda: vis.plot_weights(map),
+            lambda: vis.plot_confusion(map),
+            lambda: vis.plot_history([{"layer": 1, "seen": 1, "hits": 0, "silent": 0, "convergence": 0.1}]),
+        )
+        for draw in calls:
             try:
                 draw()
             except ImportError as error:
@@ -243,3 +259,432 @@ def test_feature_of_a_learned_layer():
     assert tuple(stride) == (1, 1)
     double, _ = vis.get_deep_feature(torch.ones(1, 1, 1).double(), (1, 1), (5, 5), (1, 1), weights.double())
     assert double.dtype == torch.float64
+
+
+# ------------------------------------------------------------------------------------------ figures, whatever they show
+
+T = 4
+TIMES = torch.tensor([[[0, 4, 2], [3, 4, 4]], [[4, 1, 4], [4, 3, 4]]], dtype=torch.uint8)  # 2 features, 2 x 3
+FIELD = vis.ReceptiveField((3, 5), (2, 2), (-1, -2))
+HISTORY = [
+    {"layer": 1, "seen": 500, "hits": 0.0, "misses": 0.75, "silent": 0.25, "convergence": 0.2},
+    {"layer": 1, "seen": 1000, "hits": 0.0, "misses": 1.0, "silent": 0.0, "convergence": 0.1},
+    {"layer": 2, "seen": 500, "hits": 0.5, "misses": 0.5, "silent": 0.0, "convergence": 0.22},
+    {"layer": 2, "seen": 1000, "hits": 0.75, "misses": 0.25, "silent": 0.0, "convergence": 0.15},
+]
+PLOTS = {
+    "times": lambda **options: vis.plot_times(TIMES, time_steps=T, **options),
+    "wave": lambda **options: vis.plot_wave(TIMES, time_steps=T, **options),
+    "features": lambda **options: vis.plot_features(torch.rand(3, 4, 5), **options),
+    "winners": lambda **options: vis.plot_winners(torch.rand(1, 9, 12), [(7, 1, 2), (3, 0, 0)], FIELD, **options),
+    "weights": lambda **options: vis.plot_weights(torch.rand(2, 3), **options),
+    "confusion": lambda **options: vis.plot_confusion(torch.tensor([[3, 1, 0], [0, 4, 1]]), **options),
+    "history": lambda **options: vis.plot_history(HISTORY, **options),
+}
+plots = pytest.mark.parametrize("plot", PLOTS.values(), ids=PLOTS)
+
+
+@plots
+def test_plots_give_a_figure_that_pyplot_does_not_keep(plot, tmp_path):
+    mine, _ = plt.subplots()
+    figure = plot(title="what it is")
+    assert isinstance(figure, matplotlib.figure.Figure)
+    assert plt.get_fignums() == [mine.number]
+    assert plt.gcf() is mine
+    assert figure.axes[0].get_title() == "what it is"
+    figure.savefig(tmp_path / "picture.png")
+    pixels = plt.imread(tmp_path / "picture.png")[..., :3]
+    assert pixels.min() < 0.5 < pixels.max()  # something dark on something bright
+
+
+@plots
+def test_plots_draw_into_given_axes(plot):
+    figure, (left, right) = plt.subplots(1, 2)
+    assert plot(ax=right) is figure
+    assert right.has_data()
+    assert not left.has_data()
+    assert plt.get_fignums() == [figure.number]  # and it stays the user's
+
+
+@plots
+def test_plots_in_a_subfigure_give_the_whole_figure(plot):
+    figure = matplotlib.figure.Figure()
+    assert plot(ax=figure.subfigures(1, 2)[0].subplots()) is figure
+
+
+def test_an_animation_is_drawn_into_given_axes(tmp_path):
+    figure, ax = plt.subplots()
+    animation = vis.animate_wave(TIMES, time_steps=T, ax=ax)
+    animation.save(tmp_path / "wave.gif", writer="pillow")
+    assert ax.images
+    assert plt.get_fignums() == [figure.number]
+
+
+def array(image):
+    """What an image shows, NaN where it shows nothing."""
+    return torch.from_numpy(np.ma.filled(image.get_array().astype(float), np.nan))
+
+
+def tiles(figure, height, width):
+    """The pictures in a mosaic, from its top left, row by row."""
+    (image,) = figure.axes[0].images
+    left = array(image)
+    found = []
+    while not left.isnan().all():
+        row, column = (~left.isnan()).nonzero()[0].tolist()
+        found.append(left[row : row + height, column : column + width].clone())
+        left[row : row + height, column : column + width] = torch.nan
+    return torch.stack(found)
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+# -------------------------------------------------------------------------------------------------- first spikes
+
+
+@pytest.mark.parametrize("columns", [1, 2, 8])
+def test_times_are_drawn_as_they_are(columns):
+    before = TIMES.clone()
+    figure = vis.plot_times(TIMES, time_steps=T, columns=columns)
+    assert torch.equal(tiles(figure, 2, 3), TIMES.double())
+    assert texts(figure) == ["0", "1"]
+    assert torch.equal(TIMES, before)
+    high = array(figure.axes[0].images[0]).shape[0]
+    assert (high > 4) == (columns == 1)  # one below the other
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.bool])
+def test_waves_are_drawn_as_their_times(dtype):
+    wave = latency.to_wave(TIMES, T, dtype)
+    assert torch.equal(tiles(vis.plot_times(wave), 2, 3), TIMES.double())
+    assert torch.equal(tiles(vis.plot_wave(wave), 2, 3), tiles(vis.plot_wave(TIMES, time_steps=T), 2, 3))
+
+
+def test_one_map_needs_no_number():
+    assert texts(vis.plot_times(TIMES[:1], time_steps=T)) == []
+
+
+def luminance(colours):
+    return torch.from_numpy(np.asarray(colours)[..., :3]) @ torch.tensor([0.2126, 0.7152, 0.0722]).double()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 15, 254, 300])
+def test_early_is_bright_late_is_dark_and_silence_is_neither(steps):
+    """So that order can be read by everybody, in grey too."""
+    times = torch.arange(steps + 1, dtype=torch.int16).view(1, 1, -1)
+    (image,) = vis.plot_times(times, time_steps=steps).axes[0].images
+    shade = luminance(image.to_rgba(image.get_array()))[0]
+    assert (shade[1:-1] <= shade[:-2]).all()
+    assert shade[-1] - shade[0] > 0.15  # silence is brighter than the first step,
+    assert steps == 1 or shade[-1] - shade[-2] > 0.9  # and as far from the last as can be
+    assert len(set(shade.tolist())) > min(steps, 100)  # all differ, where there are not hundreds of steps
+
+
+def test_the_colour_bar_names_steps_and_silence():
+    bar = vis.plot_times(TIMES, time_steps=T).axes[1]
+    assert [text.get_text() for text in bar.texts] == ["silent"]
+    assert [label.get_text() for label in bar.get_xticklabels()] == ["0", "1", "2", "3"]
+    assert bar.get_xlabel() == "time step of the first spike"
+
+
+def test_a_wave_is_a_strip_of_what_has_fired_by_each_step():
+    """At each place the first of all features; silent until then."""
+    figure = vis.plot_wave(TIMES, time_steps=T, columns=3)
+    want = [[[0, 4, 4], [4, 4, 4]], [[0, 1, 4], [4, 4, 4]], [[0, 1, 2], [4, 4, 4]], [[0, 1, 2], [3, 3, 4]]]
+    assert tiles(figure, 2, 3).tolist() == want
+    assert texts(figure) == ["t = 0", "t = 1", "t = 2", "t = 3"]
+
+
+def test_labels_stand_above_their_tiles():
+    figure = vis.plot_wave(TIMES, time_steps=T, columns=3)
+    (image,) = figure.axes[0].images
+    shown = ~array(image).isnan()
+    for text in figure.axes[0].texts:
+        x, y = text.get_position()
+        assert not shown[round(y) - 1 if round(y) > 0 else 0, round(x)]
+        assert shown[round(y + 1), round(x)]
+
+
+def test_an_animation_has_a_frame_per_step(tmp_path):
+    animation = vis.animate_wave(TIMES, time_steps=T, interval=50, title="a digit")
+    seen = []
+    draw = animation._func
+
+    def watched(step):
+        artists = draw(step)
+        seen.append((array(artists[0]).tolist(), artists[0].axes.get_title()))
+        return artists
+
+    animation._func = watched
+    animation.save(tmp_path / "wave.gif", writer="pillow")
+    strip = tiles(vis.plot_wave(TIMES, time_steps=T), 2, 3).tolist()
+    assert seen[-T:] == [(frame, f"a digit, t = {step}") for step, frame in enumerate(strip)]
+    with pytest.importorskip("PIL.Image").open(tmp_path / "wave.gif") as image:
+        assert image.n_frames == T
+        assert image.info["duration"] == 50
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("plot", [vis.plot_times, vis.plot_wave, vis.animate_wave])
+@pytest.mark.parametrize(
+    ("spikes", "steps", "exception", "parts"),
+    [
+        (TIMES, None, ValueError, "spikes.*one stimulus.*time_steps.*(2, 2, 3)"),
+        (TIMES[None], T, ValueError, "spikes.*one stimulus.*(1, 2, 2, 3)"),
+        (TIMES, 3, ValueError, "spikes.*0 to 3"),
+        (TIMES.short() - 1, T, ValueError, "spikes.*0 to 4"),
+        (TIMES.float(), T, TypeError, "spikes.*integer"),
+        (TIMES, 0, ValueError, "time_steps.*at least 1"),
+        (torch.eye(3).view(3, 3, 1, 1), None, ValueError, "spikes.*cumulative"),
+        (torch.rand(3, 1, 2, 2), None, ValueError, "spikes.*zeros and ones"),
+        (torch.zeros(3, 0, 2, 2), None, ValueError, "spikes.*(3, 0, 2, 2)"),
+        ([1], T, TypeError, "spikes.*list"),
+    ],
+)
+def test_what_is_no_stimulus_is_refused(plot, spikes, steps, exception, parts):
+    with pytest.raises(exception, match=parts.replace("(", r"\(").replace(")", r"\)")):
+        plot(spikes, time_steps=steps)
+
+
+def test_columns_and_interval_are_checked():
+    for call in (vis.plot_times, vis.plot_wave):
+        with pytest.raises(ValueError, match=r"columns.*at least 1.*0"):
+            call(TIMES, time_steps=T, columns=0)
+    with pytest.raises(ValueError, match=r"columns.*at least 1.*0"):
+        vis.plot_features(torch.rand(2, 3, 3), columns=0)
+    with pytest.raises(ValueError, match=r"interval.*at least 1.*0"):
+        vis.animate_wave(TIMES, time_steps=T, interval=0)
+
+
+# -------------------------------------------------------------------------------------------- features and winners
+
+
+def test_features_go_from_black_to_white_each():
+    features = torch.stack([torch.tensor([[0.0, 1.0], [2.0, 4.0]]), torch.tensor([[-3.0, -3.0], [-1.0, -2.0]])])
+    before = features.clone()
+    figure = vis.plot_features(features)
+    assert tiles(figure, 2, 2).tolist() == [[[0, 0.25], [0.5, 1]], [[0, 0], [1, 0.5]]]
+    assert figure.axes[0].images[0].get_clim() == (0, 1)
+    assert torch.equal(features, before)
+
+
+def test_features_without_contrast_are_black():
+    assert tiles(vis.plot_features(torch.full((2, 3, 3), 5.0)), 3, 3).tolist() == torch.zeros(2, 3, 3).tolist()
+
+
+@pytest.mark.parametrize("features", [torch.rand(3, 3), torch.zeros(0, 3, 3), torch.zeros(2, 0, 3)])
+def test_features_of_another_shape_are_refused(features):
+    with pytest.raises(ValueError, match=r"features.*height, width"):
+        vis.plot_features(features)
+
+
+def winners_drawn(figure):
+    """({label: its place}, the rectangles as (left, top, right, bottom))."""
+    ax = figure.axes[0]
+    boxes = [(b.get_x(), b.get_y(), b.get_x() + b.get_width(), b.get_y() + b.get_height()) for b in ax.patches]
+    return {text.get_text(): text.get_position() for text in ax.texts}, boxes
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor, lambda rows: torch.tensor([*rows, (-1, -1, -1)])])
+def test_winners_stand_where_they_look(kind):
+    image = torch.rand(1, 9, 12)
+    figure = vis.plot_winners(image, kind([(7, 1, 2), (3, 3, 5)]), FIELD)
+    labels, boxes = winners_drawn(figure)
+    # rows start at -1 + 2y and are 3, columns at -2 + 2x and are 5: rows 1..3, columns 2..6; rows 5..7, columns 8..12
+    assert labels == {"7": (4, 2), "3": (10, 6)}
+    assert boxes == [(1.5, 0.5, 6.5, 3.5), (7.5, 4.5, 11.5, 7.5)]  # the last column of the second is off the image
+    assert torch.equal(array(figure.axes[0].images[0]).float(), image[0])
+    assert figure.axes[0].get_xlim() == (-0.5, 11.5)
+    assert figure.axes[0].get_ylim() == (8.5, -0.5)
+
+
+def test_a_feature_keeps_its_colour_and_two_differ():
+    figure = vis.plot_winners(torch.rand(9, 12), [(7, 1, 2), (3, 0, 0), (7, 3, 1)], FIELD)
+    colours = [box.get_edgecolor() for box in figure.axes[0].patches]
+    assert colours[0] == colours[2] != colours[1]
+
+
+def test_winners_of_one_place_share_a_label():
+    labels, boxes = winners_drawn(vis.plot_winners(torch.rand(9, 12), [(7, 1, 2), (3, 1, 2)], FIELD))
+    assert labels == {"7, 3": (4, 2)}
+    assert len(boxes) == 2
+
+
+@pytest.mark.parametrize("nobody", [[], torch.zeros(0, 3, dtype=torch.int64), torch.full((2, 3), -1)])
+def test_without_winners_there_is_the_image(nobody):
+    assert winners_drawn(vis.plot_winners(torch.rand(9, 12), nobody, FIELD)) == ({}, [])
+
+
+def test_winners_of_a_network():
+    """All together: a bright spot is found where it is, two layers up."""
+    network = models.kheradpisheh2018()
+    image = torch.zeros(1, 28, 28)
+    image[0, 8:12, 15:19] = 255
+    times = network.stages[0](network.encoder(image))
+    winners = network.stages[1].layer.winners(times)
+    labels, _ = winners_drawn(vis.plot_winners(image, winners, vis.get_receptive_field(network, 1)))
+    ((x, y),) = labels.values()
+    assert abs(x - 16.5) < 5
+    assert abs(y - 9.5) < 5
+
+
+@pytest.mark.parametrize(
+    ("image", "winners", "parts"),
+    [
+        (torch.rand(2, 9, 12), [], "image.*(H, W)"),
+        (torch.rand(12), [], "image.*(H, W)"),
+        (torch.rand(9, 12), [(1, 2)], "winners.*(feature, row, column)"),
+        (torch.rand(9, 12), [[(1, 2, 3)]], "winners.*(feature, row, column)"),
+        (torch.rand(9, 12), torch.zeros(1, 2, 3, dtype=torch.int64), "winners.*one image.*(1, 2, 3)"),
+        (torch.rand(9, 12), torch.rand(2, 3), "winners.*integers"),
+    ],
+)
+def test_what_are_no_winners_is_refused(image, winners, parts):
+    with pytest.raises(ValueError, match=parts.replace("(", r"\(").replace(")", r"\)")):
+        vis.plot_winners(image, winners, FIELD)
+
+
+# ------------------------------------------------------------------------------------------------------- learning
+
+
+def histograms(figure):
+    """(heights, edges) of each line of the histogram, and the legend."""
+    ax = figure.axes[0]
+    data = [patch.get_data() for patch in ax.patches if not patch.get_fill()]
+    return [(d.values.tolist(), d.edges.tolist()) for d in data], [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+def test_histogram_of_weights():
+    weights = torch.tensor([[0.0, 0.125, 0.25], [0.625, 0.875, 1.0]]).repeat(2, 1)[:, :, None, None]
+    data, labels = histograms(vis.plot_weights(weights, bins=4))
+    assert data == [([2 / 6, 1 / 6, 1 / 6, 2 / 6], [0, 0.25, 0.5, 0.75, 1])]
+    mean = (0 + 0.125 * 0.875 + 0.25 * 0.75 + 0.625 * 0.375 + 0.875 * 0.125 + 0) / 6
+    assert labels == [f"convergence {mean:.3f}"]
+
+
+def test_histograms_of_several_weights_share_their_bins():
+    """Weights outside the bounds are counted too; convergence is measured between the bounds."""
+    named = {"before": torch.full((3,), 0.5), "after": torch.tensor([-0.2, 0.2, 0.8, 1.0])}
+    data, labels = histograms(vis.plot_weights(named, bounds=(0.2, 0.8), bins=2))
+    assert data[0][1] == data[1][1] == pytest.approx([-0.2, 0.4, 1.0])
+    assert [heights for heights, _ in data] == [[0, 1], [0.5, 0.5]]
+    assert labels[0] == "before: convergence 0.250"
+    assert labels[1].startswith("after: convergence -")  # past a bound
+
+
+def test_convergence_is_that_of_the_trainer():
+    network = models.kheradpisheh2018()
+    lesson = training.Unsupervised(bounds=(0.0, 1.0))
+    trainer = training.Trainer(network, [lesson], progress=False)
+    trainer.fit(torch.rand(20, 1, 28, 28) * 255)
+    _, labels = histograms(vis.plot_weights(network.stages[0].layer.weight))
+    assert labels == [f"convergence {trainer.history[-1]['convergence']:.3f}"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "options", "exception", "parts"),
+    [
+        ({}, {}, ValueError, "weights"),
+        (torch.zeros(0), {}, ValueError, "weights"),
+        ({"a": 1}, {}, TypeError, "weights.*int"),
+        (torch.tensor([0.5, torch.nan]), {}, ValueError, "weights.*finite"),
+        (torch.rand(3), {"bins": 0}, ValueError, "bins.*at least 1"),
+        (torch.rand(3), {"bounds": (1, 0)}, ValueError, "lower_bound.*below"),
+    ],
+)
+def test_what_are_no_weights_is_refused(weights, options, exception, parts):
+    with pytest.raises(exception, match=parts):
+        vis.plot_weights(weights, **options)
+
+
+def test_confusion_counts_and_shades():
+    table = torch.tensor([[9, 0, 0], [1, 2, 1]])
+    figure = vis.plot_confusion(table, ["cup", "dog"])
+    ax = figure.axes[0]
+    assert array(ax.images[0]).tolist() == [[1, 0, 0], [0.5, pytest.approx(0.5**0.5), 0.5]]  # root of the row's share
+    assert texts(figure) == ["9", "", "", "1", "2", "1"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["cup", "dog"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["cup", "dog", "silent"]
+
+
+def test_confusion_without_silence_and_with_a_class_without_images():
+    figure = vis.plot_confusion(torch.tensor([[3, 1], [0, 0]]))
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "1"]
+    assert array(figure.axes[0].images[0])[1].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("table", "names", "parts"),
+    [
+        (torch.zeros(2, 4), None, "confusion.*classes"),
+        (torch.zeros(3), None, "confusion"),
+        (torch.eye(2), "abc", "names.*2"),
+    ],
+)
+def test_what_is_no_confusion_is_refused(table, names, parts):
+    with pytest.raises(ValueError, match=parts):
+        vis.plot_confusion(table, names)
+
+
+def curves(figure):
+    return {
+        line.get_label(): (ax.get_ylabel(), *(list(map(float, data)) for data in line.get_data()))
+        for ax in figure.axes
+        for line in ax.lines
+    }
+
+
+WANTED = {
+    "layer 1: convergence": ("convergence", [500, 1000], [0.2, 0.1]),
+    "layer 1: silent": ("share of images", [500, 1000], [0.25, 0]),
+    "layer 2: right decisions": ("share of images", [500, 1000], [0.5, 0.75]),
+}
+
+
+def test_history_as_curves():
+    figure = vis.plot_history(HISTORY)
+    assert curves(figure) == WANTED
+    assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} == set(WANTED)
+    colours = [line.get_color() for ax in figure.axes for line in ax.lines]
+    assert len(set(colours)) == 2  # one per layer
+
+
+def test_history_of_one_kind_has_one_axis():
+    (ax,) = vis.plot_history(HISTORY[1:2]).axes
+    assert ax.get_ylabel() == "convergence"
+    assert ax.lines[0].get_marker() not in ("", "None")  # a single period is seen
+
+
+def test_history_of_a_checkpoint(tmp_path):
+    """The file that a Trainer leaves, whatever is in it beside the history."""
+    trainer = training.Trainer(
+        models.kheradpisheh2018(), [training.Unsupervised(period=10)], tmp_path, progress=False
+    )
+    trainer.fit(torch.rand(30, 1, 28, 28) * 255)
+    assert len(trainer.history) == 3
+    for path in (trainer.checkpoint, str(trainer.checkpoint)):
+        assert curves(vis.plot_history(path)) == curves(vis.plot_history(trainer.history))
+
+
+class Trap:
+    def __reduce__(self):
+        return (Path.touch, (Path("sprung"),))
+
+
+def test_history_of_another_file_is_refused(tmp_path, monkeypatch):
+    """A file that would run code does not."""
+    monkeypatch.chdir(tmp_path)
+    Path("trap.pt").write_bytes(pickle.dumps(Trap()))
+    torch.save({"history": Trap()}, "trap2.pt")
+    torch.save({"weights": torch.ones(2)}, "other.pt")
+    Path("text.pt").write_text(json.dumps(HISTORY))
+    for name in ("trap.pt", "trap2.pt", "other.pt", "text.pt"):
+        with pytest.raises(ValueError, match=f"history.*checkpoint of a Trainer.*{name}"):
+            vis.plot_history(name)
+    assert not Path("sprung").exists()
+    with pytest.raises(FileNotFoundError, match="absent"):
+        vis.plot_history("absent.pt")
+    with pytest.raises(ValueError, match=r"history.*at least one"):
+        vis.plot_history([])

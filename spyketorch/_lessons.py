@@ -1,0 +1,178 @@
+"""What a layer is taught, and how its learning rates change on the way."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from spyketorch import _checks as check
+from spyketorch.learning import RSTDP, STDP
+from spyketorch.models import Stage
+
+# Learning rates over time
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a lesson stands, and how the last period went.
+
+    Attributes:
+        seen: images learned so far, all epochs together.
+        total: images of the whole lesson.
+        hits, misses, silent: shares of the last period's images that were decided right, wrong, not at all.
+    """
+
+    seen: int
+    total: int
+    hits: float = 0.0
+    misses: float = 1.0
+    silent: float = 0.0
+
+
+class Schedule(Protocol):
+    """Factors on the learning rates of reward (or plain STDP) and of punishment, from the state of the lesson alone."""
+
+    def __call__(self, progress: Progress) -> tuple[float, float]: ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Rates as given."""
+
+    def __call__(self, progress: Progress) -> tuple[float, float]:
+        return 1.0, 1.0
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """Start slowly, so that features part, then double every ``every`` images up to ``limit`` times the rates.
+
+    The published networks go from an LTP rate of 0.004 to 0.15, a factor of 37.5.
+    """
+
+    every: int = 500
+    limit: float = 37.5
+
+    def __call__(self, progress: Progress) -> tuple[float, float]:
+        factor = min(2.0 ** (progress.seen // self.every), self.limit)
+        return factor, factor
+
+
+@dataclass(frozen=True)
+class Fading:
+    """From the full rates at the start to ``to`` times the rates at the end, in a straight line."""
+
+    to: float = 0.05
+
+    def __call__(self, progress: Progress) -> tuple[float, float]:
+        factor = 1 - (1 - self.to) * progress.seen / progress.total
+        return factor, factor
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Rewards count more the more mistakes there are, punishments the more hits: shares of the last period.
+
+    Mozafari et al. 2018, equations 4 and 5. ``floor`` is the least factor.
+    """
+
+    floor: float = 0.0
+
+    def __call__(self, progress: Progress) -> tuple[float, float]:
+        return max(progress.misses, self.floor), max(progress.hits, self.floor)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The product of several schedules, such as ``Combined((Adaptive(), Fading()))``."""
+
+    schedules: tuple[Schedule, ...]
+
+    def __call__(self, progress: Progress) -> tuple[float, float]:
+        factors = [schedule(progress) for schedule in self.schedules]
+        return math.prod(f[0] for f in factors), math.prod(f[1] for f in factors)
+
+
+# Lessons
+
+
+@dataclass(frozen=True)
+class Unsupervised:
+    """Features by STDP, without labels.
+
+    Args:
+        kwta, inhibition_radius, pointwise_inhibition: who learns, as in :meth:`spyketorch.learning.STDP.learn`.
+        rates: (LTP, LTD).
+        schedule: factors on the rates, renewed each period.
+        bounds, use_stabilizer: as for :class:`spyketorch.learning.STDP`.
+        epochs: passes over the images.
+        period: images between two looks at the schedule, and between two checkpoints.
+        minibatch: images that answer with the same weights before their updates are applied in order. 1 is exactly
+            online. Larger ones suit a GPU; what they cost in accuracy is in docs/training.md.
+        homeostasis: how far thresholds move, as a share, for a feature that wins twice its part of the time; features
+            that win less get lower ones. 0 keeps thresholds as they are.
+        threshold: of the layer while it learns; None for its own. A lower one makes features of the few first inputs,
+            which answer more selectively at the threshold of their own.
+    """
+
+    kwta: int = 1
+    inhibition_radius: int = 0
+    pointwise_inhibition: bool = True
+    rates: tuple[float, float] = (0.004, -0.003)
+    schedule: Schedule = field(default_factory=Doubling)
+    bounds: tuple[float, float] = (0.0, 1.0)
+    use_stabilizer: bool = True
+    epochs: int = 1
+    period: int = 500
+    minibatch: int = 1
+    homeostasis: float = 0.0
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.homeostasis and self.threshold is not None:
+            raise check.fail("threshold", "None with homeostasis, which moves the layer's own", self.threshold)
+
+    def rule(self, stage: Stage) -> STDP:
+        return STDP(stage.layer, self.rates, self.use_stabilizer, *self.bounds)
+
+
+@dataclass(frozen=True)
+class Reinforced:
+    """Decisions by R-STDP: the first winner names the class and is rewarded or punished.
+
+    Args:
+        kwta, inhibition_radius, pointwise_inhibition, correction: as in :meth:`spyketorch.learning.RSTDP.learn`.
+        reward, punishment: (LTP, LTD) of right and of wrong decisions.
+        dropout: share of the features that sit out each image, chosen anew.
+        schedule, bounds, use_stabilizer, epochs, period: as for :class:`Unsupervised`.
+    """
+
+    kwta: int = 1
+    inhibition_radius: int = 0
+    pointwise_inhibition: bool = False
+    correction: str | None = None
+    reward: tuple[float, float] = (0.004, -0.003)
+    punishment: tuple[float, float] = (-0.004, 0.0005)
+    schedule: Schedule = field(default_factory=Adaptive)
+    dropout: float = 0.0
+    bounds: tuple[float, float] = (0.2, 0.8)
+    use_stabilizer: bool = False
+    epochs: int = 1
+    period: int = 500
+
+    def rule(self, stage: Stage) -> RSTDP:
+        return RSTDP(stage.layer, self.reward, self.punishment, self.use_stabilizer, *self.bounds)
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Decisions by a linear read-out of the last stage, the last lesson; the network's ``readout`` must be one.
+
+    Args:
+        penalty, iterations: as in :meth:`spyketorch.readout.LinearReadout.fit`.
+    """
+
+    penalty: float = 1e-3
+    iterations: int = 100
+
+
+Lesson = Unsupervised | Reinforced
