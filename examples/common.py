@@ -17,7 +17,7 @@ except ImportError as error:
 
 from spyketorch import visualization
 from spyketorch.models import Network
-from spyketorch.training import Evaluation, Lesson, Trainer, evaluate
+from spyketorch.training import Evaluation, Lesson, Readout, Trainer, evaluate
 
 Data = tuple[Tensor, Tensor]  # images (N, 1, H, W), labels (N,)
 
@@ -47,7 +47,7 @@ def mnist(options: argparse.Namespace, train: bool) -> Data:
 
 
 def learn(
-    network: Network, lessons: Sequence[Lesson], data: Data, folder: Path, options: argparse.Namespace
+    network: Network, lessons: Sequence[Lesson | Readout], data: Data, folder: Path, options: argparse.Namespace
 ) -> Trainer:
     """Train a network in ``folder``, where the run can be stopped and resumed."""
     trainer = Trainer(network.to(options.device), lessons, folder, seed=options.seed, resume=options.resume)
@@ -69,17 +69,26 @@ def test(network: Network, data: Data, options: argparse.Namespace) -> Evaluatio
 
 
 def draw(
-    network: Network, result: Evaluation, names: Sequence[str], path: Path, history: list[dict[str, float]]
+    network: Network,
+    result: Evaluation,
+    names: Sequence[str],
+    path: Path,
+    history: list[dict[str, float]],
+    images: Tensor,
 ) -> None:
-    """Learned features of each stage, the confusion of the test, and how learning went."""
+    """What the features of each stage answer to, the confusion of the test, and how learning went."""
     stages = len(network.stages)
-    figure = Figure(figsize=(13, 3.2 * stages), layout="constrained")
+    figure = Figure(figsize=(13, max(5.5, 2.4 * stages)), layout="constrained")
     axes = figure.subplot_mosaic([[f"features {i}", "right"] for i in range(stages)], width_ratios=[1, 1.1])
     for number in range(stages):
-        features = visualization.get_network_features(network, number)
-        axes_of = axes[f"features {number}"]
-        visualization.plot_features(features[:40], columns=10, title=f"layer {number + 1}", ax=axes_of)
-    title = f"test accuracy {100 * result.accuracy:.1f} %"
+        decides = number == stages - 1 and network.readout is None
+        winners = {} if decides else {"kwta": 5, "inhibition_radius": 2}
+        features = visualization.get_mean_stimuli(network, number, images[:3000], **winners)
+        winning = features.amax((1, 2)).nonzero().flatten()
+        shown = winning[torch.linspace(0, len(winning) - 1, min(len(winning), 40)).round().long()]
+        text = f"what {len(shown)} of the {len(features)} features of layer {number + 1} answer to"
+        visualization.plot_features(features[shown], columns=10, title=text, ax=axes[f"features {number}"])
+    title = f"{100 * result.accuracy:.1f} % right of {int(result.confusion.sum())} held-out images"
     visualization.plot_confusion(result.confusion, names, title=title, ax=axes["right"])
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -92,7 +101,7 @@ def draw(
 def run(
     name: str,
     build: Callable[..., Network],
-    lessons: Sequence[Lesson],
+    lessons: Sequence[Lesson | Readout],
     load: Callable[[argparse.Namespace, bool], Data],
     names: Sequence[str],
     options: argparse.Namespace,
@@ -106,6 +115,9 @@ def run(
     else:
         network = build()
         history = learn(network, lessons, load(options, True), options.out / name, options).history
-        torch.save(network.state_dict(), options.out / f"{name}.pt")
-    result = test(network, load(options, False), options)
-    draw(network.cpu(), result, names, options.out / f"{name}.png", history)
+        network.save(options.out / f"{name}.pt")
+    data = load(options, False)
+    result = test(network, data, options)
+    picture = options.out / f"{name}.png"
+    draw(network, result, names, picture, history, data[0])
+    print(f"picture: {picture}")

@@ -4,6 +4,7 @@ A :class:`Network` is an encoder and stages, each a layer with the pooling behin
 first winner of the last layer, or what a linear read-out makes of the last layer's answer.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch import latency
+from spyketorch._files import atomic
 from spyketorch._summary import Summary, summarize
 from spyketorch.encoding import DoGKernel, Filter, GaborKernel, LatencyEncoder, LateralIntencityInhibition
+from spyketorch.readout import LinearReadout
 from spyketorch.snn import SpikingConvolution, SpikingPooling
 
 TIME_STEPS = 15
@@ -27,6 +30,8 @@ class Stage(nn.Module):
         pool: pooling of their first spikes, or None.
         inhibit: at each place only the first feature to fire is heard, see
             :func:`spyketorch.latency.pointwise_inhibition`.
+        shortcut: pooling through which the layer's input passes on beside its answers, as further features, so that a
+            read-out hears both; for the last stage.
 
     Shape:
         First-spike times ``(C, H, W)`` or ``(N, C, H, W)``, in and out.
@@ -37,9 +42,16 @@ class Stage(nn.Module):
         torch.Size([30, 14, 14])
     """
 
-    def __init__(self, layer: SpikingConvolution, pool: nn.Module | None = None, *, inhibit: bool = False) -> None:
+    def __init__(
+        self,
+        layer: SpikingConvolution,
+        pool: nn.Module | None = None,
+        *,
+        inhibit: bool = False,
+        shortcut: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.layer, self.pool, self.inhibit = layer, pool, inhibit
+        self.layer, self.pool, self.inhibit, self.shortcut = layer, pool, inhibit, shortcut
 
     def forward(self, times: Tensor) -> Tensor:
         if self.inhibit:
@@ -47,7 +59,8 @@ class Stage(nn.Module):
             fired, _ = latency.pointwise_inhibition(fired, potentials, time_steps=self.layer.time_steps)
         else:
             fired = self.layer(times)
-        return fired if self.pool is None else self.pool(fired)
+        passed = fired if self.pool is None else self.pool(fired)
+        return passed if self.shortcut is None else torch.cat([passed, self.shortcut(times)], -3)
 
     def extra_repr(self) -> str:
         return "inhibit=True" if self.inhibit else ""
@@ -104,6 +117,16 @@ class Network(nn.Module):
         first = self.stages[-1].layer.winners(self.features(images, -1))[:, 0, 0]
         return torch.where(first < 0, -1, self.classes[first.clamp(min=0)])
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the ``state_dict`` to a file, whole or not at all; ``torch.load(path, weights_only=True)`` reads it.
+
+        Example:
+            >>> network.save("digits.pt")  # doctest: +SKIP
+            >>> network.load_state_dict(torch.load("digits.pt", weights_only=True))  # doctest: +SKIP
+        """
+        with atomic(Path(check.path(path, "path"))) as part:
+            torch.save(self.state_dict(), part)
+
     def summary(self, images: Tensor | Sequence[int]) -> Summary:
         """A table of the parts: what each gives, its threshold, weights and neurons, and how it answers to images.
 
@@ -113,15 +136,17 @@ class Network(nn.Module):
 
         Example:
             >>> kheradpisheh2018().summary((1, 28, 28))
-            part             kind                      output         threshold  weights  neurons
-            -------------------------------------------------------------------------------------
-            encoder          LatencyEncoder            2 x 28 x 28                          1,568
-            stages[0].layer  SpikingConvolution 5 x 5  32 x 28 x 28          15    1,600   25,088
-            stages[0].pool   SpikingPooling 2 x 2      32 x 14 x 14                         6,272
-            stages[1].layer  SpikingConvolution 2 x 2  150 x 13 x 13         10   19,200   25,350
-            stages[1].pool   SpikingPooling 3 x 3      150 x 4 x 4                          2,400
-            -------------------------------------------------------------------------------------
-            total                                                                 20,800   60,678
+            part                kind                      output         threshold  weights  neurons
+            ----------------------------------------------------------------------------------------
+            encoder             LatencyEncoder            2 x 28 x 28                          1,568
+            stages[0].layer     SpikingConvolution 5 x 5  32 x 28 x 28          15    1,600   25,088
+            stages[0].pool      SpikingPooling 2 x 2      32 x 14 x 14                         6,272
+            stages[1].layer     SpikingConvolution 2 x 2  150 x 15 x 15          7   19,200   33,750
+            stages[1].pool      SpikingPooling 3 x 3      150 x 7 x 7                          7,350
+            stages[1].shortcut  SpikingPooling 2 x 2      182 x 7 x 7                          8,918
+            readout             LinearReadout             10                         89,190
+            ----------------------------------------------------------------------------------------
+            total                                                                   109,990   82,946
         """
         return summarize(self, images)
 
@@ -203,10 +228,12 @@ class _Strongest(nn.Module):
 def kheradpisheh2018(pretrained: bool = False) -> Network:
     """Digits by a linear read-out of unsupervised features: two layers (Kheradpisheh et al. 2018).
 
-    On- and off-centre cells, 32 features of 5 x 5, 150 of 2 x 2, learned by STDP alone.
+    On- and off-centre cells, 32 features of 5 x 5, 150 of 2 x 2, learned by STDP alone. The read-out hears how early
+    each feature of both layers fires in each of 7 x 7 parts of the image.
 
     Args:
-        pretrained: with the weights and the read-out that `examples/mnist_kheradpisheh.py` learned.
+        pretrained: with the weights and the read-out that `examples/mnist_kheradpisheh.py` learned; without, every
+            decision is 0 until the read-out is fitted, as by the lesson :class:`spyketorch.training.Readout`.
 
     Shape:
         Images ``(N, 1, 28, 28)`` with values 0..255, uint8 or float.
@@ -215,11 +242,13 @@ def kheradpisheh2018(pretrained: bool = False) -> Network:
         STDP-based spiking deep convolutional neural networks for object recognition, Neural Networks 99:56-67.
     """
     encoder = LatencyEncoder(Filter([DoGKernel(7, 1, 2), DoGKernel(7, 2, 1)], padding=3, thresholds=10), TIME_STEPS)
+    second = SpikingConvolution(32, 150, 2, 7, 0.8, 0.05, time_steps=TIME_STEPS, padding=1)
     stages = [
         Stage(SpikingConvolution(2, 32, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
-        Stage(SpikingConvolution(32, 150, 2, 10, 0.8, 0.05, time_steps=TIME_STEPS), SpikingPooling(3)),
+        Stage(second, SpikingPooling(3, 2), shortcut=SpikingPooling(2)),
     ]
     network = Network(encoder, stages)
+    network.readout = LinearReadout((150 + 32, 7, 7), 10, time_steps=TIME_STEPS)
     return _load(network, "kheradpisheh2018") if pretrained else network
 
 
