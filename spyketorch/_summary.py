@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -117,11 +118,29 @@ def _parts(network: "Network") -> Iterator[_Part]:
     yield _Part("encoder", _kind(network.encoder), network.encoder, network.stages[0].layer.time_steps)
     for number, stage in enumerate(network.stages):
         layer, name = stage.layer, f"stages[{number}]"
-        unpooled = type(stage)(layer, inhibit=stage.inhibit)
+        unpooled = _Remembering(type(stage)(layer, inhibit=stage.inhibit))
         limit = "last step" if layer.threshold is None else _range(layer.threshold)
         yield _Part(f"{name}.layer", _kind(layer), unpooled, layer.time_steps, limit, layer.weight.numel())
         if stage.pool is not None:
             yield _Part(f"{name}.pool", _kind(stage.pool), stage.pool, layer.time_steps)
+        if stage.shortcut is not None:
+            joined = partial(_join, unpooled, stage.shortcut)
+            yield _Part(f"{name}.shortcut", _kind(stage.shortcut), joined, layer.time_steps)
+
+
+class _Remembering:
+    """A part that remembers what came in."""
+
+    def __init__(self, part: Callable[[Tensor], Tensor]) -> None:
+        self.part, self.input = part, torch.empty(0)
+
+    def __call__(self, times: Tensor) -> Tensor:
+        self.input = times
+        return self.part(times)
+
+
+def _join(below: _Remembering, shortcut: Callable[[Tensor], Tensor], times: Tensor) -> Tensor:
+    return torch.cat([times, shortcut(below.input)], -3)
 
 
 def _decision(network: "Network", times: Tensor) -> Iterator[Row]:

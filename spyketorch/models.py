@@ -141,7 +141,7 @@ class Network(nn.Module):
             encoder             LatencyEncoder            2 x 28 x 28                          1,568
             stages[0].layer     SpikingConvolution 5 x 5  32 x 28 x 28          15    1,600   25,088
             stages[0].pool      SpikingPooling 2 x 2      32 x 14 x 14                         6,272
-            stages[1].layer     SpikingConvolution 2 x 2  150 x 15 x 15          7   19,200   33,750
+            stages[1].layer     SpikingConvolution 2 x 2  150 x 15 x 15          6   19,200   33,750
             stages[1].pool      SpikingPooling 3 x 3      150 x 7 x 7                          7,350
             stages[1].shortcut  SpikingPooling 2 x 2      182 x 7 x 7                          8,918
             readout             LinearReadout             10                         89,190
@@ -199,7 +199,11 @@ def mozafari2018(pretrained: bool = False, *, features_per_class: int = 10) -> N
         features_per_class: of the layer.
 
     Shape:
-        Grey images ``(N, 1, H, W)``, such as 160 x 240, with values 0..1.
+        Grey images ``(N, 1, H, W)``, such as 160 x 240 and at least 97 x 97, with values 0..1, to decisions ``(N,)``.
+
+    Example:
+        >>> mozafari2018()(torch.rand(2, 1, 97, 120)).shape
+        torch.Size([2])
 
     Reference:
         First-spike-based visual categorization using reward-modulated STDP, IEEE TNNLS 29:6178-6190.
@@ -242,7 +246,7 @@ def kheradpisheh2018(pretrained: bool = False) -> Network:
         STDP-based spiking deep convolutional neural networks for object recognition, Neural Networks 99:56-67.
     """
     encoder = LatencyEncoder(Filter([DoGKernel(7, 1, 2), DoGKernel(7, 2, 1)], padding=3, thresholds=10), TIME_STEPS)
-    second = SpikingConvolution(32, 150, 2, 7, 0.8, 0.05, time_steps=TIME_STEPS, padding=1)
+    second = SpikingConvolution(32, 150, 2, 6, 0.8, 0.05, time_steps=TIME_STEPS, padding=1)
     stages = [
         Stage(SpikingConvolution(2, 32, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
         Stage(second, SpikingPooling(3, 2), shortcut=SpikingPooling(2)),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,3 +53,77 @@ def test_mnist_mozafari(tmp_path):
     resumed = torch.load(tmp_path / "mnist_mozafari.pt", weights_only=True)
     for name, value in saved.items():
         assert torch.equal(resumed[name], value), name
+
+
+@pytest.mark.skipif("SPYKETORCH_MNIST" not in os.environ, reason="SPYKETORCH_MNIST does not name a folder with MNIST")
+def test_mnist_kheradpisheh(tmp_path):
+    short = ("--data", os.environ["SPYKETORCH_MNIST"], "--limit", 1000, "--out", tmp_path)
+    told = run("mnist_kheradpisheh.py", *short)
+    assert accuracy(told, "test") > 70  # far above chance, if shortly
+    assert (tmp_path / "mnist_kheradpisheh.png").exists()
+    saved = torch.load(tmp_path / "mnist_kheradpisheh.pt", weights_only=True)
+    assert accuracy(run("mnist_kheradpisheh.py", *short, "--resume"), "test") == accuracy(told, "test")
+    resumed = torch.load(tmp_path / "mnist_kheradpisheh.pt", weights_only=True)
+    assert all(torch.equal(resumed[name], value) for name, value in saved.items())
+    shipped = run("mnist_kheradpisheh.py", "--data", os.environ["SPYKETORCH_MNIST"], "--evaluate", "--out", tmp_path)
+    assert accuracy(shipped, "test") >= 98
+
+
+def draw_shapes(folder, names, count, size):
+    """``count`` rings and as many crosses in folders of these names, at places that differ; numbered from 1."""
+    image = pytest.importorskip("PIL.Image")
+    rows, columns = np.mgrid[:size, :size] / size - 0.5
+    random = np.random.default_rng(count)
+    for shape, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for number in range(1, count + 1):
+            y, x = np.stack((rows, columns)) - random.uniform(-0.06, 0.06, (2, 1, 1))
+            drawn = np.minimum(abs(x), abs(y)) < 0.05 if shape else abs(np.hypot(y, x) - 0.3) < 0.05
+            pixels = 200 * drawn + random.uniform(20, 40, (size, size))
+            image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{name}{number}-000.png")
+
+
+def test_caltech_mozafari(tmp_path):
+    draw_shapes(tmp_path / "data" / "train", ["ring", "wheel"], 12, 80)
+    draw_shapes(tmp_path / "data" / "test", ["ring", "wheel"], 6, 80)
+    size = ("--height", 112, "--width", 112, "--epochs", 10)
+    short = ("--data", tmp_path / "data", *size, "--out", tmp_path / "out")
+    told = run("caltech_mozafari.py", *short)
+    assert accuracy(told, "test") > 70  # chance is 50
+    assert (tmp_path / "out" / "caltech_mozafari.png").exists()
+    saved = torch.load(tmp_path / "out" / "caltech_mozafari.pt", weights_only=True)
+    assert accuracy(run("caltech_mozafari.py", *short, "--resume"), "test") == accuracy(told, "test")
+    resumed = torch.load(tmp_path / "out" / "caltech_mozafari.pt", weights_only=True)
+    assert all(torch.equal(resumed[name], value) for name, value in saved.items())
+
+
+def test_caltech_mozafari_halves_folders_without_a_split(tmp_path):
+    draw_shapes(tmp_path / "data", ["ring", "wheel"], 10, 80)
+    size = ("--height", 112, "--width", 112, "--epochs", 1)
+    run("caltech_mozafari.py", "--data", tmp_path / "data", *size, "--out", tmp_path)
+    state = torch.load(tmp_path / "caltech_mozafari" / "checkpoint.pt", weights_only=True)
+    assert state["identity"]["images"].startswith("(10, 1, 112, 112)")  # half of the twenty images
+
+
+def test_caltech_mozafari_wants_two_classes(tmp_path):
+    draw_shapes(tmp_path / "data", ["ring"], 2, 80)
+    command = [sys.executable, str(EXAMPLES / "caltech_mozafari.py"), "--data", str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "ring" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif("SPYKETORCH_CALTECH" not in os.environ, reason="SPYKETORCH_CALTECH does not name a folder")
+def test_caltech_mozafari_shipped_weights(tmp_path):
+    told = run("caltech_mozafari.py", "--data", os.environ["SPYKETORCH_CALTECH"], "--evaluate", "--out", tmp_path)
+    assert accuracy(told, "test") >= 98.9
+
+
+def test_tutorial_cups_and_dogs(tmp_path):
+    draw_shapes(tmp_path / "data", ["cup", "dog"], 10, 64)
+    told = run("tutorial_cups_and_dogs.py", "--data", tmp_path / "data", "--epochs", 10, "--out", tmp_path)
+    assert "10 images to learn from, 10 of other objects" in told  # objects 1 to 5, and 6 to 10, of both classes
+    errors = [float(figure) for figure in re.findall(r"test error (\d+\.\d) %", told)]
+    assert len(errors) == 2
+    assert max(errors) <= 20  # chance is 50
+    assert (tmp_path / "tutorial_cups_and_dogs.png").stat().st_size > 20_000

@@ -13,7 +13,7 @@ import torch
 from sklearn.svm import LinearSVC
 from test_training import bars
 
-from spyketorch import models, snn
+from spyketorch import latency, models, snn
 from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
 from spyketorch.models import Network, Stage
 from spyketorch.readout import LinearReadout
@@ -65,7 +65,7 @@ def test_the_minimum_is_reached(penalty):
     weight.requires_grad_()
     bias.requires_grad_()
     slopes = torch.autograd.grad(objective(weight, bias, times, labels, penalty), [weight, bias])
-    assert all(slope.abs().max() < 1e-4 for slope in slopes)
+    assert max(float(slope.abs().max()) for slope in slopes) < 1e-3
 
 
 def test_answers_are_those_of_a_support_vector_machine():
@@ -225,6 +225,32 @@ def test_a_layer_may_learn_with_another_threshold_than_its_own():
     assert not torch.equal(train(images, labels, lessons=[lesson]).stages[0].layer.weight, want.stages[0].layer.weight)
     with pytest.raises(ValueError, match="homeostasis"):
         replace(lesson, threshold=4.0, homeostasis=0.1)
+
+
+def test_a_shortcut_passes_the_input_on_beside_the_answers():
+    times = network().encoder(bars(5)[0])
+    stage = network().stages[0]
+    joined = Stage(stage.layer, stage.pool, shortcut=snn.SpikingPooling(2))(times)
+    assert joined.shape == (5, 4 + 2, 6, 6)
+    assert torch.equal(joined[:, :4], stage(times))
+    assert torch.equal(joined[:, 4:], latency.pooling(times, 2))
+    assert torch.equal(Stage(stage.layer, stage.pool, shortcut=snn.SpikingPooling(2))(times[0]), joined[0])
+
+
+def test_summary_of_a_network_with_a_shortcut():
+    rows = {row.part: row for row in models.kheradpisheh2018().summary((1, 28, 28)).rows}
+    assert rows["stages[1].pool"].shape == (150, 7, 7)
+    assert rows["stages[1].shortcut"].shape == (182, 7, 7)
+    assert rows["readout"].weights == 10 * 182 * 49 + 10
+
+
+def test_the_shipped_weights_load_and_decide():
+    made = models.kheradpisheh2018(pretrained=True)
+    assert set(made.state_dict()) == set(models.kheradpisheh2018().state_dict())
+    assert made.readout.weight.any(1).all()
+    weight = made.stages[1].layer.weight
+    assert weight.min() >= 0
+    assert weight.max() <= 1
 
 
 def test_lessons_that_do_not_fit():

@@ -1,0 +1,61 @@
+"""Build the documentation: `sphinx-build -W --keep-going -b html docs OUT`."""
+
+import latex2mathml.converter
+from docutils.nodes import SkipNode
+
+import spyketorch
+
+project = "spyketorch"
+author = "The spyketorch developers"
+copyright = author
+release = version = spyketorch.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["make_figures.py"]
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # notebooks are shown as they are stored; the tests execute them
+nb_merge_streams = True
+
+add_module_names = False  # a page shows one module
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the signatures stay readable; docstrings give shapes and ranges
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_custom_sections = ["Shape"]
+
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(torch|numpy|matplotlib)\..*")]  # documented elsewhere
+
+html_theme = "furo"
+html_title = "spyketorch"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sphinx = False
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
+
+def _math(translator, node):
+    """Equations as MathML, which browsers draw by themselves: no script, no network."""
+    display = "block" if node.tagname == "math_block" else "inline"
+    mathml = latex2mathml.converter.convert(node.astext(), display=display)
+    translator.body.append(f'<div class="equation">{mathml}</div>' if display == "block" else mathml)
+    raise SkipNode
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (_math, None), (_math, None))
+
+
+html_math_renderer = "mathml"
