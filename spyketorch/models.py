@@ -257,6 +257,10 @@ def kheradpisheh2018(pretrained: bool = False) -> Network:
 
 
 def _load(network: Network, name: str) -> Network:
-    path = Path(__file__).parent / "weights" / f"{name}.pt"
-    network.load_state_dict(torch.load(path, weights_only=True))
+    """The network with the weights that are shipped, which ``weights/README.md`` tells of."""
+    state = torch.load(Path(__file__).parent / "weights" / f"{name}.pt", weights_only=True)
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    if shapes != {key: tuple(value.shape) for key, value in state.items()}:
+        raise check.fail("pretrained", f"False, as the weights that are shipped fit {name} without other options", True)
+    network.load_state_dict(state)
     return network
