@@ -1,11 +1,13 @@
 """The answers of finished layers to all images: computed once, kept in memory or in files."""
 
 import hashlib
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import spyketorch
 from spyketorch._files import atomic
@@ -13,6 +15,7 @@ from spyketorch._progress import progress_bar
 from spyketorch.models import Network
 
 _BATCH = 500  # images answered at once
+_SAMPLE = 10  # images whose answers name a file
 
 
 class Answers:
@@ -63,38 +66,48 @@ class Answers:
         shape, path = (len(source), *first.shape[1:]), self._path(stage)
         with progress_bar(f"answers of layer {stage}" if stage else "encoding", len(source), self.progress) as bar:
 
-            def fill(answers: Tensor) -> Tensor:
+            def answers() -> Iterator[Tensor]:
                 for start in range(0, len(source), _BATCH):
-                    some = answer(start) if start else first
-                    answers[start : start + len(some)] = some
-                    bar.update(len(some))
-                return answers
+                    yield answer(start) if start else first
+                    bar.update(min(_BATCH, len(source) - start))
 
             if path is None or first[0].nbytes * len(source) <= self.memory_limit:
-                return fill(torch.empty(shape, dtype=first.dtype))
-            with atomic(path) as unfinished:
-                file = np.lib.format.open_memmap(unfinished, mode="w+", dtype=first.numpy().dtype, shape=shape)
-                fill(torch.from_numpy(file))
-                file.flush()
+                kept = torch.empty(shape, dtype=first.dtype)
+                for place, some in zip(torch.split(kept, _BATCH), answers(), strict=True):
+                    place.copy_(some)
+                return kept
+            _write(path, shape, first.numpy().dtype, answers())
         return _open(path, len(source))
 
     def _path(self, stage: int) -> Path | None:
-        """The file, named by all that the answers depend on."""
+        """The file, named by all that the answers depend on.
+
+        Modules of the user's own may depend on what no module tells: a sample of their answers counts too.
+        """
         if self.directory is None:
             return None
+        sample = self.images[:_SAMPLE].to(self.network.stages[0].layer.weight.device)
         parts = [spyketorch.__version__, self._images, *identity(self.network, stage)]
         parts += [digest(below.layer.weight) for below in self.network.stages[:stage]]
+        parts += [digest(self.network.features(sample, stage))]
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         return self.directory / f"answers-{stage}-{key}.npy"
 
 
 def identity(network: Network, stages: int) -> list[str]:
     """The encoder and the first stages in words and hashes, without the weights."""
-    parts = [repr(network.encoder), digest(*network.encoder.buffers())]
-    for stage in network.stages[:stages]:
+    parts = [str([stage.layer.weight.dtype for stage in network.stages]), repr(network.encoder)]
+    parts += [f"values in the encoder: {_values(network.encoder)}"]
+    for number, stage in enumerate(network.stages[:stages], 1):
         threshold = stage.layer.limit()
-        parts += [repr(stage), "no threshold" if threshold is None else digest(threshold)]
+        parts += [repr(stage), f"thresholds {number}: {'none' if threshold is None else digest(threshold)}"]
+        for module in (stage.pool, stage.shortcut):
+            parts += [] if module is None else [f"values behind layer {number}: {_values(module)}"]
     return parts
+
+
+def _values(module: nn.Module) -> str:
+    return digest(*module.parameters(), *module.buffers())
 
 
 def digest(*tensors: Tensor) -> str:
@@ -102,16 +115,32 @@ def digest(*tensors: Tensor) -> str:
     found = hashlib.sha256()
     for tensor in tensors:
         found.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()[:16]
+
+
+def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, parts: Iterator[Tensor]) -> None:
+    """A ``.npy`` file, and a checksum behind it; written in order, as a full disk is an error then, not a crash."""
+    with atomic(path) as unfinished, unfinished.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        checksum = 0
+        for part in parts:
+            values = part.contiguous().numpy().tobytes()
+            checksum = zlib.crc32(values, checksum)
+            file.write(values)
+        file.write(checksum.to_bytes(4, "little"))
 
 
 def _open(path: Path, images: int) -> Tensor:
     """A stored file, mapped into memory; an error where it is not whole."""
     try:
         file = np.load(path, mmap_mode="c")
+        with path.open("rb") as raw:
+            raw.seek(-4, 2)
+            whole = int.from_bytes(raw.read(), "little") == zlib.crc32(file)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{str(path)!r} is damaged ({error}); delete it, and it is computed anew") from error
-    if file.ndim != 4 or len(file) != images or file.dtype not in (np.uint8, np.int16):
-        raise ValueError(f"{str(path)!r} holds {file.shape} {file.dtype}, not {images} maps of times; delete it")
+    if not whole or file.ndim != 4 or len(file) != images or file.dtype not in (np.uint8, np.int16):
+        raise ValueError(f"{str(path)!r} is damaged, or no answers to {images} images; delete it, it is computed anew")
     return torch.from_numpy(file)

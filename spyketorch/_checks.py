@@ -154,6 +154,12 @@ def image(value: Any, name: str) -> Tensor:
     return _sized(value, name, (3, 4), "of shape (C, H, W) or (N, C, H, W)")
 
 
+def images(value: Any) -> Tensor:
+    if image(value, "images").ndim != 4:
+        raise fail("images", "a batch of shape (N, C, H, W)", value)
+    return value  # type: ignore[no-any-return]
+
+
 def times(value: Any, name: str) -> Tensor:
     checked = image(value, name)
     if checked.is_floating_point() or checked.dtype == torch.bool or checked.is_complex():
@@ -167,6 +173,14 @@ def indices(value: Any, name: str, count: int, device: torch.device) -> Tensor:
     if checked.is_floating_point() or checked.dtype == torch.bool or checked.shape != (count,):
         raise fail(name, f"{count} integers", value)
     return checked.to(torch.int64)
+
+
+def labels(value: Any, count: int, device: torch.device) -> Tensor:
+    """The class of each image, 0 or more, as :func:`indices`."""
+    checked = indices(value, "labels", count, device)
+    if int(checked.min()) < 0:
+        raise fail("labels", "classes, integers of 0 or more", int(checked.min()))
+    return checked
 
 
 def same_shape(value: Tensor, name: str, other: Tensor, other_name: str) -> None:

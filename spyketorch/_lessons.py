@@ -1,6 +1,7 @@
 """What a layer is taught, and how its learning rates change on the way."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -51,6 +52,10 @@ class Doubling:
 
     every: int = 500
     limit: float = 37.5
+
+    def __post_init__(self) -> None:
+        check.integer(self.every, "every", 1)
+        check.number(self.limit, "limit")
 
     def __call__(self, progress: Progress) -> tuple[float, float]:
         factor = min(2.0 ** (progress.seen // self.every), self.limit)
@@ -128,6 +133,12 @@ class Unsupervised:
     threshold: float | None = None
 
     def __post_init__(self) -> None:
+        _check(self, "rates")
+        check.integer(self.minibatch, "minibatch", 1)
+        if not 0 <= check.number(self.homeostasis, "homeostasis") < 1:
+            raise check.fail("homeostasis", "a share of at least 0 and below 1", self.homeostasis)
+        if self.threshold is not None:
+            check.number(self.threshold, "threshold")
         if self.homeostasis and self.threshold is not None:
             raise check.fail("threshold", "None with homeostasis, which moves the layer's own", self.threshold)
 
@@ -159,6 +170,13 @@ class Reinforced:
     epochs: int = 1
     period: int = 500
 
+    def __post_init__(self) -> None:
+        _check(self, "reward", "punishment")
+        if not 0 <= check.number(self.dropout, "dropout") < 1:
+            raise check.fail("dropout", "a share of at least 0 and below 1", self.dropout)
+        if self.correction not in (None, "guess", "teach"):
+            raise check.fail("correction", 'None, "guess" or "teach"', self.correction)
+
     def rule(self, stage: Stage) -> RSTDP:
         return RSTDP(stage.layer, self.reward, self.punishment, self.use_stabilizer, *self.bounds)
 
@@ -174,5 +192,24 @@ class Readout:
     penalty: float = 1e-3
     iterations: int = 100
 
+    def __post_init__(self) -> None:
+        if check.number(self.penalty, "penalty") < 0:
+            raise check.fail("penalty", "0 or more", self.penalty)
+        check.integer(self.iterations, "iterations", 1)
+
 
 Lesson = Unsupervised | Reinforced
+
+
+def _check(lesson: Lesson, *rates: str) -> None:
+    """What would fail when the layer's turn comes, perhaps hours later, or never end."""
+    for name, minimum in (("kwta", 1), ("inhibition_radius", 0), ("epochs", 1), ("period", 1)):
+        check.integer(getattr(lesson, name), name, minimum)
+    for name in rates:
+        pair = getattr(lesson, name)
+        if not isinstance(pair, Sequence) or len(pair) != 2:
+            raise check.fail(name, "a pair (LTP, LTD)", pair)
+        for rate in pair:
+            check.number(rate, name)
+    check.bounds(*lesson.bounds)
+    check.callable_(lesson.schedule, "schedule")

@@ -93,6 +93,11 @@ class Network(nn.Module):
         self, encoder: nn.Module, stages: Sequence[Stage], classes: Sequence[int] | Tensor | None = None
     ) -> None:
         super().__init__()
+        if not stages:
+            raise check.fail("stages", "at least one", stages)
+        steps = [stage.layer.time_steps for stage in stages]
+        if len({getattr(encoder, "time_steps", steps[0]), *steps}) > 1:
+            raise check.fail("stages", "of layers with the `time_steps` of the encoder and of each other", steps)
         self.encoder = encoder
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         features = stages[-1].layer.out_channels
@@ -109,6 +114,7 @@ class Network(nn.Module):
         return times
 
     def forward(self, images: Tensor) -> Tensor:
+        check.images(images)
         if self.readout is not None:
             scores: Tensor = self.readout(self.features(images))
             return scores.argmax(1)

@@ -72,7 +72,7 @@ class LinearReadout(nn.Module):
         Returns:
             The objective that was reached.
         """
-        labels = check.indices(labels, "labels", len(times), self.weight.device)
+        labels = check.labels(labels, len(times), self.weight.device)
         if int(labels.max()) >= len(self.bias):
             raise check.fail("labels", f"classes 0..{len(self.bias) - 1}", int(labels.max()))
         if times.flatten(1).shape[1] != self.weight.shape[1]:

@@ -7,10 +7,11 @@ with the weights that the one before left; where a run is stopped and resumed do
 
 import json
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -41,6 +42,7 @@ from spyketorch._progress import progress_bar
 from spyketorch.learning import RSTDP, STDP
 from spyketorch.models import Network
 from spyketorch.readout import LinearReadout
+from spyketorch.snn import SpikingConvolution
 
 _SAMPLE = 500  # images that a report looks at
 
@@ -76,7 +78,8 @@ def evaluate(network: Network, images: Tensor, labels: Tensor, *, batch: int = 5
         >>> 0 <= evaluate(models.mozafari2019(), images, labels).accuracy <= 1
         True
     """
-    labels = check.indices(labels, "labels", len(images), torch.device("cpu"))
+    labels = check.labels(labels, len(check.images(images)), torch.device("cpu"))
+    batch = check.integer(batch, "batch", 1)
     device = network.stages[0].layer.weight.device
     decided = torch.cat([network(images[i : i + batch].to(device)).cpu() for i in range(0, len(images), batch)])
     classes = int(max(labels.max(), decided.max())) + 1
@@ -132,15 +135,17 @@ class Trainer:
         progress: bool | None = None,
         writer: Any = None,
     ) -> None:
-        last = lessons[-1] if lessons and isinstance(lessons[-1], Readout) else None
-        layers = [lesson for lesson in lessons if not isinstance(lesson, Readout)]
-        stages = len(network.stages)
-        if not lessons or len(layers) > stages or len(layers) != len(lessons) - (last is not None):
+        given = list(lessons) if isinstance(lessons, Sequence) else []
+        last = given[-1] if given and isinstance(given[-1], Readout) else None
+        layers, stages = [lesson for lesson in given if isinstance(lesson, Lesson)], len(network.stages)
+        if not given or len(layers) > stages or len(layers) != len(given) - (last is not None):
             raise check.fail("lessons", f"1 to {stages} lessons, one per stage of the network, then a Readout", lessons)
+        for lesson, stage in zip(layers, network.stages, strict=False):
+            _fits(lesson, stage.layer, network.classes)
         if last is not None and not isinstance(network.readout, LinearReadout):
             raise check.fail("lessons", "without Readout where the network's `readout` is no LinearReadout", lessons)
         self.network, self.lessons, self.last = network, layers, last
-        self.directory = None if directory is None else Path(directory)
+        self.directory = None if directory is None else check.path(directory, "directory")
         self.seed, self.shuffle, self.resume = check.integer(seed, "seed", 0), shuffle, resume
         self.memory_limit, self.checkpoint_seconds = memory_limit, checkpoint_seconds
         self.progress, self.writer = progress, writer
@@ -171,14 +176,12 @@ class Trainer:
             ValueError: the checkpoint belongs to another network, recipe or data set.
             KeyboardInterrupt: after Ctrl-C, once the state is saved.
         """
-        check.image(images, "images")
+        check.images(images)
         if labels is not None:
-            labels = check.indices(labels, "labels", len(images), torch.device("cpu"))
+            labels = check.labels(labels, len(images), torch.device("cpu"))
         elif self.last is not None or any(isinstance(lesson, Reinforced) for lesson in self.lessons):
             raise check.fail("labels", "the class of each image, for R-STDP and for a read-out", labels)
-        self._identity = self._identify(images, labels)
-        self._load()
-        self._saved = time.monotonic()
+        self._begin(self._identify(images, labels))
         reports = []
         answers = Answers(self.network, images, self.directory, self.memory_limit, self.progress)
         with _interrupts(deferred=self.directory is not None) as interrupted:
@@ -186,6 +189,8 @@ class Trainer:
                 if number >= self._stage:
                     self._learn(number, lesson, answers(number), labels, interrupted)
                 reports.append(self._report(number, lesson, images))
+                if interrupted():  # while the layers below answered, or in the report
+                    raise self._stopped()
         if labels is not None and self.last is not None and self._stage == len(self.lessons):
             self._read(self.last, answers(len(self.network.stages)), labels)
         return reports
@@ -234,7 +239,7 @@ class Trainer:
                 bar.set_postfix_str(self._text(lesson))
                 if interrupted():
                     self._save()
-                    raise KeyboardInterrupt(f"stopped; {str(self.directory)!r} holds the state, resume=True goes on")
+                    raise self._stopped()
                 if time.monotonic() - self._saved > self.checkpoint_seconds:
                     self._save()
         warn_after(number + 1, self._wins[number])
@@ -283,8 +288,6 @@ class Trainer:
         """Features that win more than their part get higher thresholds, the others lower ones."""
         if not lesson.homeostasis:
             return
-        if layer.threshold is None:
-            raise ValueError("`homeostasis` needs a layer with a threshold; this one fires at the last time step")
         features = winners[..., 0].flatten()
         wins = torch.bincount(features[features >= 0], minlength=layer.out_channels).to(layer.threshold)
         surplus = wins * layer.out_channels / wins.sum().clamp(min=1) - 1
@@ -329,9 +332,33 @@ class Trainer:
 
     # checkpoints
 
+    def _begin(self, identity: dict[str, str]) -> None:
+        """Go on from the checkpoint, if there is one, or from an earlier call."""
+        for name in ("images", "labels"):
+            if self._identity.get(name, identity[name]) != identity[name]:
+                raise ValueError(f"this Trainer has begun with other {name}; make a new one to learn these")
+        if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.directory):
+                pass  # a folder that cannot be written to is better found now than hours later
+        self._load(identity)
+        self._identity, self._saved = identity, time.monotonic()
+
+    def _stopped(self) -> KeyboardInterrupt:
+        return KeyboardInterrupt(f"stopped; {str(self.directory)!r} holds the state, resume=True goes on")
+
     def _identify(self, images: Tensor, labels: Tensor | None) -> dict[str, str]:
+        with ExitStack() as stack:
+            for lesson, stage in zip(self.lessons, self.network.stages, strict=False):
+                if isinstance(lesson, Unsupervised) and lesson.homeostasis:  # thresholds are learned, as weights are
+                    stack.enter_context(_threshold(stage.layer, None))
+            network = identity(self.network, len(self.network.stages))
+        network += [f"classes {None if self.network.classes is None else self.network.classes.tolist()}"]
+        if self.last is not None:  # it depends on layers that have no lesson
+            untaught = self.network.stages[len(self.lessons) :]
+            network += [f"weights of layers without a lesson: {digest(*(stage.layer.weight for stage in untaught))}"]
         return {
-            "network": "\n".join([*identity(self.network, len(self.network.stages)), str(self.network.readout)]),
+            "network": "\n".join([*network, str(self.network.readout)]),
             "lessons": "\n".join(map(repr, [*self.lessons, self.last])),
             "images": f"{tuple(images.shape)} {images.dtype} {digest(images)}",
             "labels": "none" if labels is None else digest(labels),
@@ -357,10 +384,10 @@ class Trainer:
         with atomic(self.checkpoint) as part:
             torch.save(content, part)
 
-    def _load(self) -> None:
+    def _load(self, identity: dict[str, str]) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
-        if not self.resume:
+        if not self.resume and not self._identity:
             raise FileExistsError(
                 f"{str(self.checkpoint)!r} holds a run: resume=True goes on with it, another directory begins anew"
             )
@@ -369,7 +396,7 @@ class Trainer:
             found = dict(content["identity"])
         except Exception as error:  # torch raises many types for a damaged file
             raise ValueError(f"{str(self.checkpoint)!r} is not a checkpoint of a Trainer: {error}") from error
-        for name, mine in self._identity.items():
+        for name, mine in identity.items():
             if found.get(name) != mine:
                 raise ValueError(
                     f"the checkpoint {str(self.checkpoint)!r} was made with other {name}: "
@@ -413,12 +440,26 @@ def _interrupts(*, deferred: bool) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-@contextmanager
-def _learning_threshold(layer: Any, lesson: Lesson) -> Iterator[None]:
+def _fits(lesson: Lesson, layer: SpikingConvolution, classes: Tensor | None) -> None:
+    """Whether a layer can have a lesson."""
+    if isinstance(lesson, Unsupervised):
+        if lesson.homeostasis and layer.threshold is None:
+            raise ValueError("`homeostasis` needs a layer with a threshold; this one fires at the last time step")
+    elif classes is None or len(classes) != layer.out_channels:
+        raise check.fail("lessons", "Reinforced for the layer alone whose features have `classes`", lesson)
+
+
+def _learning_threshold(layer: Any, lesson: Lesson) -> AbstractContextManager[None]:
     """The layer with the threshold that it learns with."""
-    own = layer.threshold
-    if isinstance(lesson, Unsupervised) and lesson.threshold is not None:
-        layer.threshold = torch.tensor(float(lesson.threshold), dtype=torch.float64, device=layer.weight.device)
+    if isinstance(lesson, Reinforced) or lesson.threshold is None:
+        return nullcontext()
+    return _threshold(layer, torch.tensor(float(lesson.threshold), dtype=torch.float64, device=layer.weight.device))
+
+
+@contextmanager
+def _threshold(layer: Any, threshold: Tensor | None) -> Iterator[None]:
+    """The layer with another threshold than its own."""
+    own, layer.threshold = layer.threshold, threshold
     try:
         yield
     finally:

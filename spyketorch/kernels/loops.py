@@ -3,6 +3,8 @@
 Maps are laid out (rows, columns, features), and weights (input feature, kernel row, kernel column reversed, output
 feature). As the output column that a spike reaches falls when the kernel column rises, a reversed kernel row and the
 potentials it is added to both lie side by side: one input spike costs one vector addition per kernel row, a *run*.
+Features are filled up with weights of 0 to whole vectors (``lanes``): then no run leaves a remainder to be added number
+by number, and what one run stores the next one loads in the same pieces.
 
 Every potential is the sum of its inputs in one fixed order: (time step, input row, input column, input feature), and
 where only the last time step counts (input feature, row, column). Nothing else enters: not the batch, not the threads,
@@ -117,32 +119,40 @@ def convolution_fire(
     begin: int,
     end: int,
 ) -> None:
-    """First-spike times of the images begin..end - 1 and, where ``values`` has room, the potentials there."""
+    """First-spike times of the images begin..end - 1 and, where ``values`` has room, the potentials there.
+
+    ``threshold`` is filled up as the weights are, with thresholds that nothing reaches.
+    """
     height, width, channels = times.shape[1:]
     rows, columns, features = fired.shape[1:]
-    potentials, limit = np.empty((rows, columns * features), weight.dtype), np.empty(columns * features, weight.dtype)
-    limit.reshape(columns, features)[:] = threshold
+    lanes = len(threshold)
+    potentials, limit = np.empty((rows, columns * lanes), weight.dtype), np.empty(columns * lanes, weight.dtype)
+    limit.reshape(columns, lanes)[:] = threshold
+    first = np.empty((rows, columns * lanes), fired.dtype)
+    value = np.empty((rows if len(values) > 0 else 0, columns * lanes), weight.dtype)
     start, events = np.empty(steps + 2, np.int64), np.empty((height * width * channels, 3), np.int32)
     silent = fired.dtype.type(steps)
     for n in range(begin, end):
         sort_spikes(times[n], steps, start, events)
-        fired[n] = silent
-        potentials[:] = 0
+        potentials[:], first[:], value[:] = 0, silent, 0
         for t in range(steps):
             if start[t] == start[t + 1] and t > 0:
                 continue
             for e in range(start[t], start[t + 1]):
-                add(potentials, weight[events[e, 2]], features, taps, events[e, 0], events[e, 1])
+                add(potentials, weight[events[e, 2]], lanes, taps, events[e, 0], events[e, 1])
             now = fired.dtype.type(t)
             for y in range(rows):
-                potential, first = potentials[y], fired[n, y].reshape(-1)
-                if len(values) > 0:
-                    value = values[n, y].reshape(-1)
+                potential, early = potentials[y], first[y]
+                if len(value) > 0:
+                    at_first = value[y]
                     for f in range(potential.size):
-                        crosses = potential[f] > limit[f] and first[f] == silent
-                        value[f] = potential[f] if crosses else value[f]
+                        crosses = potential[f] > limit[f] and early[f] == silent
+                        at_first[f] = potential[f] if crosses else at_first[f]
                 for f in range(potential.size):
-                    first[f] = min(first[f], now if potential[f] > limit[f] else silent)
+                    early[f] = min(early[f], now if potential[f] > limit[f] else silent)
+        fired[n] = first.reshape(rows, columns, lanes)[:, :, :features]
+        if len(values) > 0:
+            values[n] = value.reshape(rows, columns, lanes)[:, :, :features]
 
 
 @compiled

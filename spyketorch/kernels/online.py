@@ -147,13 +147,16 @@ def _first_winners(
     winners: Array,
     first_spike: Array,
 ) -> int:
-    """Fill the winners of an image and the time steps at which they fired; returns how many there are."""
+    """Fill the winners of an image and the time steps at which they fired; returns how many there are.
+
+    ``threshold`` and ``weight`` may have more features than ``active``, which fill up vectors and never fire.
+    """
     features = len(threshold)
     rows, columns = size
     potentials, limit = np.zeros((rows, columns * features), weight.dtype), np.empty(columns * features, weight.dtype)
     limits = limit.reshape(columns, features)
     for f in range(features):
-        limits[:, f] = threshold[f] if active[f] else np.inf
+        limits[:, f] = threshold[f] if f < len(active) and active[f] else np.inf
     start, events = np.empty(steps + 2, np.int64), np.empty((times.size, 3), np.int32)
     sort_spikes(times, steps, start, events)
     closed = np.zeros((rows, columns, 1 if inhibit else features), np.bool_)

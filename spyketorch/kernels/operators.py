@@ -18,6 +18,7 @@ from torch.library import custom_op
 from spyketorch._convolution import Geometry
 from spyketorch.kernels import plain
 
+_LANES = 16  # features are filled up to a multiple: floats in the widest vector of common processors
 _CHUNK = 16  # images whose decision potentials are computed together: their weights are read once
 
 
@@ -70,6 +71,13 @@ def _rows(weight: Tensor) -> np.ndarray:
     return weight.detach().flip(3).permute(1, 2, 3, 0).reshape(weight.shape[1], -1).contiguous().numpy()
 
 
+def _filled(weight: Tensor, threshold: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Weights and thresholds with features that never fire, up to whole vectors; see :mod:`.loops`."""
+    missing = -len(weight) % _LANES
+    weight = torch.cat((weight.detach(), weight.new_zeros(missing, *weight.shape[1:])))
+    return weight, torch.cat((threshold, threshold.new_full((missing,), torch.inf))).numpy()
+
+
 def _geometry(weight: Tensor, settings: Sequence[int]) -> Geometry:
     """``settings`` are stride, padding, dilation (rows and columns of each) and groups."""
     a, b, c, d, e, f, groups = settings
@@ -105,9 +113,9 @@ def convolution_fire(
     if not has_loops(weight):
         first, potentials = plain.convolution_fire(times, weight, threshold, time_steps, shape, want_values)
         return fired.copy_(first), values.copy_(potentials)
-    values.zero_()
     for inputs, outputs in _groups(weight, shape):
-        source, rows, limit = _last(times[:, inputs]), _rows(weight[outputs]), threshold[outputs].contiguous().numpy()
+        filled, limit = _filled(weight[outputs], threshold[outputs])
+        source, rows = _last(times[:, inputs]), _rows(filled)
         taps = loops().reach(source.shape[1:3], fired.shape[2:], shape)
         into = [_last(fired[:, outputs]), _last(values[:, outputs] if want_values else values.view(0, 1, 1, 1))]
         work = partial(loops().convolution_fire, source, rows, limit, time_steps, taps, *into)
@@ -255,7 +263,8 @@ def convolution_winners(
         arguments: tuple[Any, ...] = (kept, online().to_bytes(kept), time_steps, where, radius)
         work = partial(online().decide_at_last_step, source, *arguments, active, winners.numpy())
     else:
-        arguments = (_rows(weight), threshold.contiguous().numpy(), time_steps, taps, where, inhibit, radius)
+        filled, limit = _filled(weight, threshold)
+        arguments = (_rows(filled), limit, time_steps, taps, where, inhibit, radius)
         work = partial(online().decide_by_clock, source, *arguments, active, winners.numpy())
     _in_parallel(len(source), work)
     return winners
@@ -294,9 +303,10 @@ def learn_online(
         arguments: tuple[Any, ...] = (kept.numpy(), online().to_bytes(kept.numpy()), time_steps, where, radius)
         online().learn_at_last_step(source, *arguments, active.numpy(), rule, winners.numpy())
     else:
-        rows = _rows(weight)
-        kept = torch.from_numpy(rows).view(weight.shape[1], *weight.shape[2:], weight.shape[0]).permute(3, 0, 1, 2)
-        arguments = (rows, kept.numpy()[..., ::-1], threshold.contiguous().numpy(), time_steps, taps, where)
+        filled, limit = _filled(weight, threshold)
+        rows = _rows(filled)
+        kept = torch.from_numpy(rows).view(*filled.shape[1:], len(filled)).permute(3, 0, 1, 2)[: len(weight)]
+        arguments = (rows, kept.numpy()[..., ::-1], limit, time_steps, taps, where)
         online().learn_by_clock(source, *arguments, inhibit, radius, active.numpy(), rule, winners.numpy())
         kept = kept.flip(3)
     if kept is not weight:
