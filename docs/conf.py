@@ -31,7 +31,7 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-napoleon_custom_sections = ["Shape"]
+napoleon_custom_sections = ["Reference", "Shape", ("Attributes", "params_style")]
 
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(torch|numpy|matplotlib)\..*")]  # documented elsewhere

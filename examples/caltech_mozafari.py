@@ -58,6 +58,9 @@ def folders(options: argparse.Namespace, train: bool) -> list[list[Path]]:
     if len(names) != 2:
         sys.exit(f"{str(root)!r} should hold a folder for each of two classes; it holds {names or 'none'}")
     files = [sorted(f for f in (root / name).iterdir() if f.suffix.lower() in SUFFIXES) for name in names]
+    for name, some in zip(names, files, strict=True):
+        if not some:
+            sys.exit(f"{str(root / name)!r} holds no images ({', '.join(sorted(SUFFIXES))})")
     if options.caltech or not (options.data / "train").is_dir():  # halves, the same for every seed
         orders = [np.random.default_rng(0).permutation(len(f)) for f in files]
         files = [
@@ -68,7 +71,7 @@ def folders(options: argparse.Namespace, train: bool) -> list[list[Path]]:
 
 
 def load(options: argparse.Namespace, train: bool) -> common.Data:
-    files = [some[: options.limit and options.limit // 2] for some in folders(options, train)]
+    files = [some[: options.limit and -(-options.limit // 2)] for some in folders(options, train)]
     images = torch.stack([read(file, options.height, options.width) for some in files for file in some])
     labels = torch.cat([torch.full((len(some),), label) for label, some in enumerate(files)])
     return images[:, None], labels
@@ -77,9 +80,9 @@ def load(options: argparse.Namespace, train: bool) -> common.Data:
 def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--caltech", action="store_true", help="download Caltech101 and take its faces and motorbikes")
-    parser.add_argument("--height", type=int, default=160, help="images are scaled to (default 160)")
-    parser.add_argument("--width", type=int, default=240, help="and cut or filled up to (default 240)")
-    parser.add_argument("--epochs", type=int, default=60, help="(default 60)")
+    parser.add_argument("--height", type=common.at_least(1), default=160, help="images are scaled to (default 160)")
+    parser.add_argument("--width", type=common.at_least(1), default=240, help="and cut or filled up to (default 240)")
+    parser.add_argument("--epochs", type=common.at_least(1), default=60, help="(default 60)")
     options = parser.parse_args()
     lesson = Reinforced(
         reward=(0.05, -0.02),

@@ -22,13 +22,32 @@ from spyketorch.training import Evaluation, Lesson, Readout, Trainer, evaluate
 Data = tuple[Tensor, Tensor]  # images (N, 1, H, W), labels (N,)
 
 
+def at_least(minimum: int) -> Callable[[str], int]:
+    """The type of an option that counts."""
+
+    def integer(text: str) -> int:
+        if int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text} is not at least {minimum}")
+        return int(text)
+
+    return integer
+
+
+def device(text: str) -> torch.device:
+    """The type of an option that names a device, which must be there."""
+    try:
+        return torch.empty(0, device=text).device
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that all of them take."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, default=Path("data"), help="where the data are, or are downloaded to")
-    options.add_argument("--limit", type=int, metavar="N", help="use only N images for training and N for the test")
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument("--limit", type=at_least(1), metavar="N", help="use N images for training and N for the test")
+    options.add_argument("--seed", type=at_least(0), default=0)
+    options.add_argument("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--out", type=Path, default=Path("outputs"), help="folder for weights, checkpoint and picture")
     options.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     options.add_argument("--evaluate", action="store_true", help="only test the shipped weights, on all test images")
@@ -56,8 +75,9 @@ def learn(
             print(report)
     except KeyboardInterrupt:
         sys.exit(f"\nStopped. {folder} holds the state; to go on, add --resume to the same command.")
-    except (FileExistsError, ValueError) as error:
-        sys.exit(f"{error}. On the command line these are --resume and --out.")
+    except (OSError, ValueError) as error:
+        names = ". On the command line these are --resume and --out." if "directory begins anew" in str(error) else ""
+        sys.exit(f"{error}{names}")
     return trainer
 
 

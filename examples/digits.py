@@ -70,10 +70,10 @@ def moved(images: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=11, help="of layer 2 (default 11)")
+    parser.add_argument("--epochs", type=common.at_least(1), default=11, help="of layer 2 (default 11)")
     parser.add_argument("--quick", action="store_true", help="one epoch, to see that it runs")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=common.at_least(0), default=0)
+    parser.add_argument("--device", type=common.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for the model and the picture")
     parser.add_argument("--evaluate", type=Path, metavar="PATH", help="test a saved model, learn nothing")
     options = parser.parse_args()
@@ -87,6 +87,8 @@ def main() -> None:
             network.load_state_dict(torch.load(options.evaluate, map_location=options.device, weights_only=True))
         except FileNotFoundError:
             sys.exit(f"there is no model {str(options.evaluate)!r}; python examples/digits.py makes outputs/digits.pt")
+        except Exception:  # torch raises many types for a file of something else
+            sys.exit(f"{str(options.evaluate)!r} is no model of this network")
     else:
         trainer = Trainer(network, lessons(1 if options.quick else options.epochs), seed=options.seed)
         for report in trainer.fit(moved(images), labels.repeat(9)):

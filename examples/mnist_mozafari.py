@@ -41,7 +41,7 @@ def lessons(recipe: str, epochs: int, images: int) -> list[Lesson]:
 def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--recipe", choices=["guess", "taught", "paper"], default="guess")
-    parser.add_argument("--epochs", type=int, default=40, help="of the last layer (default 40)")
+    parser.add_argument("--epochs", type=common.at_least(1), default=40, help="of the last layer (default 40)")
     options = parser.parse_args()
     build = partial(models.mozafari2019, whole_map=options.recipe != "paper")
     recipe = lessons(options.recipe, options.epochs, options.limit or 60_000)

@@ -76,6 +76,18 @@ def warn_before(number: int, layer: SpikingConvolution, lesson: Lesson, times: T
         )
 
 
+def warn_labels(number: int, labels: Tensor, classes: Tensor) -> None:
+    """Warn of classes that no decision can name."""
+    unknown = sorted(set(labels.tolist()) - set(classes.tolist()))
+    if unknown:
+        warnings.warn(
+            f"layer {number}: no feature stands for the labels {str(unknown)[1:-1]:.60}, so all decisions on their "
+            "images are wrong, and punished. Let labels and the `classes` of the network count from the same number.",
+            TrainingWarning,
+            stacklevel=4,
+        )
+
+
 def _highest(layer: SpikingConvolution, times: Tensor) -> float:
     """The largest potential that a layer reaches at the last step."""
     options = layer.geometry.options()

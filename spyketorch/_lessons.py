@@ -114,7 +114,7 @@ class Unsupervised:
         minibatch: images that answer with the same weights before their updates are applied in order. 1 is exactly
             online. Larger ones suit a GPU; what they cost in accuracy is in docs/training.md.
         homeostasis: how far thresholds move, as a share, for a feature that wins twice its part of the time; features
-            that win less get lower ones. 0 keeps thresholds as they are.
+            that win less get lower ones, and the ``state_dict`` of the network holds them. 0 keeps them as they are.
         threshold: of the layer while it learns; None for its own. A lower one makes features of the few first inputs,
             which answer more selectively at the threshold of their own.
     """

@@ -46,7 +46,7 @@ def get_mean_stimuli(
     rows, columns = (torch.arange(length, device=device) for length in field.size)
     total = torch.zeros(layer.out_channels, *field.size, device=device)
     wins = torch.zeros(layer.out_channels, device=device)
-    for start in range(0, len(check.image(images, "images")), _BATCH):
+    for start in range(0, len(check.images(images)), _BATCH):
         part = images[start : start + _BATCH].to(device)
         winners = layer.winners(network.features(part, stage), kwta, inhibition_radius)
         image, place = (winners[..., 0] >= 0).nonzero(as_tuple=True)

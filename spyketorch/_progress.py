@@ -14,6 +14,9 @@ def progress_bar(text: str, total: int, show: bool | None = None, *, initial: in
         total, initial: images in all, and those that are done already.
         show: False hides it; True is an error where tqdm is missing.
     """
+    if show is False:  # tqdm is left alone, which warns in a notebook without widgets
+        yield _Hidden()
+        return
     try:
         from tqdm.auto import tqdm
     except ImportError:
@@ -21,7 +24,7 @@ def progress_bar(text: str, total: int, show: bool | None = None, *, initial: in
             raise ImportError('a progress bar needs tqdm: pip install "spyketorch[examples]"') from None
         yield _Hidden()
         return
-    with tqdm(total=total, initial=initial, desc=text, unit="image", disable=show is False, mininterval=1) as bar:
+    with tqdm(total=total, initial=initial, desc=text, unit="image", mininterval=1) as bar:
         yield bar
 
 

@@ -38,7 +38,12 @@ class LinearReadout(nn.Module):
 
     def read(self, times: Tensor) -> Tensor:
         """How early each neuron fires, ``(N, inputs)``: 1 at the first step, 0 for never."""
-        return (self.time_steps - times.flatten(1).to(self.weight)) / self.time_steps
+        return (self.time_steps - self._flat(times).to(self.weight)) / self.time_steps
+
+    def _flat(self, times: Tensor) -> Tensor:
+        if times.ndim < 2 or times.shape[1:].numel() != self.weight.shape[1]:
+            raise check.fail("times", f"of {self.weight.shape[1]} neurons per image", times)
+        return times.flatten(1)
 
     def forward(self, times: Tensor) -> Tensor:
         return nn.functional.linear(self.read(times), self.weight, self.bias)
@@ -75,8 +80,7 @@ class LinearReadout(nn.Module):
         labels = check.labels(labels, len(times), self.weight.device)
         if int(labels.max()) >= len(self.bias):
             raise check.fail("labels", f"classes 0..{len(self.bias) - 1}", int(labels.max()))
-        if times.flatten(1).shape[1] != self.weight.shape[1]:
-            raise check.fail("times", f"of {self.weight.shape[1]} neurons per image", tuple(times.shape))
+        flat, batch = self._flat(times), check.integer(batch, "batch", 1)
         if check.number(penalty, "penalty") < 0:
             raise check.fail("penalty", "0 or more", penalty)
         target = 2 * nn.functional.one_hot(labels, len(self.bias)).to(self.weight).T - 1
@@ -84,7 +88,7 @@ class LinearReadout(nn.Module):
         optimizer = torch.optim.LBFGS(
             points, max_iter=check.integer(iterations, "iterations", 1), history_size=10, line_search_fn="strong_wolfe"
         )
-        flat, parts = times.flatten(1), range(0, len(times), batch)
+        parts = range(0, len(times), batch)
         room = self.weight.new_empty(min(batch, len(times)), flat.shape[1])  # one piece of memory, used again and again
 
         def part(start: int) -> Tensor:

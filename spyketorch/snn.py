@@ -4,6 +4,7 @@ A layer is its parameters and one call into :mod:`spyketorch.functional`.
 """
 
 import zlib
+from typing import Any
 
 import numpy as np  # noqa: F401  scripts take it from a star import
 import torch
@@ -154,6 +155,12 @@ class SpikingConvolution(Convolution):
             limit = check.threshold(threshold, out_channels, self.weight.device)
             threshold = torch.as_tensor(limit, dtype=torch.float64)
         self.register_buffer("threshold", threshold, persistent=False)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        learned = state_dict.get(f"{prefix}threshold")  # homeostasis moved it, so it is saved with the weights
+        if learned is not None:
+            self.register_buffer("threshold", learned.to(self.weight.device, copy=True))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def limit(self) -> Tensor | None:
         """The threshold of each feature, ``(out_channels,)``, or None."""

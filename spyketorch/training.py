@@ -25,7 +25,7 @@ from spyketorch import _checks as check
 from spyketorch._answers import Answers, digest, identity
 from spyketorch._diagnosis import Report as Report
 from spyketorch._diagnosis import TrainingWarning as TrainingWarning
-from spyketorch._diagnosis import convergence, warn_after, warn_before
+from spyketorch._diagnosis import convergence, warn_after, warn_before, warn_labels
 from spyketorch._files import atomic
 from spyketorch._lessons import Adaptive as Adaptive
 from spyketorch._lessons import Combined as Combined
@@ -142,6 +142,8 @@ class Trainer:
             raise check.fail("lessons", f"1 to {stages} lessons, one per stage of the network, then a Readout", lessons)
         for lesson, stage in zip(layers, network.stages, strict=False):
             _fits(lesson, stage.layer, network.classes)
+            if isinstance(lesson, Unsupervised) and lesson.homeostasis:
+                stage.layer.register_buffer("threshold", stage.layer.threshold)  # learned: saved with the weights
         if last is not None and not isinstance(network.readout, LinearReadout):
             raise check.fail("lessons", "without Readout where the network's `readout` is no LinearReadout", lessons)
         self.network, self.lessons, self.last = network, layers, last
@@ -223,6 +225,8 @@ class Trainer:
         if self._seen == 0:
             with _learning_threshold(stage.layer, lesson):
                 warn_before(number + 1, stage.layer, lesson, times[:200].to(device))
+            if labels is not None and isinstance(lesson, Reinforced):
+                warn_labels(number + 1, labels, self.network.classes)
         with progress_bar(f"learning layer {number + 1}", total, self.progress, initial=self._seen) as bar:
             while self._seen < total:
                 epoch, start = divmod(self._seen, len(times))
@@ -341,6 +345,8 @@ class Trainer:
             self.directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.directory):
                 pass  # a folder that cannot be written to is better found now than hours later
+            for left in (*self.directory.glob(".checkpoint.pt.*.part"), *self.directory.glob(".answers-*.part")):
+                left.unlink()  # a run that was killed could not
         self._load(identity)
         self._identity, self._saved = identity, time.monotonic()
 
@@ -358,8 +364,8 @@ class Trainer:
             untaught = self.network.stages[len(self.lessons) :]
             network += [f"weights of layers without a lesson: {digest(*(stage.layer.weight for stage in untaught))}"]
         return {
-            "network": "\n".join([*network, str(self.network.readout)]),
             "lessons": "\n".join(map(repr, [*self.lessons, self.last])),
+            "network": "\n".join([*network, str(self.network.readout)]),
             "images": f"{tuple(images.shape)} {images.dtype} {digest(images)}",
             "labels": "none" if labels is None else digest(labels),
             "seed": f"{self.seed}, shuffle {self.shuffle}",

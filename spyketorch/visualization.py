@@ -470,6 +470,7 @@ def _axes(ax: Any, size: tuple[float, float]) -> Any:
     pyplot = _pyplot()
     if ax is not None:
         return ax
+    pyplot.draw_if_interactive()  # loads the backend, which in a notebook turns on what ioff turns off for a moment
     with pyplot.ioff():
         figure = pyplot.figure(figsize=size, layout="constrained")
     pyplot.close(figure)

@@ -1,14 +1,19 @@
-"""What the documents show runs as it is printed."""
+"""What the documents show runs as it is printed, what they point to is there, and all that is public is listed."""
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SHOWN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [*SHOWN, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "spyketorch" / "weights" / "README.md"]
+PUBLIC = (ROOT / "tests" / "public_api.txt").read_text().splitlines()
+
 SNIPPETS = [
     pytest.param(code, id=f"{page.name}-{number}")
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+    for page in SHOWN
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
 ]
 
@@ -18,8 +23,57 @@ def test_snippet(code):
     exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})
 
 
-def test_links_and_pictures_of_the_readme_exist():
-    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
-    local = [target for target in targets if "://" not in target]
-    assert local
-    assert [target for target in local if not (ROOT / target).exists()] == []
+def prose(page):
+    """The page without its code."""
+    return re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+
+
+def anchors(page):
+    """What GitHub and Sphinx call its headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
+def test_links_and_pictures_exist(page):
+    missing = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if "://" in target:
+            continue
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            missing.append(target)
+    assert missing == []
+
+
+def test_links_are_found_at_all():
+    targets = [target for page in PAGES for target in re.findall(r"\]\(([^)\s]+)\)", prose(page))]
+    assert "docs/engine.md" in targets and "images/wave.gif" in targets
+    assert {"try-it", "ten-lines"} <= anchors(ROOT / "README.md")
+
+
+def test_every_page_is_in_the_contents():
+    """A page that no table of contents names cannot be reached."""
+    pages = {page for page in SHOWN if page.parent.is_relative_to(ROOT / "docs")}
+    listed = {ROOT / "docs" / "index.md"}
+    for page in pages:
+        for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(), re.DOTALL):
+            listed |= {page.parent / f"{line}.md" for line in block.split() if not line.startswith(":")}
+    assert pages - listed == set()
+
+
+def test_every_public_name_is_on_its_page_of_the_reference():
+    missing = []
+    for line in PUBLIC:
+        module, _, name = re.match(r"(spyketorch(\.[a-z]+)?)\.(.*?)(?:\(|$)", line).groups()
+        owner = value = getattr(importlib.import_module(module), name.partition(".")[0])
+        for part in name.split(".")[1:]:
+            value = getattr(value, part)
+        home = module if "._" in owner.__module__ else owner.__module__  # some modules offer names of others
+        page = ROOT / "docs" / "api" / f"{home.removeprefix('spyketorch').lstrip('.') or 'index'}.md"
+        shown = name.rpartition(".")[2]  # of a method, itself
+        documented = value.__doc__ and not shown.startswith("__") and shown != "forward"
+        if documented and not re.search(rf"\b{shown}\b", page.read_text()):
+            missing.append(f"{module}.{name}")
+    assert missing == []

@@ -41,6 +41,26 @@ def test_digits_without_the_model():
     assert "nowhere.pt" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("digits.py", "--epochs", "0"),
+        ("digits.py", "--seed", "-1"),
+        ("digits.py", "--device", "nowhere"),
+        ("digits.py", "--evaluate", __file__),
+        ("mnist_mozafari.py", "--epochs", "0"),
+        ("mnist_kheradpisheh.py", "--limit", "0"),
+        ("caltech_mozafari.py", "--height", "0"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_cannot_be_are_refused_in_a_sentence(command):
+    done = subprocess.run([sys.executable, str(EXAMPLES / command[0]), *command[1:]], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert command[2 if command[1] == "--evaluate" else 1] in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.skipif("SPYKETORCH_MNIST" not in os.environ, reason="SPYKETORCH_MNIST does not name a folder with MNIST")
 def test_mnist_mozafari(tmp_path):
     short = ("--data", os.environ["SPYKETORCH_MNIST"], "--limit", 100, "--epochs", 2, "--out", tmp_path)

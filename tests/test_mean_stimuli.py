@@ -1,5 +1,6 @@
 """What features answer to, cut out of the images where the winners look."""
 
+import pytest
 import torch
 
 from spyketorch.encoding import LatencyEncoder
@@ -53,6 +54,12 @@ def test_features_that_never_win_are_blank():
     upright, level = get_mean_stimuli(network(), 0, images)
     assert upright.max() == (3 + 3 + 1) / 3
     assert not level.any()
+
+
+def test_one_image_is_a_batch_too():
+    assert get_mean_stimuli(network(), 0, bars()[:1]).shape == (2, 3, 3)
+    with pytest.raises(ValueError, match="images"):
+        get_mean_stimuli(network(), 0, bars()[0])
 
 
 def test_batches_make_no_difference():

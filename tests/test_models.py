@@ -103,6 +103,19 @@ def test_saved_networks_load(tmp_path):
         made.save(3)
 
 
+def test_networks_that_do_not_fit_together():
+    made = network()
+    with pytest.raises(ValueError, match="stages"):
+        Network(made.encoder, [])
+    with pytest.raises(ValueError, match="time_steps"):
+        Network(LatencyEncoder(torch.nn.Identity(), T + 1), made.stages)
+    other = Stage(SpikingConvolution(3, 4, 2, time_steps=T + 1))
+    with pytest.raises(ValueError, match="time_steps"):
+        Network(torch.nn.Identity(), [made.stages[0], other])
+    with pytest.raises(ValueError, match="images"):
+        made(images()[0])
+
+
 def test_networks_tell_what_they_are():
     text = repr(network())
     assert "classes=2" in text

@@ -134,6 +134,14 @@ def test_wrong_arguments():
         readout.fit(times, labels, iterations=0)
     with pytest.raises(ValueError, match="penalty"):
         readout.fit(times, labels, penalty=-1.0)
+    with pytest.raises(ValueError, match="batch"):
+        readout.fit(times, labels, batch=0)
+    with pytest.raises(ValueError, match="labels"):
+        readout.fit(times, labels - 1)
+    with pytest.raises(ValueError, match="times"):
+        readout(times[:, :3])
+    with pytest.raises(ValueError, match="times"):
+        readout(times[0])
 
 
 # as the last lesson
@@ -192,6 +200,16 @@ def test_stored_answers_and_a_finished_run(tmp_path):
         train(images, labels, tmp_path, resume=True, lessons=[LESSONS[0], Readout(penalty=0.5)])
     with pytest.raises(ValueError, match="other lessons"):
         train(images, labels, tmp_path, resume=True, lessons=LESSONS[:1])
+
+
+def test_layers_without_a_lesson_belong_to_the_checkpoint(tmp_path):
+    images, labels = bars(60)
+    train(images, labels, tmp_path, lessons=LESSONS[1:])
+    train(images, labels, tmp_path, lessons=LESSONS[1:], resume=True)
+    other = network()
+    other.stages[0].layer.weight.mul_(0.9)
+    with pytest.raises(ValueError, match="weights of layers without a lesson"):
+        Trainer(other, LESSONS[1:], tmp_path, resume=True, progress=False).fit(images, labels)
 
 
 SCRIPT = """

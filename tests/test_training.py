@@ -1,5 +1,6 @@
 """Training: lessons learn, runs stop and go on with the same bits, and what does not fit is refused."""
 
+import io
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import textwrap
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from spyketorch.training import (
     Evaluation,
     Fading,
     Progress,
+    Readout,
     Reinforced,
     Trainer,
     TrainingWarning,
@@ -109,14 +112,55 @@ def test_stored_answers_make_no_difference_and_are_used_again(tmp_path):
     assert all(map(torch.equal, weights(made), weights(want)))
     before = [file.stat().st_mtime_ns for file in files]
     (tmp_path / "a" / "checkpoint.pt").unlink()
+    (tmp_path / "a" / ".answers-0-some.npy.x.part").write_bytes(b"left by a run that was killed")
     train(images, labels, tmp_path / "a", memory_limit=0)
     assert [file.stat().st_mtime_ns for file in files] == before
+    assert not list((tmp_path / "a").glob(".*.part"))
     train(images + 1, labels, tmp_path / "b", memory_limit=0)
     assert not {f.name for f in files} & {f.name for f in (tmp_path / "b").glob("answers-*.npy")}
-    files[0].write_bytes(files[0].read_bytes()[:200])
-    (tmp_path / "a" / "checkpoint.pt").unlink()
-    with pytest.raises(ValueError, match="damaged"):
-        train(images, labels, tmp_path / "a", memory_limit=0)
+
+
+def test_damaged_answers_are_found(tmp_path):
+    images, labels = bars(60)
+    train(images, labels, tmp_path, memory_limit=0)
+    (tmp_path / "checkpoint.pt").unlink()
+    path = min(tmp_path.glob("answers-*.npy"))
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[1000] ^= 1
+    other = io.BytesIO()
+    np.save(other, np.zeros((60, 3, 12, 12), np.uint8))
+    for damaged in (whole[:200], b"", bytes(flipped), other.getvalue()):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged"):
+            train(images, labels, tmp_path, memory_limit=0)
+    path.write_bytes(whole)
+    train(images, labels, tmp_path, memory_limit=0)
+
+
+class Shift(torch.nn.Module):
+    """An encoder's filter that tells nobody what it depends on."""
+
+    def __init__(self, shift, kept=0.0):
+        super().__init__()
+        self.shift = shift
+        self.kept = torch.nn.Parameter(torch.tensor(kept), requires_grad=False)
+
+    def forward(self, images):
+        return torch.cat([images, (images - self.shift - self.kept).abs()], 1)
+
+
+def test_stored_answers_of_another_encoder_are_not_taken(tmp_path):
+    images, labels = bars(60)
+
+    def answers(*given):
+        made = network()
+        made.encoder.filter = Shift(*given)
+        Trainer(made, LESSONS, tmp_path, progress=False, memory_limit=0).fit(images, labels)
+        (tmp_path / "checkpoint.pt").unlink()
+        return len(list(tmp_path.glob("answers-0-*.npy")))
+
+    assert [answers(30), answers(30), answers(200), answers(200, 9.0)] == [1, 1, 2, 3]
 
 
 SCRIPT = """
@@ -194,7 +238,123 @@ def test_checkpoints_of_something_else_are_refused(tmp_path):
         train(images, labels, tmp_path, resume=True)
 
 
+    (tmp_path / "checkpoint.pt").unlink()
+    train(images, labels, tmp_path)
+    for change in (
+        lambda made: made.double(),
+        lambda made: made.classes.copy_(1 - made.classes),
+        lambda made: made.encoder.register_buffer("other", torch.ones(1)),
+    ):
+        with pytest.raises(ValueError, match="other network"):
+            made = network()
+            change(made)
+            Trainer(made, LESSONS, tmp_path, resume=True, progress=False).fit(images, labels)
+
+
+def test_a_trainer_fits_once(tmp_path):
+    images, labels = bars(40)
+    for directory in (None, tmp_path):
+        made, trainer, reports = train(images, labels, directory)
+        want = weights(made)
+        assert [str(report) for report in trainer.fit(images, labels)] == [str(report) for report in reports]
+        assert all(map(torch.equal, weights(made), want))
+        with pytest.raises(ValueError, match="other images"):
+            trainer.fit(images + 1, labels)
+        with pytest.raises(ValueError, match="other labels"):
+            trainer.fit(images, 1 - labels)
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_first(tmp_path):
+    (tmp_path / "file").touch()
+    made = network()
+    want = weights(made)
+    with pytest.raises(OSError, match="file"):
+        Trainer(made, LESSONS, tmp_path / "file", progress=False).fit(*bars(20))
+    assert all(map(torch.equal, weights(made), want))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_in_a_report_is_not_lost(tmp_path, monkeypatch):
+    report = Trainer._report
+
+    def interrupted(self, number, *given):
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return report(self, number, *given)
+
+    monkeypatch.setattr(Trainer, "_report", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="resume=True"):
+        train(*bars(40), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "lesson, wrong",
+    [
+        (Unsupervised, {"epochs": 0}),
+        (Unsupervised, {"period": 0}),
+        (Unsupervised, {"period": 2.5}),
+        (Unsupervised, {"minibatch": 0}),
+        (Unsupervised, {"kwta": 0}),
+        (Unsupervised, {"inhibition_radius": -1}),
+        (Unsupervised, {"homeostasis": 1.0}),
+        (Unsupervised, {"homeostasis": -0.1}),
+        (Unsupervised, {"threshold": "high"}),
+        (Unsupervised, {"rates": (0.1,)}),
+        (Unsupervised, {"schedule": None}),
+        (Reinforced, {"epochs": -1}),
+        (Reinforced, {"period": 0}),
+        (Reinforced, {"dropout": 1.0}),
+        (Reinforced, {"dropout": -0.1}),
+        (Reinforced, {"correction": "no"}),
+        (Reinforced, {"reward": 0.1}),
+        (Reinforced, {"punishment": (0.1, "no")}),
+        (Readout, {"penalty": -1.0}),
+        (Readout, {"iterations": 0}),
+        (Doubling, {"every": 0}),
+    ],
+    ids=str,
+)
+def test_lessons_check_their_numbers(lesson, wrong):
+    with pytest.raises((ValueError, TypeError), match=f"`{min(wrong)}`"):
+        lesson(**wrong)
+
+
+def test_lessons_check_their_bounds():
+    with pytest.raises(ValueError, match="lower_bound"):
+        Reinforced(bounds=(0.8, 0.2))
+
+
+def test_images_and_labels_that_are_none():
+    images, labels = bars(5)
+    for call in (lambda *given: train(*given), lambda *given: evaluate(network(), *given)):
+        with pytest.raises(ValueError, match=r"`images`.*\(N, C, H, W\)"):
+            call(images[0], labels[:1])
+        with pytest.raises(ValueError, match="`labels`"):
+            call(images, labels - 1)
+    with pytest.raises(ValueError, match="`batch`"):
+        evaluate(network(), images, labels, batch=0)
+    with pytest.raises(ValueError, match="finite"):
+        train(images * torch.nan, labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64, torch.float16, torch.bfloat16])
+def test_images_of_any_type(dtype):
+    images, labels = bars(60)
+    made, _, reports = train(images.clamp(0, 255).to(dtype), labels)
+    assert all(report.wins.sum() > 0 for report in reports)
+    assert made.stages[0].layer.weight.dtype == torch.float32
+
+
 def test_wrong_arguments():
+    with pytest.raises(ValueError, match="lessons"):
+        Trainer(network(), LESSONS[0])
+    with pytest.raises(ValueError, match="classes"):
+        Trainer(network(), [LESSONS[1]])  # the first layer decides nothing
+    with pytest.raises(ValueError, match="classes"):
+        made = network()
+        Trainer(Network(made.encoder, made.stages), LESSONS)
+    with pytest.raises(TypeError, match="directory"):
+        Trainer(network(), LESSONS, 3)
     with pytest.raises(ValueError, match="lessons"):
         Trainer(network(), [])
     with pytest.raises(ValueError, match="lessons"):
@@ -266,6 +426,24 @@ def test_homeostasis_spreads_the_wins():
         Trainer(made, [Unsupervised(homeostasis=0.1)], progress=False).fit(images)
 
 
+def test_thresholds_that_homeostasis_moved_are_state(tmp_path):
+    images, labels = bars(100)
+    lessons = [replace(LESSONS[0], homeostasis=0.2), LESSONS[1]]
+    made = network()
+    Trainer(made, lessons, tmp_path, progress=False).fit(images, labels)
+    assert made.stages[0].layer.threshold.shape == (4,)
+    Trainer(made, lessons, tmp_path, resume=True, progress=False).fit(images, labels)  # its own run, not another
+    anew = network()
+    Trainer(anew, lessons, tmp_path, resume=True, progress=False).fit(images, labels)
+    made.save(tmp_path / "one.pt")
+    anew.save(tmp_path / "two.pt")
+    for name in ("one.pt", "two.pt"):
+        loaded = network()
+        loaded.load_state_dict(torch.load(tmp_path / name, weights_only=True))
+        assert torch.equal(loaded.stages[0].layer.threshold, made.stages[0].layer.threshold)
+        assert torch.equal(loaded.features(images, 1), made.features(images, 1))
+
+
 def warned(made, lesson, images):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -285,6 +463,8 @@ def test_warnings_say_what_to_change():
     lesson = Unsupervised(bounds=(0, 3), rates=(0.001, -0.001), schedule=Constant())
     assert "feature 0 won" in warned(made, lesson, images)
     assert warned(network(), LESSONS[0], images) == ""
+    with pytest.warns(TrainingWarning, match="labels 2, 3"):
+        train(images, torch.arange(120) % 4)
 
 
 def test_evaluation():
