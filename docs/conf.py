@@ -21,8 +21,9 @@ exclude_patterns = ["make_figures.py"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "off"  # notebooks are shown as they are stored; the tests execute them
+nb_execution_mode = "off"  # notebooks are shown as they are stored
 nb_merge_streams = True
+nb_output_stderr = "remove"
 
 add_module_names = False  # a page shows one module
 autodoc_member_order = "bysource"

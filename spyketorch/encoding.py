@@ -345,7 +345,7 @@ class LatencyEncoder(nn.Module):
 
     Args:
         filter: a :class:`Filter`, or any module from images ``(N, 1, H, W)`` to non-negative intensities.
-        time_steps: T.
+        time_steps: T, how many there are.
         normalization_radius: of :func:`spyketorch.latency.local_normalization`; None for none.
 
     Shape:

@@ -131,7 +131,7 @@ def convolution_fire(
         weight: ``(features, C / groups, kernel rows, kernel columns)``.
         threshold: a number or one per feature, as in :func:`spyketorch.functional.fire`; a neuron fires at the first
             step at which its potential is above it. None: only the last step counts, where positive potentials fire.
-        time_steps: T.
+        time_steps: T, how many there are.
         stride, padding, dilation, groups: as in :func:`spyketorch.functional.convolution`.
         potentials: also give the potentials; without, firing is faster and the second result is empty.
 
@@ -300,7 +300,7 @@ def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
 
     Args:
         intensities: ``(C, H, W)`` or ``(N, C, H, W)``.
-        time_steps: T.
+        time_steps: T, how many there are.
 
     Returns:
         Times like ``intensities``, uint8 (int16 where T > 254).

@@ -18,7 +18,7 @@ class LinearReadout(nn.Module):
     Args:
         shape: of the maps that are read, (features, rows, columns).
         classes: how many.
-        time_steps: T.
+        time_steps: T, how many there are.
 
     Shape:
         First-spike times ``(N, features, rows, columns)`` to scores ``(N, classes)``.

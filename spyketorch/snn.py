@@ -112,7 +112,7 @@ class SpikingConvolution(Convolution):
         threshold: in units of the potential, a number or a tensor with one per feature; None means that only the last
             time step counts, where every positive potential fires.
         weight_mean, weight_std, stride, padding, dilation, groups: as for :class:`Convolution`.
-        time_steps: T.
+        time_steps: T, how many there are.
 
     Shape:
         First-spike times ``(in_channels, H, W)`` or ``(N, in_channels, H, W)`` to ``(..., out_channels, H', W')``.

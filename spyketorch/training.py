@@ -175,7 +175,7 @@ class Trainer:
 
         Raises:
             FileExistsError: there is a checkpoint and ``resume`` is False.
-            ValueError: the checkpoint belongs to another network, recipe or data set.
+            ValueError: the checkpoint belongs to another network, recipe or data set, or an earlier call had others.
             KeyboardInterrupt: after Ctrl-C, once the state is saved.
         """
         check.images(images)

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import spyketorch.functional as sf
-from spyketorch import encoding, latency, learning, snn
+from spyketorch import encoding, latency, learning, models, snn, training
+from spyketorch.visualization import get_mean_stimuli
 
 SHAPES = {"one": (4, 2, 6, 7), "batch": (3, 4, 2, 6, 7)}
 DTYPES = [torch.float32, torch.float64]
@@ -185,6 +187,39 @@ def test_rstdp(shape):
         outcomes = [1, -0.5, 0] if len(shape) == 5 else 1
         on_cuda(rule(x, y, y, outcomes, sf.k_winners(y, 2), return_update=True), shape=(4, 2, 3, 3))
         on_cuda(rule.reward.conv_layer.weight, *rule.punishment.learning_rate[3])
+
+
+def counting():
+    """A mode in which the number of winners may be unknown."""
+    return FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+
+
+@pytest.mark.parametrize(
+    "name, size", [("mozafari2019", (28, 28)), ("kheradpisheh2018", (28, 28)), ("mozafari2018", (97, 100))]
+)
+def test_networks(name, size):
+    network = getattr(models, name)()
+    with counting():
+        network, images = network.to("cuda"), torch.rand(3, 1, *size, device="cuda")
+        on_cuda(network(images), shape=(3,))
+        on_cuda(network.features(images))
+        on_cuda(models.Stage(network.stages[0].layer, inhibit=True)(network.encoder(images)))
+        assert get_mean_stimuli(network, 0, images, kwta=2).shape[0] == network.stages[0].layer.out_channels
+
+
+def test_lessons():
+    network = models.mozafari2019()
+    lessons = [training.Unsupervised(homeostasis=0.1), training.Unsupervised(threshold=3.0)]
+    lessons += [training.Reinforced(correction="teach", dropout=0.5)]
+    with counting():
+        trainer = training.Trainer(network.to("cuda"), lessons)
+        times = network.encoder(torch.rand(2, 1, 28, 28, device="cuda"))
+        for lesson, stage in zip(lessons, network.stages, strict=True):
+            given = (lesson, lesson.rule(stage), (1.0, 1.0), times, torch.tensor([3, 4]), torch.arange(2), (0, 0))
+            assert trainer._period(*given).device.type == "cpu"
+            on_cuda(stage.layer.weight)
+            times = stage(times)
+        on_cuda(network.stages[0].layer.threshold, shape=(30,))
 
 
 def test_rates_there_are_views_of_one_store():

@@ -1,6 +1,7 @@
 """What the documents show runs as it is printed, what they point to is there, and all that is public is listed."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -51,6 +52,21 @@ def test_links_are_found_at_all():
     targets = [target for page in PAGES for target in re.findall(r"\]\(([^)\s]+)\)", prose(page))]
     assert "docs/engine.md" in targets and "images/wave.gif" in targets
     assert {"try-it", "ten-lines"} <= anchors(ROOT / "README.md")
+
+
+def paragraphs(page):
+    """Those of a page, or of the text of a notebook."""
+    texts = [page.read_text()]
+    if page.suffix == ".ipynb":
+        cells = json.loads(texts[0])["cells"]
+        texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    return [paragraph.strip() for text in texts for paragraph in text.split("\n\n")]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "docs").glob("**/*.ipynb"))], ids=lambda page: page.name)
+def test_nothing_waits_to_be_filled_in(page):
+    """While a page is written, a paragraph such as RESULTS holds a place."""
+    assert [paragraph for paragraph in paragraphs(page) if re.fullmatch("[A-Z_]+", paragraph)] == []
 
 
 def test_every_page_is_in_the_contents():

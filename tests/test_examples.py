@@ -45,12 +45,8 @@ def test_digits_without_the_model():
     "command",
     [
         ("digits.py", "--epochs", "0"),
-        ("digits.py", "--seed", "-1"),
-        ("digits.py", "--device", "nowhere"),
         ("digits.py", "--evaluate", __file__),
-        ("mnist_mozafari.py", "--epochs", "0"),
-        ("mnist_kheradpisheh.py", "--limit", "0"),
-        ("caltech_mozafari.py", "--height", "0"),
+        ("mnist_kheradpisheh.py", "--device", "nowhere"),
     ],
     ids=" ".join,
 )
