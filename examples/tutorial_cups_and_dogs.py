@@ -145,7 +145,7 @@ def main() -> None:
         learned, tested = (some[torch.randperm(len(some))[: options.limit]] for some in (learned, tested))
     train, train_labels = images[learned], labels[learned]
     test, test_labels = images[tested], labels[tested]
-    if len(train_labels.unique()) < 2 or not len(test):
+    if len(set(train_labels.tolist())) < 2 or not len(test):
         sys.exit("there must be images of both classes to learn from, and some to test; see --data and --limit")
     print(f"{len(train)} images to learn from, {len(test)} of other objects to test")
 

@@ -193,11 +193,11 @@ class Trainer:
                 reports.append(self._report(number, lesson, images))
                 if interrupted():  # while the layers below answered, or in the report
                     raise self._stopped()
-        if labels is not None and self.last is not None and self._stage == len(self.lessons):
-            self._read(self.last, answers(len(self.network.stages)), labels)
+            if labels is not None and self.last is not None and self._stage == len(self.lessons):
+                self._read(self.last, answers(len(self.network.stages)), labels, interrupted)
         return reports
 
-    def _read(self, lesson: Readout, times: Tensor, labels: Tensor) -> None:
+    def _read(self, lesson: Readout, times: Tensor, labels: Tensor, interrupted: Callable[[], bool]) -> None:
         """Fit the read-out; stopped half-way, it begins anew."""
         readout = self._readout()
         with progress_bar("fitting the read-out", len(times) * lesson.iterations, self.progress) as bar:
@@ -205,6 +205,8 @@ class Trainer:
             def tell(objective: float) -> None:
                 bar.update(len(times))
                 bar.set_postfix_str(f"objective {objective:.4f}")
+                if interrupted():
+                    raise self._stopped()
 
             readout.fit(times, labels, penalty=lesson.penalty, iterations=lesson.iterations, tell=tell)
         self._stage += 1

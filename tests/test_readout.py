@@ -1,6 +1,7 @@
 """The linear read-out: it finds the minimum that it promises, in any memory and batch, and ends an experiment."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -228,6 +229,21 @@ def test_a_run_killed_in_the_read_out_goes_on_to_the_same_bits(tmp_path):
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, env=path).returncode == 9
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert not saved["readout"]["weight"].any()
+    assert same(train(*bars(60), tmp_path, resume=True), train(*bars(60)))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_in_the_read_out_says_how_to_go_on(tmp_path, monkeypatch):
+    fit = LinearReadout.fit
+
+    def interrupted(*given, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return fit(*given, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LinearReadout, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="resume=True"):
+            train(*bars(60), tmp_path)
     assert same(train(*bars(60), tmp_path, resume=True), train(*bars(60)))
 
 
