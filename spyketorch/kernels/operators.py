@@ -197,11 +197,15 @@ def _pooled(times: Tensor, shape: Geometry) -> Tensor:
 # Encoding
 
 
+def _any_negative(x: Tensor) -> bool:
+    return x.numel() > 0 and bool(x.amin() < 0)
+
+
 @custom_op("spyketorch::rank_order", mutates_args=())
 def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
     """First-spike times by rank, of (N, C, H, W) non-negative intensities."""
     times = torch.empty_like(intensities, dtype=time_dtype(time_steps), memory_format=torch.contiguous_format)
-    if not has_loops(intensities) or intensities.dtype != torch.float32 or bool((intensities < 0).any()):
+    if not has_loops(intensities) or intensities.dtype != torch.float32 or _any_negative(intensities):
         return times.copy_(plain.rank_order(intensities, time_steps))
     source, into = intensities.contiguous().flatten(1).numpy(), times.view(len(times), -1).numpy()
     _in_parallel(len(source), partial(loops().rank_order, source, time_steps, into))
