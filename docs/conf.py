@@ -1,7 +1,7 @@
 """Build the documentation: `sphinx-build -W --keep-going -b html docs OUT`."""
 
 import latex2mathml.converter
-from docutils.nodes import SkipNode
+from docutils import nodes
 
 import spyketorch
 
@@ -51,11 +51,22 @@ def _math(translator, node):
     display = "block" if node.tagname == "math_block" else "inline"
     mathml = latex2mathml.converter.convert(node.astext(), display=display)
     translator.body.append(f'<div class="equation">{mathml}</div>' if display == "block" else mathml)
-    raise SkipNode
+    raise nodes.SkipNode
+
+
+def _link_code(app, doctree, docname):
+    """Code that names something of the library becomes a link to it; on GitHub it is plain code."""
+    known = app.env.get_domain("py").objects
+    for literal in list(doctree.findall(nodes.literal)):
+        entry = known.get(literal.astext()) or known.get(f"spyketorch.{literal.astext()}")
+        if entry is not None and not isinstance(literal.parent, nodes.reference):
+            target = f"{app.builder.get_relative_uri(docname, entry.docname)}#{entry.node_id}"
+            literal.replace_self(nodes.reference("", "", literal.deepcopy(), internal=True, refuri=target))
 
 
 def setup(app):
     """Called by Sphinx."""
+    app.connect("doctree-resolved", _link_code)
     app.add_html_math_renderer("mathml", (_math, None), (_math, None))
 
 

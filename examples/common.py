@@ -105,8 +105,12 @@ def draw(
         winners = {} if decides else {"kwta": 5, "inhibition_radius": 2}
         features = visualization.get_mean_stimuli(network, number, images[:3000], **winners)
         winning = features.amax((1, 2)).nonzero().flatten()
+        if not len(winning):
+            axes[f"features {number}"].set(title=f"no feature of layer {number + 1} answers", xticks=[], yticks=[])
+            continue
         shown = winning[torch.linspace(0, len(winning) - 1, min(len(winning), 40)).round().long()]
-        text = f"what {len(shown)} of the {len(features)} features of layer {number + 1} answer to"
+        part = "the" if len(shown) == len(features) else f"{len(shown)} of the"
+        text = f"what {part} {len(features)} features of layer {number + 1} answer to"
         visualization.plot_features(features[shown], columns=10, title=text, ax=axes[f"features {number}"])
     title = f"{100 * result.accuracy:.1f} % right of {int(result.confusion.sum())} held-out images"
     visualization.plot_confusion(result.confusion, names, title=title, ax=axes["right"])

@@ -98,10 +98,13 @@ def main() -> None:
     print(text + (" after a quick, short training" if options.quick and not options.evaluate else ""))
     if not options.evaluate:
         model, picture = options.out / "digits.pt", options.out / "digits.png"
-        common.draw(network, result, [*"0123456789"], picture, trainer.history, held_out)
         network.save(model)
+        common.draw(network, result, [*"0123456789"], picture, trainer.history, held_out)
         print(f"model: {model}\npicture: {picture}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nStopped; nothing was saved.")

@@ -56,13 +56,19 @@ def warn_before(number: int, layer: SpikingConvolution, lesson: Lesson, times: T
     def warn(text: str) -> None:
         warnings.warn(f"layer {number}: {text}", TrainingWarning, stacklevel=5)
 
+    if bool((times == layer.time_steps).all()):
+        warn(
+            f"its input is silent on all of {len(times)} images. Look at what lies below: filter thresholds that are "
+            "too high for images of that range (such as 0..1 instead of 0..255), or a layer that never fires."
+        )
+        return
     fired, _ = layer.respond(times, potentials=layer.threshold is None)
     if bool((fired == layer.time_steps).all()):
         highest = _highest(layer, times)
         limit = "0" if layer.threshold is None else f"{float(layer.threshold.min()):g}"
         warn(
             f"nothing fires: on {len(times)} images the largest potential is {highest:g}, the threshold {limit}. "
-            "Lower the threshold, raise weight_mean, or look whether the input is silent (filter thresholds)."
+            "Lower the threshold, or raise weight_mean."
         )
     elif layer.threshold is not None and float((fired == 0).double().mean()) > 0.9:
         warn(

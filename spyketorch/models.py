@@ -4,6 +4,7 @@ A :class:`Network` is an encoder and stages, each a layer with the pooling behin
 first winner of the last layer, or what a linear read-out makes of the last layer's answer.
 """
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,11 @@ class Network(nn.Module):
         if len({getattr(encoder, "time_steps", steps[0]), *steps}) > 1:
             raise check.fail("stages", "of layers with the `time_steps` of the encoder and of each other", steps)
         self.encoder = encoder
+        for number, (below, stage) in enumerate(itertools.pairwise(stages), 1):
+            given = below.layer.out_channels + (0 if below.shortcut is None else below.layer.in_channels)
+            read = stage.layer.in_channels
+            if read != given:
+                raise ValueError(f"`stages`[{number}] reads {read} features, but stages[{number - 1}] gives {given}")
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         features = stages[-1].layer.out_channels
         if classes is not None:

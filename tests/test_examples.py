@@ -34,6 +34,22 @@ def test_digits(tmp_path):
     assert accuracy(again, "held-out") == accuracy(told, "held-out")
 
 
+def test_a_network_that_never_fires_is_saved_and_drawn(tmp_path):
+    script = (
+        f"import sys; sys.path.insert(0, {str(EXAMPLES)!r})\n"
+        "sys.argv = ['digits.py', '--quick', '--out', sys.argv[1]]\n"
+        "import digits; build = digits.build\n"
+        "def silent():\n    made = build(); made.stages[0].layer.threshold.fill_(1000); return made\n"
+        "digits.build = silent; digits.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert accuracy(done.stdout, "held-out") == 0
+    assert "nothing fires" in done.stderr
+    assert (tmp_path / "digits.pt").exists()
+    assert (tmp_path / "digits.png").exists()
+
+
 def test_digits_without_the_model():
     command = [sys.executable, str(EXAMPLES / "digits.py"), "--evaluate", "nowhere.pt"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -75,6 +75,14 @@ def test_summary_of_what_are_no_images(wrong):
         network().summary(wrong)
 
 
+def test_stages_that_do_not_fit_are_refused():
+    encoder = LatencyEncoder(torch.nn.Identity(), T)
+    one, two = (SpikingConvolution(a, b, 3, 2.0, time_steps=T) for a, b in ((1, 3), (4, 2)))
+    with pytest.raises(ValueError, match=r"`stages`\[1\] reads 4 features, but stages\[0\] gives 3"):
+        Network(encoder, [Stage(one), Stage(two)])
+    Network(encoder, [Stage(one, SpikingPooling(3, 1, 1), shortcut=SpikingPooling(1)), Stage(two)])  # 3 and 1 more
+
+
 def test_features_stop_where_they_are_asked_to():
     made, stimuli = network(), images()
     times = made.encoder(stimuli)

@@ -454,6 +454,9 @@ def warned(made, lesson, images):
 def test_warnings_say_what_to_change():
     images, _ = bars(120)
     assert "nothing fires" in warned(network(threshold=1000.0), LESSONS[0], images)
+    told = warned(network(), LESSONS[0], images / 255)
+    assert "layer 1: its input is silent" in told
+    assert "threshold 6" not in told  # it is not the layer's
     assert "first time step" in warned(network(threshold=-1.0), LESSONS[0], images)
     made = network()
     made.stages[0].layer.load_weight(torch.ones_like(made.stages[0].layer.weight))
