@@ -19,7 +19,7 @@ extensions = [
 ]
 exclude_patterns = ["make_figures.py"]
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # notebooks are shown as they are stored
 nb_merge_streams = True

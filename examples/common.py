@@ -83,7 +83,7 @@ def learn(
 
 def test(network: Network, data: Data, options: argparse.Namespace) -> Evaluation:
     """Decide all test images, and say how many were right."""
-    result = evaluate(network.to(options.device), data[0].to(options.device), data[1])
+    result = evaluate(network.to(options.device), *data)
     print(f"test accuracy {100 * result.accuracy:.1f} % (silent {100 * result.silent:.1f} %)")
     return result
 

@@ -27,17 +27,23 @@ class Answers:
     Args:
         network: whose stages are finished, up to the one that is asked for.
         images: ``(N, C, H, W)``, as its encoder takes them.
+        name: of the images, a text with their hash.
         directory: of the files; None keeps all in memory.
         memory_limit: bytes that the answers to one stage may take in memory.
         progress: whether to show a bar; None shows one where tqdm is installed.
     """
 
     def __init__(
-        self, network: Network, images: Tensor, directory: Path | None, memory_limit: float, progress: bool | None
+        self,
+        network: Network,
+        images: Tensor,
+        name: str,
+        directory: Path | None,
+        memory_limit: float,
+        progress: bool | None,
     ) -> None:
-        self.network, self.images, self.progress = network, images, progress
+        self.network, self.images, self.name, self.progress = network, images, name, progress
         self.directory, self.memory_limit = directory, memory_limit
-        self._images = digest(images)
         self._stage, self._times = -1, images  # -1 is before the encoder
 
     def __call__(self, stage: int) -> Tensor:
@@ -87,7 +93,7 @@ class Answers:
         if self.directory is None:
             return None
         sample = self.images[:_SAMPLE].to(self.network.stages[0].layer.weight.device)
-        parts = [spyketorch.__version__, self._images, *identity(self.network, stage)]
+        parts = [spyketorch.__version__, self.name, *identity(self.network, stage)]
         parts += [digest(below.layer.weight) for below in self.network.stages[:stage]]
         parts += [digest(self.network.features(sample, stage))]
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -257,3 +257,13 @@ def spikes(value: Any, name: str) -> Tensor:
 def falls(wave: Tensor) -> Tensor:
     """Where a wave is 1 and 0 one step later, ``(..., T - 1, C, H, W)``."""
     return wave.narrow(-4, 0, wave.shape[-4] - 1).bool() & ~wave.narrow(-4, 1, wave.shape[-4] - 1).bool()
+
+
+#: what a rule learns from: every decision, mistakes until the guess is right, mistakes and the right answer
+CORRECTIONS = {None: 0, "guess": 1, "teach": 2}
+
+
+def correction(value: str | None) -> str | None:
+    if value not in CORRECTIONS:
+        raise fail("correction", 'None, "guess" or "teach"', value)
+    return value

@@ -174,8 +174,7 @@ class Reinforced:
         _check(self, "reward", "punishment")
         if not 0 <= check.number(self.dropout, "dropout") < 1:
             raise check.fail("dropout", "a share of at least 0 and below 1", self.dropout)
-        if self.correction not in (None, "guess", "teach"):
-            raise check.fail("correction", 'None, "guess" or "teach"', self.correction)
+        check.correction(self.correction)
 
     def rule(self, stage: Stage) -> RSTDP:
         return RSTDP(stage.layer, self.reward, self.punishment, self.use_stabilizer, *self.bounds)

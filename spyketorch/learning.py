@@ -578,9 +578,7 @@ class RSTDP(nn.Module):
             >>> rule.learn(times, labels, classes=torch.tensor([0, 0, 1, 1])).shape
             torch.Size([2, 1, 3])
         """
-        if correction not in _CORRECTIONS:
-            raise check.fail("correction", 'None, "guess" or "teach"', correction)
-        teacher = (labels, classes, _CORRECTIONS[correction], active)
+        teacher = (labels, classes, check.CORRECTIONS[check.correction(correction)], active)
         return _learn_times(
             self.reward, self.punishment, times, kwta, inhibition_radius, pointwise_inhibition, minibatch, *teacher
         )
@@ -600,9 +598,6 @@ class RSTDP(nn.Module):
     ) -> list[list[Winner]]:
         """Learn a batch from one forward pass, as :meth:`STDP.minibatch`; ``judge`` as for :meth:`online`."""
         return _minibatch(self, input_spikes, respond, kwta, inhibition_radius, judge)
-
-
-_CORRECTIONS = {None: 0, "guess": 1, "teach": 2}
 
 
 def _winner(winner: Any) -> Winner:

@@ -136,7 +136,7 @@ class Network(nn.Module):
             >>> network.save("digits.pt")  # doctest: +SKIP
             >>> network.load_state_dict(torch.load("digits.pt", weights_only=True))  # doctest: +SKIP
         """
-        with atomic(Path(check.path(path, "path"))) as part:
+        with atomic(check.path(path, "path")) as part:
             torch.save(self.state_dict(), part)
 
     def summary(self, images: Tensor | Sequence[int]) -> Summary:

@@ -185,7 +185,8 @@ class Trainer:
             raise check.fail("labels", "the class of each image, for R-STDP and for a read-out", labels)
         self._begin(self._identify(images, labels))
         reports = []
-        answers = Answers(self.network, images, self.directory, self.memory_limit, self.progress)
+        name = self._identity["images"]
+        answers = Answers(self.network, images, name, self.directory, self.memory_limit, self.progress)
         with _interrupts(deferred=self.directory is not None) as interrupted:
             for number, lesson in enumerate(self.lessons):
                 if number >= self._stage:
