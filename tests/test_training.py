@@ -237,7 +237,6 @@ def test_checkpoints_of_something_else_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not a checkpoint"):
         train(images, labels, tmp_path, resume=True)
 
-
     (tmp_path / "checkpoint.pt").unlink()
     train(images, labels, tmp_path)
     for change in (

@@ -659,9 +659,7 @@ def test_history_of_one_kind_has_one_axis():
 
 def test_history_of_a_checkpoint(tmp_path):
     """The file that a Trainer leaves, whatever is in it beside the history."""
-    trainer = training.Trainer(
-        models.kheradpisheh2018(), [training.Unsupervised(period=10)], tmp_path, progress=False
-    )
+    trainer = training.Trainer(models.kheradpisheh2018(), [training.Unsupervised(period=10)], tmp_path, progress=False)
     trainer.fit(torch.rand(30, 1, 28, 28) * 255)
     assert len(trainer.history) == 3
     for path in (trainer.checkpoint, str(trainer.checkpoint)):
