@@ -5,13 +5,25 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from spyketorch import _checks as check
+
+
+def choice(kwta: object, inhibition_radius: object, features: int, rows: int, columns: int) -> tuple[int, int]:
+    """A checked (kwta, radius), no larger than what can make a difference in maps of this size.
+
+    As a winner silences its feature map, there are at most as many winners as features; a radius of the longer side
+    silences everything. Requests beyond are allowed, and cost nothing.
+    """
+    count, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
+    return min(count, features), min(radius, max(rows, columns))
+
 
 def winners_in_turn(able: Tensor, kwta: int, radius: int, best: Callable[[Tensor], Tensor]) -> Tensor:
     """Winners one after the other, ``(kwta, 3)`` or ``(N, kwta, 3)``, without waiting for the device.
 
     Args:
         able: bool, which neurons can win, ``(C, H, W)`` or ``(N, C, H, W)``.
-        kwta, radius: as in :func:`get_k_winners`.
+        kwta, radius: of :func:`choice`.
         best: marks the best of those that are able; the one with the lowest index wins, and silences others.
     """
     features, rows, columns = able.shape[-3:]

@@ -25,7 +25,7 @@ from torch.nn.parameter import Parameter  # noqa: F401  scripts take it from a s
 
 from spyketorch import _checks as check
 from spyketorch._convolution import full_precision, layer_geometry, pooling_geometry
-from spyketorch._winners import winners_in_turn
+from spyketorch._winners import choice, winners_in_turn
 
 #: (feature, row, column) of a winning neuron
 Winner = tuple[int, int, int]
@@ -424,7 +424,7 @@ def get_k_winners(
 
     Args:
         potentials: ``(T, C, H, W)`` or ``(N, T, C, H, W)``, usually thresholded and inhibited.
-        kwta: how many winners at most.
+        kwta: how many winners at most; as each silences its feature map, there are never more than features.
         inhibition_radius: in neurons.
         spikes: the spike wave that belongs to the potentials; None means ``potentials > 0``.
 
@@ -440,8 +440,8 @@ def get_k_winners(
         >>> get_k_winners(potentials, kwta=2)
         [(1, 0, 0), (2, 0, 0)]
     """
-    kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
-    batched = check.tensor(potentials, "potentials").ndim == 5
+    kwta, radius = choice(kwta, inhibition_radius, *check.potentials(potentials, "potentials").shape[-3:])
+    batched = potentials.ndim == 5
     scores = _winner_scores(potentials, spikes).detach().cpu().numpy()
     last = potentials.select(_TIME, -1)  # NaN from weights or inputs lasts until the last step
     if bool(last.sum().isnan()) and bool(last.isnan().any()):  # a sum is quick, and hides no NaN
@@ -454,15 +454,15 @@ def k_winners(potentials: Tensor, kwta: int = 1, inhibition_radius: int = 0, spi
     """:func:`get_k_winners` as a tensor that stays on the device, found without waiting for it.
 
     Returns:
-        int64 ``(kwta, 3)``, or ``(N, kwta, 3)`` for a batch: feature, row, column, best first; rows of -1 where there
-        are fewer winners. NaN potentials never win.
+        int64 ``(k, 3)``, or ``(N, k, 3)`` for a batch, with k the smaller of ``kwta`` and the number of features:
+        feature, row, column, best first; rows of -1 where there are fewer winners. NaN potentials never win.
 
     Example:
         >>> k_winners(torch.tensor([0.0, 2.0]).view(1, 2, 1, 1), kwta=2)
         tensor([[ 1,  0,  0],
                 [-1, -1, -1]])
     """
-    kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
+    kwta, radius = choice(kwta, inhibition_radius, *check.potentials(potentials, "potentials").shape[-3:])
     scores = _winner_scores(potentials, spikes)
 
     def best(able: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch._convolution import layer_geometry, pooling_geometry
-from spyketorch._winners import winners_in_turn
+from spyketorch._winners import choice, winners_in_turn
 from spyketorch.functional import Winner
 from spyketorch.kernels import operators
 
@@ -214,7 +214,8 @@ def k_winners(
     function ranks by the original's float32 score, which ties where it cannot separate two potentials.)
 
     Returns:
-        int64 ``(kwta, 3)``, or ``(N, kwta, 3)`` for a batch; rows of -1 where there are fewer winners.
+        int64 ``(k, 3)``, or ``(N, k, 3)`` for a batch, with k the smaller of ``kwta`` and the number of features; rows
+        of -1 where there are fewer winners.
 
     Example:
         >>> k_winners(torch.tensor([[[2]], [[1]]]), torch.tensor([[[9.0]], [[3.0]]]), time_steps=3)
@@ -222,7 +223,7 @@ def k_winners(
     """
     _pair(times, potentials)
     time_steps = _steps(time_steps, times)
-    kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
+    kwta, radius = choice(kwta, inhibition_radius, *times.shape[-3:])
 
     def best(able: Tensor) -> Tensor:
         now = able & (times == torch.where(able, times, time_steps).amin((-3, -2, -1), keepdim=True))
@@ -256,14 +257,15 @@ def convolution_winners(
         pointwise_inhibition: let one feature survive at each position before winners are chosen.
 
     Returns:
-        int64 ``(kwta, 3)``, or ``(N, kwta, 3)`` for a batch; rows of -1 where there are fewer winners.
+        int64 ``(k, 3)``, or ``(N, k, 3)`` for a batch, with k the smaller of ``kwta`` and the number of features; rows
+        of -1 where there are fewer winners.
 
     Example:
         >>> convolution_winners(torch.tensor([[[0, 1]]]), torch.ones(2, 1, 1, 2), 1, time_steps=3)
         tensor([[0, 0, 0]])
     """
     shape = layer_geometry(_times(times), "times", weight, stride, padding, dilation, groups)
-    kwta, radius = check.integer(kwta, "kwta", 1), check.integer(inhibition_radius, "inhibition_radius", 0)
+    kwta, radius = choice(kwta, inhibition_radius, weight.shape[0], *shape.output_size(*times.shape[-2:]))
     steps, settings = _steps(time_steps, times), operators.settings(shape)
     limit = None if threshold is None else _limit(threshold, weight)
     if operators.searches_winners(weight, limit, shape, pointwise_inhibition, kwta):

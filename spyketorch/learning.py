@@ -32,6 +32,7 @@ from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
 from spyketorch._convolution import layer_geometry
+from spyketorch._winners import choice
 from spyketorch.functional import Winner
 from spyketorch.kernels import operators
 
@@ -443,7 +444,7 @@ class STDP(nn.Module):
                 exactly online. Larger ones run in torch, and suit a GPU.
 
         Returns:
-            The winners, int64 ``(N, kwta, 3)``, rows of -1 where there are fewer.
+            The winners, int64 ``(N, k, 3)``, as of :func:`spyketorch.latency.k_winners`.
 
         Example:
             >>> from spyketorch import snn
@@ -568,7 +569,7 @@ class RSTDP(nn.Module):
             minibatch: as there.
 
         Returns:
-            The winners, int64 ``(N, kwta, 3)``; ``classes[winners[:, 0, 0]]`` are the decisions where it is not -1.
+            The winners, int64 ``(N, k, 3)``; ``classes[winners[:, 0, 0]]`` are the decisions where it is not -1.
 
         Example:
             >>> from spyketorch import snn
@@ -682,9 +683,9 @@ def _learn_times(
         raise check.fail_type("conv_layer", "an snn.SpikingConvolution, to learn from first-spike times", layer)
     if check.times(times, "times").ndim != 4:
         raise check.fail("times", "a batch of shape (N, C, H, W)", times)
-    kwta, radius = check.integer(kwta, "kwta", 1), check.integer(radius, "inhibition_radius", 0)
     minibatch = check.integer(minibatch, "minibatch", 1)
     shape = layer_geometry(times, "times", layer.weight, layer.stride, layer.padding, layer.dilation, layer.groups)
+    kwta, radius = choice(kwta, radius, layer.weight.shape[0], *shape.output_size(*times.shape[-2:]))
     if labels is None or classes is None:
         labels = classes = torch.empty(0, dtype=torch.int64, device=times.device)
     else:

@@ -1,6 +1,7 @@
 """Operations on dense waves against the oracle."""
 
 import numpy as np
+import pytest
 import reference as ref
 import torch
 from hypothesis import given
@@ -23,6 +24,7 @@ from strategies import (
 )
 
 import spyketorch.functional as sf
+from spyketorch import latency, snn
 
 contiguous = st.booleans()
 
@@ -230,9 +232,9 @@ def test_feature_inhibition_batched(data, batch):
 # winners
 
 
-def rows(winners, kwta):
-    """Winners of one sample as the rows of k_winners."""
-    return [list(w) for w in winners] + [[-1, -1, -1]] * (kwta - len(winners))
+def rows(winners, kwta, potentials):
+    """Winners of one sample as the rows of k_winners: no more than there are features."""
+    return [list(w) for w in winners] + [[-1, -1, -1]] * (min(kwta, potentials.shape[-3]) - len(winners))
 
 
 kwtas, radii = st.integers(1, 6), st.integers(0, 3)
@@ -247,8 +249,8 @@ def test_get_k_winners(dtype, p, kwta, radius, with_spikes, c):
     assert all(type(w) is tuple and [type(i) for i in w] == [int] * 3 for w in got)
     fast = sf.k_winners(x, kwta, radius, spikes)
     assert fast.dtype == torch.int64
-    assert fast.shape == (kwta, 3)
-    assert fast.tolist() == rows(want, kwta)
+    assert fast.shape == (min(kwta, p.shape[1]), 3)
+    assert fast.tolist() == rows(want, kwta, p)
     same(x, p)
 
 
@@ -270,7 +272,7 @@ def test_winners_of_waves_that_are_not_cumulative(seed, p, kwta, radius):
         want = ref.get_k_winners(p, kwta, radius, given_spikes)
         given_spikes = None if given_spikes is None else tensor(given_spikes)
         assert sf.get_k_winners(tensor(p), kwta, radius, given_spikes) == want
-        assert sf.k_winners(tensor(p), kwta, radius, given_spikes).tolist() == rows(want, kwta)
+        assert sf.k_winners(tensor(p), kwta, radius, given_spikes).tolist() == rows(want, kwta, p)
 
 
 @given(p=thresholded(), kind=st.sampled_from([torch.uint8, torch.bool]))
@@ -284,9 +286,29 @@ def test_winners_batched(batch, kwta, radius, with_spikes):
     want = [ref.get_k_winners(p, kwta, radius) for p in batch]
     assert sf.get_k_winners(x, kwta, radius, spikes) == want
     fast = sf.k_winners(x, kwta, radius, spikes)
-    assert fast.shape == (len(batch), kwta, 3)
-    assert fast.tolist() == [rows(w, kwta) for w in want]
+    assert fast.shape == (len(batch), min(kwta, batch.shape[2]), 3)
+    assert fast.tolist() == [rows(w, kwta, batch) for w in want]
     samplewise(lambda p: sf.k_winners(p, kwta, radius), x)
+
+
+@pytest.mark.parametrize("huge", [10**6, 10**8, 2**31, 2**63, 10**30])
+def test_work_is_bounded_by_what_can_win(huge):
+    """Asking for more winners than there can be, or a radius beyond the map, gives all there are, and no more rows."""
+    p = torch.zeros(3, 4, 5, 6)
+    p[1:, 0, 1, 1], p[:, 2, 4, 5], p[2:, 3, 0, 0] = 2.0, 1.0, 3.0
+    all_of_them = [(2, 4, 5), (0, 1, 1), (3, 0, 0)]
+    assert sf.get_k_winners(p, huge) == all_of_them
+    assert sf.k_winners(p, huge).tolist() == [*map(list, all_of_them), [-1, -1, -1]]
+    assert sf.get_k_winners(p, huge, huge) == all_of_them[:1]
+    assert sf.k_winners(p, huge, huge)[:, 0].tolist() == [2, -1, -1, -1]
+    times = latency.from_wave(p.sign())
+    assert latency.get_k_winners(times, p[2], huge, time_steps=3) == all_of_them
+    assert latency.k_winners(times, p[2], huge, huge, time_steps=3)[:, 0].tolist() == [2, -1, -1, -1]
+    layer = snn.SpikingConvolution(4, 3, 2, 1.0, time_steps=3)
+    assert layer.winners(times, huge, huge).shape == (3, 3)
+    assert snn.STDP(layer, (0.1, -0.1)).learn(times[None], huge, huge).shape == (1, 3, 3)
+    conv = snn.Convolution(1, 4, (2, 3))
+    snn.STDP(conv, (0.1, -0.1))(torch.ones(3, 1, 6, 8), p, p.sign(), kwta=huge, inhibition_radius=huge)
 
 
 def test_a_large_potential_hides_small_differences():
