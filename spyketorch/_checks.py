@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parameter import Parameter
@@ -215,6 +216,28 @@ def threshold(value: Any, features: int, device: torch.device) -> float | Tensor
         )
     finite(value, "threshold")
     return value
+
+
+def per_feature(value: Any, name: str, features: int, like: Tensor) -> Tensor:
+    """A number, or one per feature, as a new tensor, () or (features,), beside another tensor and of its type."""
+    accepted = f"a number or one per feature, ({features},)"
+    if not isinstance(value, Tensor):
+        try:
+            values = np.asarray(value)
+        except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths, tensors elsewhere
+            raise fail_type(name, accepted, value) from error
+        if values.dtype.kind not in "iuf":
+            raise fail_type(name, accepted, value)
+        given = torch.as_tensor(values.astype(np.float64))
+    elif value.dtype == torch.bool or value.is_complex():
+        raise fail_type(name, accepted, value)
+    else:
+        given = value
+    if given.shape not in ((), (features,)):
+        raise fail(name, accepted, value)
+    own = given.detach().to(like.device, like.dtype, copy=True)
+    finite(own, name)
+    return own
 
 
 # checks that read data

@@ -4,9 +4,10 @@ A layer is its parameters and one call into :mod:`spyketorch.functional`.
 """
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np  # noqa: F401  scripts take it from a star import
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as fn  # noqa: F401  scripts take it from a star import
@@ -95,6 +96,13 @@ class Convolution(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         return sf.convolution(input, self.weight, **self.geometry.options())
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        if (
+            "threshold" not in self._buffers and "threshold" not in self._parameters
+        ):  # a SpikingConvolution's is dropped
+            state_dict = {key: value for key, value in state_dict.items() if key != f"{prefix}threshold"}
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={_short(self.kernel_size)}"
         return text + _options(self, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1)
@@ -104,31 +112,43 @@ class SpikingConvolution(Convolution):
     """A layer of integrate-and-fire neurons on first-spike times: convolution and firing in one.
 
     Used the same way in training and in inference, and interchangeable with :class:`Convolution` followed by
-    :func:`spyketorch.functional.fire`: the ``state_dict`` is the same, so one loads what the other learned. Neurons are
-    latched, so weights may be negative.
+    :func:`spyketorch.functional.fire`: one loads the ``state_dict`` of the other. Neurons are latched, so weights may
+    be negative.
 
     Args:
         in_channels, out_channels, kernel_size: as for :class:`Convolution`.
-        threshold: in units of the potential, a number or a tensor with one per feature; None means that only the last
-            time step counts, where every positive potential fires.
+        threshold: in units of the potential, a number, or one per feature as a list, array or tensor; None means that
+            only the last time step counts, where every positive potential fires.
         weight_mean, weight_std, stride, padding, dilation, groups: as for :class:`Convolution`.
         time_steps: T, how many there are.
 
     Shape:
         First-spike times ``(in_channels, H, W)`` or ``(N, in_channels, H, W)`` to ``(..., out_channels, H', W')``.
 
+    Attributes:
+        threshold: None, or a tensor ``()`` or ``(out_channels,)`` of the layer's own, of the weight's type. What is
+            assigned is checked and copied, in any form that the argument has; ``threshold.fill_(4)`` acts as well. The
+            ``state_dict`` holds it, empty for None. One without it, such as that of a :class:`Convolution`, leaves the
+            layer's own; a number does not load where None is, nor None where a number is.
+
+    Raises:
+        ValueError, TypeError: a threshold that is no number, of another size, or not finite in the type of the weight.
+
     Example:
         >>> layer = SpikingConvolution(6, 30, 5, threshold=15, time_steps=15)
         >>> layer(torch.zeros(6, 28, 28, dtype=torch.uint8)).shape
         torch.Size([30, 24, 24])
+        >>> layer.threshold = [10] * 15 + [20] * 15
     """
+
+    threshold: Tensor | None
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         kernel_size: int | tuple[int, int],
-        threshold: float | Tensor | None = None,
+        threshold: float | Sequence[float] | np.ndarray | Tensor | None = None,
         weight_mean: float = 0.8,
         weight_std: float = 0.02,
         *,
@@ -150,17 +170,49 @@ class SpikingConvolution(Convolution):
             groups=groups,
         )
         self.time_steps = check.integer(time_steps, "time_steps", 1)
-        self.threshold: Tensor | None
-        if threshold is not None:
-            limit = check.threshold(threshold, out_channels, self.weight.device)
-            threshold = torch.as_tensor(limit, dtype=torch.float64)
-        self.register_buffer("threshold", threshold, persistent=False)
+        self.register_buffer("threshold", None)
+        self.threshold = threshold  # type: ignore[assignment]  # __setattr__ takes what the argument may be
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        learned = state_dict.get(f"{prefix}threshold")  # homeostasis moved it, so it is saved with the weights
-        if learned is not None:
-            self.register_buffer("threshold", learned.to(self.weight.device, copy=True))
-        super()._load_from_state_dict(state_dict, prefix, *others)
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "threshold" and value is not None:
+            value = check.per_feature(value, name, self.out_channels, self.weight)
+        super().__setattr__(name, value)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.threshold is None:
+            destination[f"{prefix}threshold"] = self.weight.detach().new_empty(0)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        key = f"{prefix}threshold"
+        rest = {name: value for name, value in state_dict.items() if name != key}
+        super()._load_from_state_dict(rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        if key in missing_keys:
+            missing_keys.remove(key)
+        try:
+            if key in state_dict:
+                self._load_threshold(state_dict[key])
+        except (ValueError, TypeError) as error:
+            error_msgs.append(f"{key}: {error}")
+
+    def _load_threshold(self, saved: Any) -> None:
+        counts = "only the last time step counts (`threshold` is None)"
+        saves_none = isinstance(saved, Tensor) and saved.shape == (0,)
+        if saves_none and self.threshold is not None:
+            raise ValueError(f"{counts} where it was saved, but this layer has a threshold, {_values(self.threshold)}")
+        if not saves_none and self.threshold is None:
+            raise ValueError(f"the saved layer has a threshold, {check.describe(saved)}, but here {counts}")
+        if not saves_none:
+            self.threshold = saved
 
     def limit(self) -> Tensor | None:
         """The threshold of each feature, ``(out_channels,)``, or None."""
@@ -267,7 +319,13 @@ def _values(threshold: Tensor | None) -> str:
     if threshold is None or not check.readable(threshold):
         return "None" if threshold is None else check.describe(threshold)
     values = threshold.detach().cpu().double()
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        return repr(low).removesuffix(".0")
-    return f"{low:g}..{high:g} ({len(values)} values, crc {zlib.crc32(values.numpy().tobytes()):08x})"
+    if values.min() == values.max():
+        return _number(threshold)
+    checksum = zlib.crc32(values.numpy().tobytes())
+    return f"{float(values.min()):g}..{float(values.max()):g} ({len(values)} values, crc {checksum:08x})"
+
+
+def _number(threshold: Tensor) -> str:
+    """The shortest text that its type tells from all other numbers."""
+    one = threshold.detach().cpu().flatten()[:1]
+    return str((one if one.dtype == torch.float64 else one.float()).numpy()[0]).removesuffix(".0")

@@ -142,8 +142,6 @@ class Trainer:
             raise check.fail("lessons", f"1 to {stages} lessons, one per stage of the network, then a Readout", lessons)
         for lesson, stage in zip(layers, network.stages, strict=False):
             _fits(lesson, stage.layer, network.classes)
-            if isinstance(lesson, Unsupervised) and lesson.homeostasis:
-                stage.layer.register_buffer("threshold", stage.layer.threshold)  # learned: saved with the weights
         if last is not None and not isinstance(network.readout, LinearReadout):
             raise check.fail("lessons", "without Readout where the network's `readout` is no LinearReadout", lessons)
         self.network, self.lessons, self.last = network, layers, last
@@ -295,15 +293,13 @@ class Trainer:
         """Features that win more than their part get higher thresholds, the others lower ones."""
         if not lesson.homeostasis:
             return
-        features = winners[..., 0].flatten()
-        wins = torch.bincount(features[features >= 0], minlength=layer.out_channels).to(layer.threshold)
+        wins = _wins(winners, layer.out_channels).to(layer.threshold)
         surplus = wins * layer.out_channels / wins.sum().clamp(min=1) - 1
         layer.threshold = layer.threshold * (1 + lesson.homeostasis * surplus.clamp(max=1))
 
     def _count(self, number: int, lesson: Lesson, winners: Tensor, labels: Tensor | None, part: Tensor) -> None:
-        features = winners[..., 0]
-        self._wins[number] += torch.bincount(features[features >= 0], minlength=len(self._wins[number]))
-        first = features[:, 0]
+        self._wins[number] += _wins(winners, len(self._wins[number]))
+        first = winners[:, 0, 0]
         silent = float((first < 0).double().mean())
         hits = 0.0
         if isinstance(lesson, Reinforced) and labels is not None:
@@ -418,9 +414,17 @@ class Trainer:
             self.network.stages, content["weights"], content["thresholds"], strict=True
         ):
             stage.layer.load_weight(weight)
-            stage.layer.threshold = None if threshold is None else threshold.to(stage.layer.weight.device)
+            stage.layer.threshold = threshold
         if self.last is not None:
             self._readout().load_state_dict(content["readout"])
+
+
+def _wins(winners: Tensor, features: int) -> Tensor:
+    """How often each feature won."""
+    won = winners[..., 0].flatten()
+    return torch.zeros(features, dtype=torch.int64, device=won.device).index_add_(
+        0, won.clamp(min=0), (won >= 0).long()
+    )
 
 
 def _difference(there: str, here: str) -> str:
@@ -462,11 +466,11 @@ def _learning_threshold(layer: Any, lesson: Lesson) -> AbstractContextManager[No
     """The layer with the threshold that it learns with."""
     if isinstance(lesson, Reinforced) or lesson.threshold is None:
         return nullcontext()
-    return _threshold(layer, torch.tensor(float(lesson.threshold), dtype=torch.float64, device=layer.weight.device))
+    return _threshold(layer, lesson.threshold)
 
 
 @contextmanager
-def _threshold(layer: Any, threshold: Tensor | None) -> Iterator[None]:
+def _threshold(layer: Any, threshold: float | None) -> Iterator[None]:
     """The layer with another threshold than its own."""
     own, layer.threshold = layer.threshold, threshold
     try:
