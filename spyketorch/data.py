@@ -1,10 +1,12 @@
 """Data sets that remember what their transforms made."""
 
 import hashlib
-import io
 import os
+import random
 import re
+import sys
 import uuid
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,8 @@ import torch
 from torch.utils.data import Dataset
 
 from spyketorch import _checks as check
-from spyketorch._files import atomic
-
-# what pickles of numpy arrays and scalars are made of: safe to load, though not on torch's list
-_NUMPY: list[Any] = [np.ndarray, np.dtype, np.zeros(1).__reduce__()[0], np.int64(0).__reduce__()[0]]
-_NUMPY += [type(np.dtype(code)) for code in "?bBhHiIlLqQefdgFDGSUMm"]
+from spyketorch._files import DamagedFile, load, save, sweep
+from spyketorch._identity import Content, hashed
 
 _STORABLE = "made of tensors, numbers, strings, numpy arrays, tuples, lists and dicts"
 
@@ -33,11 +32,16 @@ class CacheDataset(Dataset[Any]):
         dataset: any map-style data set of tensors, numbers, strings, numpy arrays, and tuples, lists or dicts of them.
         cache_address: a directory, made where it is missing; None keeps items in memory.
         key: what the items on disk depend on, in words of your own. Items written under another key are computed anew.
-            By default it is the length and the ``repr`` of the data set; where that does not say all (an object printed
-            as an address in memory) the cache serves this object and its workers, but no later run.
+            By default it is the content of the data set when it is wrapped: its values, its transforms, and the code of
+            your own functions and classes. Files that it reads count by their names alone: give a key that changes
+            when they do. Where a part does not tell what it holds (an open file) the cache serves this object and its
+            workers, but no later run, and warns.
 
     Raises:
         ValueError: when an item on disk is damaged; :meth:`reset_cache` clears it.
+
+    Warns:
+        UserWarning: when the first item is random, as of a transform that draws: a cache keeps the first draw.
 
     Example:
         >>> calls = []
@@ -64,7 +68,8 @@ class CacheDataset(Dataset[Any]):
         if self.cache_address is not None:
             self.cache_address.mkdir(parents=True, exist_ok=True)
         self._memory: dict[int, Any] = {}
-        self._fingerprint = _fingerprint(dataset, key)
+        self._looked = False  # whether an item is random
+        self._fingerprint = "" if self.cache_address is None else _fingerprint(dataset, key)
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -76,23 +81,28 @@ class CacheDataset(Dataset[Any]):
         index %= len(self)
         if self.cache_address is None:
             if index not in self._memory:
-                self._memory[index] = self.dataset[index]
+                self._memory[index] = self._compute(index)
             return self._memory[index]
-        path = self._path(index)
-        if path.exists():
-            entry = self._read(path)
-            if entry["fingerprint"] == self._fingerprint:
-                return entry["item"]
+        entry = self._read(index)
+        if entry is not None and entry["fingerprint"] == self._fingerprint:
+            return entry["item"]
+        item = self._compute(index)
+        entry = {"fingerprint": self._fingerprint, "packed": _pack(item)}
+        save(entry, self._path(index), lasting=False)  # it can be computed again; to wait for the disk takes longer
+        return item
+
+    def _compute(self, index: int) -> Any:
+        if self._looked:
+            return self.dataset[index]
+        before = _random_state()
         item = self.dataset[index]
-        content = io.BytesIO()
-        torch.save({"fingerprint": self._fingerprint, "item": _storable(item)}, content)
-        try:
-            content.seek(0)
-            _load(content)
-        except Exception as error:  # better now than in the run that relies on it
-            raise check.fail_type("dataset", f"{_STORABLE}, to be kept on disk", item) from error
-        with atomic(path) as part:
-            part.write_bytes(content.getvalue())
+        self._looked = True
+        if _random_state() != before:
+            warnings.warn(
+                "the items of `dataset` are random, and a cache keeps the first draw of each for all epochs: cache "
+                "what does not change, and draw behind the cache",
+                stacklevel=4,
+            )
         return item
 
     def reset_cache(self) -> None:
@@ -101,46 +111,102 @@ class CacheDataset(Dataset[Any]):
         if self.cache_address is not None:
             for index in range(len(self)):
                 self._path(index).unlink(missing_ok=True)
+            sweep(self.cache_address.glob(".*.spyketorch.pt.*.part"))  # a writer that was killed could not
 
     def _path(self, index: int) -> Path:
         assert self.cache_address is not None
         return self.cache_address / f"{index:08d}.spyketorch.pt"
 
-    def _read(self, path: Path) -> dict[str, Any]:
+    def _read(self, index: int) -> dict[str, Any] | None:
+        """An entry on disk, if there is one."""
+        path = self._path(index)
         try:
-            entry = _load(path)
-            entry["fingerprint"], entry["item"]
-        except Exception as error:  # torch raises many types for a damaged file
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(
-                f"`cache_address` holds a file that is damaged or not from this cache, {str(path)!r} ({reason}): "
-                "call reset_cache() to clear the cache"
-            ) from error
-        return entry
+            entry = load(path)
+            packed = _unpack(entry["packed"]) if "packed" in entry else entry["item"]  # by 0.1, which packed nothing
+            return {"fingerprint": entry["fingerprint"], "item": packed}
+        except FileNotFoundError:  # perhaps since another process has reset the cache
+            return None
+        except Exception as error:  # whatever is wrong with what it holds
+            if isinstance(error, DamagedFile) and _of_numpy(path):
+                return None
+            reason = str(error) if isinstance(error, DamagedFile) else f"{str(path)!r} holds no item ({error!r})"
+            raise ValueError(f"`cache_address`: {reason}; call reset_cache() to clear the cache") from error
 
 
-def _load(file: Path | io.BytesIO) -> dict[str, Any]:
-    with torch.serialization.safe_globals(_NUMPY):
-        return torch.load(file, weights_only=True)  # type: ignore[no-any-return]
+def _random_state() -> tuple[Any, ...]:
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002  the generator that others draw from
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), kind, np.asarray(keys).tobytes(), *rest
 
 
-def _storable(item: Any) -> Any:
-    """The item without the rest of the storages that its tensors are views of; an error for what would not reload."""
+def _of_numpy(path: Path) -> bool:
+    """Whether a file is an item of 0.1, with arrays that it left to numpy's own way of rebuilding them."""
+    try:
+        needed = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # as of a damaged file
+        return False
+    return bool(needed) and all(name.startswith("numpy.") for name in needed)
+
+
+# Items on disk. Arrays are kept as their bytes, with shape and type, and tuples say what they stand for.
+
+
+def _pack(item: Any) -> Any:
+    """The item as tensors, plain values, lists and tuples; an error for what would not reload."""
     if isinstance(item, torch.Tensor):
-        return item.detach().as_subclass(torch.Tensor).clone()
-    if type(item) in (tuple, list):
-        return type(item)(_storable(part) for part in item)
-    if type(item) is dict:
-        return {_storable(name): _storable(part) for name, part in item.items()}
-    if item is None or isinstance(item, bool | int | float | complex | str | bytes | np.generic | np.ndarray):
+        return item.detach().as_subclass(torch.Tensor).clone()  # without the rest of a storage that it is a view of
+    if isinstance(item, np.ndarray | np.generic) and re.fullmatch(_TYPES, item.dtype.str):
+        if type(item) in (np.ndarray, np.memmap) or isinstance(item, np.generic):
+            content = np.frombuffer(item.tobytes(), np.uint8)
+            kind = "scalar" if isinstance(item, np.generic) else "array"
+            return kind, item.dtype.str, list(item.shape), torch.from_numpy(content.copy())
+    elif type(item) is tuple:
+        return "tuple", [_pack(part) for part in item]
+    elif type(item) is list:
+        return [_pack(part) for part in item]
+    elif type(item) is dict:
+        return "dict", [_pack(name) for name in item], [_pack(part) for part in item.values()]
+    elif type(item) in (type(None), bool, int, float, complex, str, bytes):
         return item
     raise check.fail_type("dataset", f"{_STORABLE}, to be kept on disk", item)
 
 
+def _unpack(packed: Any) -> Any:
+    if isinstance(packed, list):
+        return [_unpack(part) for part in packed]
+    if not isinstance(packed, tuple):
+        return packed
+    kind, *rest = packed
+    if kind == "tuple":
+        return tuple(_unpack(rest[0]))
+    if kind == "dict":
+        return dict(zip(*map(_unpack, rest), strict=True))
+    name, shape, content = rest
+    if kind not in ("array", "scalar") or not re.fullmatch(_TYPES, name) or content.dtype != torch.uint8:
+        raise ValueError(f"{kind} of {name}")
+    values, kept = bytearray(content.numpy().tobytes()), np.dtype(name)
+    if kept.kind == "b" and max(values, default=0) > 1:
+        raise ValueError("bool values other than 0 and 1")
+    if kept.kind == "U" and np.ndarray(len(values) // 4, f"{name[0]}u4", values).max(initial=0) > sys.maxunicode:
+        raise ValueError("text of no characters")
+    array = np.ndarray(shape, kept, values)
+    if array.nbytes != len(values):
+        raise ValueError(f"{len(values)} bytes for {name} of {shape}")
+    return array[()] if kind == "scalar" else array
+
+
+_TYPES = r"[<>|=][biufcSUMm]\d+(\[\d*(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?"  # numpy's names of types that hold values
+
+
 def _fingerprint(dataset: Dataset[Any], key: str | None) -> str:
-    text = key
-    if text is None:
-        text = f"{type(dataset).__module__}.{type(dataset).__qualname__} {len(dataset)} {dataset!r}"  # type: ignore[arg-type]
-        if re.search(r" at 0x[0-9a-fA-F]+", text):  # says where an object is, not what: good for this run alone
-            text += uuid.uuid4().hex
-    return hashlib.sha256(text.encode()).hexdigest()
+    if key is not None:
+        return hashlib.sha256(key.encode()).hexdigest()
+    content = Content()
+    found = content(dataset)
+    if content.unknown:
+        warnings.warn(
+            f"what `dataset` holds cannot be told from other content, for its part of type {content.unknown[0]}, so "
+            "that no later run will use these items: give a `key` of your own",
+            stacklevel=3,
+        )
+        found += uuid.uuid4().hex
+    return hashed(found, str(len(dataset)))  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """The original's ``utils`` under its names: encoders, data sets, and tensors as text files."""
 
+import hashlib
 import math
 import os
 from typing import Any
@@ -36,27 +37,37 @@ _TEXT_TYPES = {
 
 
 def tensor_to_text(data: Tensor, address: str | os.PathLike[str]) -> None:
-    """Write a tensor as two lines of text: its shape, then its values in row-major order, both comma-separated.
+    """Write a tensor as lines of text: its shape, its values in row-major order, both comma-separated, a checksum.
 
-    Floats are written with as many digits as they need to be read back the same. The file is replaced atomically.
+    Floats are written with as many digits as they need to be read back the same. The file is replaced atomically. A
+    reader of two lines, as the original's, reads it too; a space behind the shape announces the third.
 
     Example:
         >>> import pathlib, tempfile
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "weights.txt"
         >>> tensor_to_text(torch.tensor([[0.5, 1.0]]), path)
-        >>> print(path.read_text().strip())
-        1,2
-        0.5,1.0
+        >>> path.read_text().splitlines()  # doctest: +ELLIPSIS
+        ['1,2 ', '0.5,1.0', 'sha256 da2d47e0...']
         >>> text_to_tensor(path)
         tensor([[0.5000, 1.0000]])
     """
     path = check.path(address, "address")
     array = check.tensor(data, "data").detach().cpu()
+    if array.is_complex():
+        raise check.fail_type("data", "a real tensor", data)
     if array.dtype in (torch.bfloat16, torch.float16):
         array = array.float()
     values = array.to(torch.int64 if not array.is_floating_point() else array.dtype).numpy().ravel()
+    lines = f"{','.join(map(str, array.shape))}{_CHECKED}{','.join(map(str, values))}\n"
     with atomic(path) as part:
-        part.write_text(f"{','.join(map(str, array.shape))}\n{','.join(map(str, values))}\n")
+        part.write_bytes(f"{lines}{_checksum(lines)}\n".encode())
+
+
+_CHECKED = " \n"  # how the first line ends where a checksum follows the second
+
+
+def _checksum(lines: str) -> str:
+    return f"sha256 {hashlib.sha256(lines.encode()).hexdigest()}"
 
 
 def text_to_tensor(address: str | os.PathLike[str], type: str = "float") -> Tensor:
@@ -74,13 +85,22 @@ def text_to_tensor(address: str | os.PathLike[str], type: str = "float") -> Tens
         raise ValueError(f"`type` must be one of {sorted(_TEXT_TYPES)}; got {type!r}")
     path, dtype = check.path(address, "address"), _TEXT_TYPES[type]
     try:
-        sizes, words, *rest = [*path.read_text().splitlines(), "", ""]
+        text: str = path.read_bytes().decode().replace("\r\n", "\n")
+        sizes, words, checksum, *rest = [*text.splitlines(), "", "", ""]
         shape = [int(size) for size in sizes.replace(",", " ").split()]
         values: Any = np.array(words.replace(",", " ").split(), np.int64 if type == "bool" else dtype).astype(dtype)
     except (ValueError, OverflowError) as error:  # a UnicodeDecodeError is a ValueError
         raise ValueError(
             f"`address` must name a text file with a line of sizes and a line of {type} values; {str(path)!r}: {error}"
         ) from None
+    if sizes.endswith(" ") or checksum.startswith("sha256"):
+        if text != f"{sizes}\n{words}\n{checksum}\n" or checksum != _checksum(f"{sizes}\n{words}\n"):
+            raise ValueError(
+                f"{str(path)!r} is damaged, cut off or edited: its checksum is another; if it is right, delete the "
+                "third line and the space at the end of the first"
+            )
+    elif checksum.strip():
+        rest.append(checksum)
     if any(line.strip() for line in rest) or values.size != math.prod(shape):
         raise ValueError(
             f"`address` must name a text file of two lines, with {' x '.join(map(str, shape))} = {math.prod(shape)} "

@@ -430,11 +430,11 @@ def test_text_default_type_is_float(tmp_path):
 
 
 def test_text_format(tmp_path):
-    """Line 1 the shape, line 2 the values row by row, both comma separated."""
+    """Line 1 the shape, line 2 the values row by row, both comma separated; then a checksum."""
     path = tmp_path / "x.txt"
     tensor_to_text(torch.tensor([[1.5, -2.0, 0.25], [3.0, 4.0, 5.0]]), str(path))
     lines = path.read_text().splitlines()
-    assert len(lines) == 2
+    assert lines[2].startswith("sha256 ")
     assert [int(size) for size in lines[0].split(",")] == [2, 3]
     assert [float(value) for value in lines[1].split(",")] == [1.5, -2.0, 0.25, 3.0, 4.0, 5.0]
 

@@ -1,0 +1,239 @@
+"""What decides the answers of an object: its content, in hashes that the next run finds again."""
+
+import dis
+import functools
+import hashlib
+import sys
+import sysconfig
+import types
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import spyketorch
+
+_PLAIN = {type(None), bool, int, float, complex, str, bytes, range, types.EllipsisType, torch.dtype, torch.device}
+_SAID_ELSEWHERE = {  # of a class: where it stands, what it is called, what its writer says of it
+    *("__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"),
+    *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__parameters__"),
+    *("__orig_bases__", "__abstractmethods__", "_abc_impl"),
+}
+
+
+def digest(*tensors: Tensor) -> str:
+    """A hash of shapes, types and values."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]
+
+
+def hashed(*parts: str) -> str:
+    """A hash of texts, in which no end of one passes for the start of the next."""
+    return hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode(errors="surrogatepass")).hexdigest()
+
+
+class Content:
+    """A hash of all that an object is made of: values, tensors, and the code of functions and classes.
+
+    Code of installed packages counts by the version of the package; code of one's own by its instructions, constants
+    and whatever it names: globals, closures, the functions that it calls.
+
+    Args:
+        code: whether code counts; it differs from one Python to the next. Without, functions and classes are their name
+            and the values that they hold.
+
+    Attributes:
+        unknown: types of the parts that do not tell what they hold, such as open files.
+    """
+
+    def __init__(self, *, code: bool = True) -> None:
+        self.code, self.unknown = code, list[str]()
+        self._done: dict[int, str] = {}
+        self._kept: list[Any] = []  # an object that is gone would leave its id to another
+
+    def __call__(self, value: Any) -> str:
+        kind = type(value)
+        if kind in _PLAIN or (kind in (list, tuple) and set(map(type, value)) <= _PLAIN):
+            return hashed(kind.__name__, repr(value))
+        if id(value) not in self._done:
+            self._kept.append(value)
+            self._done[id(value)] = f"round {len(self._done)}"  # what is met again within itself
+            self._done[id(value)] = hashed(self._name(kind), *self._parts(value))
+        return self._done[id(value)]
+
+    def _parts(self, value: Any) -> Iterator[str]:
+        if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
+            yield digest(value)
+        elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            yield f"{value.shape} {value.dtype.str} {hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()}"
+        elif isinstance(value, PurePath):
+            yield str(value)
+        elif isinstance(value, types.ModuleType):
+            yield hashed(_origin(value.__name__) or _source(value)) if self.code else value.__name__
+        elif isinstance(value, type) and not self.code:
+            yield value.__qualname__
+        elif isinstance(value, type | types.FunctionType) and _origin(value.__module__) is not None:
+            yield f"{_name(value)} {_origin(value.__module__) if self.code else ''}"
+        elif isinstance(value, type):
+            yield from self._class(value)
+        elif isinstance(value, types.FunctionType):
+            yield from self._function(value)
+        elif isinstance(value, types.CodeType):
+            yield from self._code(value)
+        else:
+            yield from map(self, self._made_of(value))
+
+    def _made_of(self, value: Any) -> Iterator[Any]:
+        """The parts of a container or of an instance."""
+        if type(value) in (list, tuple):
+            yield from value
+        elif type(value) in (dict, types.MappingProxyType):
+            for pair in value.items():
+                yield from pair
+        elif type(value) in (set, frozenset):
+            yield from sorted(map(self, value))
+        elif isinstance(value, types.MethodType):
+            yield from (value.__func__, value.__self__)
+        elif isinstance(value, types.BuiltinFunctionType) and isinstance(value.__self__, types.ModuleType | None):
+            yield f"{value.__module__}.{value.__qualname__}"
+        elif isinstance(value, property):
+            yield from (value.fget, value.fset, value.fdel)
+        elif isinstance(value, staticmethod | classmethod):
+            yield value.__func__
+        elif isinstance(value, functools.cached_property):
+            yield value.func
+        elif isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
+            yield value.__name__
+        elif callable(value) and hasattr(value, "__wrapped__"):  # by functools.cache, numba and the like
+            yield value.__wrapped__
+        else:
+            yield from self._reduced(value)
+
+    def _reduced(self, value: Any) -> Iterator[Any]:
+        """What pickle would make it of."""
+        try:
+            made = value.__reduce_ex__(4)
+        except Exception:  # whatever an object says that is not to be written down
+            self.unknown.append(_name(type(value)))
+            return
+        if isinstance(made, str):
+            yield made
+            return
+        yield from made[:3]
+        for more in made[3:5]:
+            yield list(more or ())
+
+    def _name(self, kind: type) -> str:
+        return _name(kind) if self.code else kind.__qualname__
+
+    def _class(self, value: type) -> Iterator[str]:
+        yield _name(value)
+        yield from map(self, value.__bases__)
+        for name, part in vars(value).items():
+            if name not in _SAID_ELSEWHERE:
+                yield from (name, self(part))
+
+    def _function(self, value: types.FunctionType) -> Iterator[str]:
+        yield self(value.__code__) if self.code else value.__qualname__
+        yield from map(self, (value.__defaults__, value.__kwdefaults__))
+        for cell in value.__closure__ or ():
+            try:
+                yield self(cell.cell_contents)
+            except ValueError:  # not filled yet
+                yield "empty"
+        for name in sorted(_globals(value.__code__)):
+            if name in value.__globals__:
+                yield from (name, self(value.__globals__[name]))
+
+    def _code(self, value: types.CodeType) -> Iterator[str]:
+        yield value.co_code.hex()
+        yield from map(self, value.co_consts)
+        yield repr((value.co_names, value.co_varnames, value.co_freevars, value.co_argcount, value.co_flags))
+
+
+def _name(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+def _globals(code: types.CodeType) -> set[str]:
+    """Names of globals that the code reads, and the code within it."""
+    found = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return found.union(*(_globals(part) for part in code.co_consts if isinstance(part, types.CodeType)))
+
+
+@functools.cache
+def _origin(module: str) -> str | None:
+    """The version of the package that a module comes from; None where it is the user's own."""
+    root = module.partition(".")[0]
+    if root == "spyketorch":  # perhaps an editable install, whose version stays while its code changes
+        return f"{spyketorch.__version__} {_package()}"
+    if root in sys.stdlib_module_names:
+        return "Python"
+    found = sys.modules.get(root)
+    file = getattr(found, "__file__", None)
+    places = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
+    if file is None or not any(Path(file).is_relative_to(place) for place in places):
+        return None
+    return str(getattr(found, "__version__", ""))
+
+
+def _package() -> str:
+    """A hash of this package's code."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashed(*(file.read_text(encoding="utf-8") for file in files))
+
+
+def _source(module: types.ModuleType) -> str:
+    file = getattr(module, "__file__", None)
+    return Path(file).read_text(encoding="utf-8", errors="replace") if file and Path(file).is_file() else ""
+
+
+# networks
+
+
+def settings(module: nn.Module, name: str) -> list[str]:
+    """What decides a module's answers beside its ``state_dict`` and its code, a line for each, in words where short."""
+    lines = []
+    for path, part in module.named_modules(prefix=name):
+        lines.append(f"{path} is {type(part).__qualname__}")
+        values = {key: value for key, value in vars(part).items() if key not in _EVERY}
+        if not its_own(part):  # private ones keep what was computed before
+            values = {key: value for key, value in values.items() if key[0] != "_"}
+        values |= {key: part._buffers[key] for key in sorted(part._non_persistent_buffers_set)}
+        lines += [f"{path}.{key} is {_said(value)}" for key, value in values.items()]
+    return lines
+
+
+def its_own(module: nn.Module) -> bool:
+    """Whether a module is the user's own, of which nobody knows what its answers depend on."""
+    kinds = type(module).__mro__
+    return _origin(kinds[0].__module__) is None and not any(kind.__module__.startswith("spyketorch.") for kind in kinds)
+
+
+_EVERY = set(vars(nn.Module()))  # attributes of every module
+
+
+def _said(value: Any) -> str:
+    text = repr(value)
+    if _plain(value):
+        return text if len(text) <= 200 else f"{text[:60]}... {hashed(text)[:16]}"
+    if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
+        return f"{tuple(value.shape)} values {digest(value)}"
+    return f"{type(value).__qualname__} {Content(code=False)(value)[:16]}"
+
+
+def _plain(value: Any) -> bool:
+    return type(value) in _PLAIN or (isinstance(value, tuple | list) and all(map(_plain, value)))
+
+
+def difference(there: Iterable[str], here: Iterable[str]) -> str:
+    """The first line in which two descriptions differ; nothing where none does."""
+    lines = zip_longest(there, here, fillvalue="")
+    return next((f"{a.strip()!r} there, {b.strip()!r} here" for a, b in lines if a != b), "")

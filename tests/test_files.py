@@ -1,0 +1,443 @@
+"""Files of ours: damage is found, hostile content is refused, writers that were killed leave nothing behind."""
+
+import functools
+import hashlib
+import io
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from spyketorch import _files
+from spyketorch.data import CacheDataset
+from spyketorch.utils import tensor_to_text, text_to_tensor
+
+
+def flipped(data, count, seed=0):
+    """The same bytes with one bit turned: at each byte where there are few, at random places where there are many."""
+    draw = random.Random(seed)
+    places = range(len(data)) if len(data) <= count else sorted(draw.sample(range(len(data)), count))
+    for place in places:
+        other = bytearray(data)
+        other[place] ^= 1 << draw.randrange(8)
+        yield bytes(other)
+
+
+def refused_or_whole(path, read, same, *, flips=400, cuts=200):
+    """Each flip and each cut of a file is an error that names it, or changes nothing; gives how many were refused."""
+    data = path.read_bytes()
+    lengths = range(len(data)) if len(data) <= cuts else random.Random(1).sample(range(len(data)), cuts)
+    refused = 0
+    for other in [*flipped(data, flips), *(data[:length] for length in lengths)]:
+        path.write_bytes(other)
+        try:
+            found = read()
+        except ValueError as error:
+            assert path.name in str(error)
+            refused += 1
+        else:
+            assert same(found)
+    path.write_bytes(data)
+    assert same(read())
+    return refused
+
+
+ITEM = (torch.arange(12.0).reshape(3, 4), {"box": np.arange(3, dtype=np.int16), "name": ("cup", 2)})
+
+
+def same_item(item):
+    return torch.equal(item[0], ITEM[0]) and np.array_equal(item[1]["box"], ITEM[1]["box"]) and item[1]["name"][1] == 2
+
+
+def test_flipped_bits_of_cached_items(tmp_path):
+    CacheDataset([ITEM], tmp_path, key="k")[0]
+    (path,) = tmp_path.iterdir()
+    refused = refused_or_whole(path, lambda: CacheDataset([ITEM], tmp_path, key="k")[0], same_item)
+    assert refused == 600  # a flip in the checksum counts too
+
+
+def test_flipped_bits_of_text(tmp_path):
+    path, data = tmp_path / "x.txt", torch.tensor([[12.5, 0.25, 3e-7], [-50.0, 75.0, 1.0]])
+    tensor_to_text(data, path)
+    size = path.stat().st_size
+    refused = refused_or_whole(
+        path, lambda: text_to_tensor(path), lambda found: torch.equal(found, data), flips=9999, cuts=9999
+    )
+    assert refused == 2 * size
+
+
+def test_files_without_a_checksum_still_load(tmp_path):
+    (tmp_path / "x.txt").write_text("2,1\n7,8")
+    assert text_to_tensor(tmp_path / "x.txt", "long").tolist() == [[7], [8]]
+    fingerprint = hashlib.sha256(b"k").hexdigest()
+    path = tmp_path / "00000000.spyketorch.pt"
+    torch.save({"fingerprint": fingerprint, "item": (torch.ones(2), 5)}, path)
+    assert CacheDataset([(torch.zeros(2), 1)], tmp_path, key="k")[0][1] == 5
+    whole = path.read_bytes()
+    want = torch.load(path, weights_only=True)["item"]
+
+    def read():
+        return CacheDataset([(torch.zeros(2), 5)], tmp_path, key="k")[0]
+
+    def same(found):  # or computed anew, where the fingerprint was hit
+        return found[1] == 5 and (torch.equal(found[0], want[0]) or torch.equal(found[0], torch.zeros(2)))
+
+    for other in flipped(whole, 300):
+        path.write_bytes(other)
+        try:
+            assert same(read())
+        except ValueError as error:
+            assert path.name in str(error)
+
+
+@pytest.mark.parametrize("array", [np.arange(3), np.float32(0.5), np.array(["a", "b"])])
+def test_arrays_that_were_cached_by_the_first_version_are_computed_anew(tmp_path, array):
+    fingerprint = hashlib.sha256(b"k").hexdigest()
+    torch.save({"fingerprint": fingerprint, "item": (array, 5)}, tmp_path / "00000000.spyketorch.pt")
+    for _ in range(2):
+        assert np.array_equal(CacheDataset([(array, 5)], tmp_path, key="k")[0][0], array)
+
+
+class Reduced:
+    """Stands for what a hostile pickle holds: a call."""
+
+    def __init__(self, call, *given):
+        self.call, self.given = call, given
+
+    def __reduce__(self):
+        return self.call, self.given
+
+
+def hostile():
+    bomb = []
+    for _ in range(60):
+        bomb = [bomb] * 40  # 40 ** 60 elements in a few bytes
+    loop = []
+    loop.append(loop)
+    yield "repeated lists", bomb
+    yield "a list in itself", loop
+    yield "a tensor of one element, repeated", torch.zeros(1).expand(2**40)
+    yield "a tensor without content", torch.empty(2**40, device="meta")
+    yield "an object array", ("array", "|O", [1], torch.zeros(8, dtype=torch.uint8))
+    yield "a shape beyond the content", ("array", "<f4", [2**40], torch.zeros(8, dtype=torch.uint8))
+    yield "a negative shape", ("array", "<f4", [-1, -2], torch.zeros(8, dtype=torch.uint8))
+    yield "no bytes", ("array", "<f4", [2], torch.zeros(2))
+    yield "letters that are none", ("array", "<U1", [1], torch.full((4,), 255, dtype=torch.uint8))
+    yield "a bool of 7", ("array", "|b1", [1], torch.full((1,), 7, dtype=torch.uint8))
+    yield "a kind that is none", ("call", "<f4", [1], torch.zeros(4, dtype=torch.uint8))
+    yield "a tuple of nothing", ()
+    yield "keys that are none", ("dict", [[1]], [2])
+    yield "numpy's own pickle", np.arange(3)
+    yield "a call", Reduced(os.getpid)
+
+
+@pytest.mark.parametrize("item", [pytest.param(item, id=name) for name, item in hostile()])
+def test_hostile_items_are_refused(tmp_path, item):
+    path = tmp_path / "00000000.spyketorch.pt"
+    _files.save({"fingerprint": hashlib.sha256(b"k").hexdigest(), "packed": item}, path)
+    cache = CacheDataset([(torch.ones(1), 3)], tmp_path, key="k")
+    try:
+        assert cache[0][1] == 3  # computed anew
+    except ValueError as error:
+        assert path.name in str(error)
+        assert "reset_cache()" in str(error)
+
+
+def test_compressed_files_are_refused(tmp_path):
+    """A megabyte of zeros in a kilobyte: what it says of its size is looked at first."""
+    buffer, path = io.BytesIO(), tmp_path / "00000000.spyketorch.pt"
+    torch.save({"fingerprint": "", "packed": torch.zeros(1_000_000)}, buffer)
+    with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    with pytest.raises(ValueError, match="more than its size"):
+        CacheDataset([(torch.ones(1), 3)], tmp_path, key="k")[0]
+
+
+# ---------------------------------------------------------------------------------------- writers and readers at once
+
+
+def test_a_file_that_vanishes_is_computed_anew(tmp_path, monkeypatch):
+    cache = CacheDataset([(torch.ones(1), 3)], tmp_path, key="k")
+    cache[0]
+    read = Path.read_bytes
+
+    def vanishing(self):
+        self.unlink()  # as another process's reset_cache() does
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", vanishing)
+    assert cache[0][1] == 3
+
+
+SCRIPT = """
+    import os, sys
+    from pathlib import Path
+    from spyketorch import _files
+    with _files.{call} as part:
+        print("begun", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def writer(call):
+    script = textwrap.dedent(SCRIPT).format(call=call)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert process.stdout.readline().strip() == "begun"
+    return process
+
+
+def test_reset_clears_what_a_killed_writer_left_and_spares_a_living_one(tmp_path):
+    cache = CacheDataset([(torch.ones(1), 3)], tmp_path, key="k")
+    with (
+        writer(f"atomic(Path({str(cache._path(0))!r}))") as killed,
+        writer(f"atomic(Path({str(cache._path(0))!r}))") as living,
+    ):
+        assert len(list(tmp_path.glob(".*.part"))) == 2
+        killed.kill()
+        killed.wait()
+        cache.reset_cache()
+        assert len(list(tmp_path.glob(".*.part"))) == 1
+        living.communicate("\n")
+    assert [path.name for path in tmp_path.iterdir()] == [cache._path(0).name]
+
+
+def test_a_folder_has_one_owner(tmp_path):
+    with writer(f"owned(Path({str(tmp_path)!r}))") as owner:
+        with pytest.raises(BlockingIOError, match="another run"), _files.owned(tmp_path):
+            raise AssertionError
+        owner.kill()
+        owner.wait()
+        with _files.owned(tmp_path):  # what a killed run owned is free
+            pass
+
+
+def test_what_is_moved_into_place_is_on_the_disk_before(tmp_path, monkeypatch):
+    done = []
+    sync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append("sync") or sync(handle))
+    monkeypatch.setattr(Path, "replace", lambda self, target: done.append("replace") or replace(self, target))
+    tensor_to_text(torch.ones(3), tmp_path / "x.txt")
+    assert done == ["sync", "replace"] + ["sync"] * (os.name == "posix")
+
+
+# --------------------------------------------------------------------------------------------- what a cache belongs to
+
+
+class Scaled(Dataset):
+    """Its ``repr`` says nothing."""
+
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __repr__(self):
+        return "Scaled()"
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return self.transform(torch.tensor([1.0 + index]))
+
+
+class Lambda:
+    def __init__(self, function):
+        self.function = function
+
+    def __repr__(self):
+        return "Lambda()"
+
+    def __call__(self, value):
+        return self.function(value)
+
+
+class Times(torch.nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+        self.register_buffer("offset", torch.zeros(1), persistent=False)
+
+    def forward(self, value):
+        return value * self.factor + self.offset
+
+
+FACTOR = 2.0
+
+
+def by_global(value):
+    return value * FACTOR
+
+
+def through_another(value):
+    return by_global(value)
+
+
+class Slotted:
+    __slots__ = ("factor",)
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, value):
+        return value * self.factor
+
+
+def offset(factor, value):
+    made = Times(factor)
+    made.offset += value
+    return made
+
+
+def closure(factor):
+    return Lambda(lambda value: value * factor)
+
+
+def arrays(value):
+    array = np.full(3, value)
+    return lambda given: given * float(array[0])
+
+
+def method(factor):
+    return Times(factor).forward
+
+
+def default(factor):
+    return lambda value, factor=factor: value * factor
+
+
+class ByClass:
+    factor = 2.0
+
+    def __call__(self, value):
+        return value * self.factor
+
+
+class Kept:
+    @functools.cached_property
+    def factor(self):
+        return 2.0
+
+    def __call__(self, value):
+        return value * self.factor
+
+
+class KeptOtherwise(Kept):
+    @functools.cached_property
+    def factor(self):
+        return 3.0
+
+
+PAIRS = {
+    "lambda": (Lambda(lambda value: value * 2), Lambda(lambda value: value * 3)),
+    "another operation": (Lambda(lambda value: value * 2), Lambda(lambda value: value + 5)),
+    "another function": (Lambda(torch.sin), Lambda(torch.cos)),
+    "a method of a tensor": (torch.Tensor.sin, torch.Tensor.cos),
+    "closure": (closure(2), closure(3)),
+    "a tensor in a closure": (closure(torch.ones(1)), closure(torch.zeros(1))),
+    "an array in a closure": (arrays(1), arrays(2)),
+    "default": (default(2), default(3)),
+    "partial": (functools.partial(torch.mul, other=2), functools.partial(torch.mul, other=3)),
+    "number of a module": (Times(2), Times(3)),
+    "buffer of a module": (offset(2, 0), offset(2, 1)),
+    "parameter of a module": (torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)),
+    "method": (method(2), method(3)),
+    "slots": (Slotted(2), Slotted(3)),
+    "in a list": (torch.nn.Sequential(Times(2), Times(2)), torch.nn.Sequential(Times(2), Times(3))),
+    "cached property": (Kept(), KeptOtherwise()),
+    "cached function": (functools.cache(lambda value: value * 2), functools.cache(lambda value: value * 3)),
+}
+
+
+@pytest.mark.parametrize("one, two", PAIRS.values(), ids=PAIRS)
+@torch.no_grad()
+def test_a_cache_belongs_to_what_the_data_set_holds(tmp_path, one, two):
+    want = [Scaled(transform)[1] for transform in (one, two)]
+    assert not torch.equal(*want)
+    for _ in range(2):
+        for transform, answer in zip((one, two), want, strict=True):
+            assert torch.equal(CacheDataset(Scaled(transform), tmp_path)[1], answer)
+    CacheDataset(Scaled(one), tmp_path)[1]
+    broken = Scaled(one)
+    cached = CacheDataset(broken, tmp_path)
+    broken.transform = None  # from here on, what is not cached is an error
+    assert torch.equal(cached[1], want[0])
+
+
+@pytest.mark.parametrize("transform", [by_global, through_another, Lambda(through_another), ByClass()])
+def test_a_cache_belongs_to_the_globals_that_functions_read(tmp_path, transform, monkeypatch):
+    assert CacheDataset(Scaled(transform), tmp_path)[1] == 4
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    monkeypatch.setattr(ByClass, "factor", 3.0)
+    assert CacheDataset(Scaled(transform), tmp_path)[1] == 6
+
+
+RUN = """
+    import sys, torch
+    sys.path.insert(0, {tests!r})
+    import test_files as t
+    cached = t.CacheDataset(t.Scaled({transform}), {folder!r})
+    print(cached._fingerprint)
+"""
+
+
+def test_the_next_run_knows_the_cache(tmp_path):
+    transforms = "[t.closure(2), t.through_another, t.Times(2), {'b', 'a'}, t.Kept(), t.offset(2, 1)]"
+    script = textwrap.dedent(RUN).format(tests=str(Path(__file__).parent), transform=transforms, folder=str(tmp_path))
+    runs = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
+                       env={**os.environ, "PYTHONHASHSEED": seed}).stdout
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    assert runs[0] == runs[1]
+
+
+def test_what_does_not_tell_its_content_serves_this_run(tmp_path):
+    class Opened(Scaled):
+        def __init__(self):
+            super().__init__(Times(2))
+            self.file = open(os.devnull)  # noqa: SIM115
+
+        def __len__(self):
+            return 3
+
+    data = Opened()
+    with pytest.warns(UserWarning, match=r"TextIOWrapper.*`key`"):
+        cache = CacheDataset(data, tmp_path)
+    assert cache[1] == 4
+    data.transform = Times(3)
+    assert cache[1] == 4
+    with pytest.warns(UserWarning, match="`key`"):
+        assert CacheDataset(data, tmp_path)[1] == 6
+    data.file.close()
+    CacheDataset(data, tmp_path, key="k")[1]  # says it itself: no warning
+
+
+@pytest.mark.parametrize("draw", [torch.rand, lambda n: random.random(), lambda n: np.random.rand(n)])  # noqa: NPY002
+@pytest.mark.parametrize("disk", [False, True])
+def test_random_items_are_told_once(tmp_path, draw, disk):
+    cache = CacheDataset(Scaled(lambda value: draw(1)), tmp_path if disk else None)
+    with pytest.warns(UserWarning, match="random"):
+        cache[0]
+    cache[1], cache[0]
+
+
+def test_identity_of_code_of_packages_is_their_version():
+    from spyketorch._identity import _origin
+
+    assert _origin("torch.nn.functional") == torch.__version__
+    assert _origin("json.decoder") == "Python"
+    assert _origin(__name__) is None
