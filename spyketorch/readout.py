@@ -1,7 +1,8 @@
 """A linear read-out: what a support vector machine makes of the first spikes of a network."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ class LinearReadout(nn.Module):
     r"""Class scores from first-spike times, linear in how early each neuron fires.
 
     .. math:: x = (T - t) / T, \qquad \text{score}_c = w_c \cdot x + b_c
+
+    Scores are sums without rounding, rounded once at the end, and so the same to the bit for any batch and number of
+    threads (not on Apple's GPUs, which have no float64).
 
     Args:
         shape: of the maps that are read, (features, rows, columns).
@@ -46,7 +50,9 @@ class LinearReadout(nn.Module):
         return times.flatten(1)
 
     def forward(self, times: Tensor) -> Tensor:
-        return nn.functional.linear(self.read(times), self.weight, self.bias)
+        early = self.time_steps - self._flat(times).to(_wide(self.weight))
+        weight = _exact(self.weight.to(early), self.weight.shape[1] * self.time_steps)
+        return (early @ weight.T / self.time_steps + self.bias).to(self.weight)
 
     def fit(
         self,
@@ -55,7 +61,7 @@ class LinearReadout(nn.Module):
         *,
         penalty: float = 1e-3,
         iterations: int = 100,
-        batch: int = 500,
+        batch: int = 128,
         tell: Callable[[float], None] | None = None,
     ) -> float:
         r"""Learn weights as a linear support vector machine does, one class against the rest.
@@ -63,8 +69,9 @@ class LinearReadout(nn.Module):
         .. math::
             \min_{w, b} \; \frac{\lambda}{2} \|w\|^2 + \frac{1}{N} \sum_{n, c} \max(0, 1 - y_{nc}\,\text{score}_{nc})^2
 
-        with y = 1 for the right class and -1 for the others; by L-BFGS, which adds in one order, so that a seed is not
-        needed. It works on times less their mean, where it needs fewer passes.
+        with y = 1 for the right class and -1 for the others; by L-BFGS, on times less their mean, where it needs fewer
+        passes. There is no chance in it, so a seed is not needed, and the weights are the same to the bit for any batch
+        and number of threads.
 
         Args:
             times: first-spike times ``(N, features, rows, columns)``; they may lie in a memory-mapped file.
@@ -83,41 +90,46 @@ class LinearReadout(nn.Module):
         flat, batch = self._flat(times), check.integer(batch, "batch", 1)
         if check.number(penalty, "penalty") < 0:
             raise check.fail("penalty", "0 or more", penalty)
-        target = 2 * nn.functional.one_hot(labels, len(self.bias)).to(self.weight).T - 1
-        points = [self.weight.detach().clone(), self.bias.detach().clone()]
+        count, inputs, steps = len(times), flat.shape[1], self.time_steps
+        dtype = _wide(self.weight)
+        points = [self.weight.detach().to(dtype, copy=True), self.bias.detach().to(dtype, copy=True)]
         optimizer = torch.optim.LBFGS(
             points, max_iter=check.integer(iterations, "iterations", 1), history_size=10, line_search_fn="strong_wolfe"
         )
-        parts = range(0, len(times), batch)
-        room = self.weight.new_empty(min(batch, len(times)), flat.shape[1])  # one piece of memory, used again and again
+        target = 2 * nn.functional.one_hot(labels, len(self.bias)).to(dtype).T - 1
+        missing = torch.empty_like(target)  # how much each margin lacks, of all images
+        room = points[0].new_empty(min(batch, count), inputs)  # one piece of memory, used again and again
+        threads = torch.get_num_threads()
 
-        def part(start: int) -> Tensor:
-            some = flat[start : start + batch]
-            return room[: len(some)].copy_(some)
+        def parts() -> Iterator[tuple[slice, Tensor]]:
+            for start in range(0, count, batch):
+                some = flat[start : start + batch]
+                yield slice(start, start + batch), room[: len(some)].copy_(some)
 
-        mean = torch.zeros_like(points[0][0])
-        for i in parts:
-            mean += part(i).sum(0) / len(times)
+        total = sum((late.sum(0) for _, late in parts()), points[0].new_zeros(inputs))  # of integers, so exact
+        mean = total / count
 
         def objective() -> float:
             weight, bias = points  # the bias is that of centred times: x less its mean is (mean - t) / T
-            offset = (bias + weight @ mean / self.time_steps)[:, None]
-            loss = 0.5 * penalty * float(weight.square().sum())
-            weight.grad, bias.grad = torch.zeros_like(weight), torch.zeros_like(bias)
-            for i in parts:
-                t, y = part(i), target[:, i : i + batch]
-                missing = (1 - y * (offset - weight @ t.T / self.time_steps)).clamp(min=0)
-                slope = -2 * y * missing / len(times)
-                weight.grad += slope @ t
-                bias.grad += slope.sum(1)
-                loss += float(missing.square().sum()) / len(times)
-            weight.grad = penalty * weight + (torch.outer(bias.grad, mean) - weight.grad) / self.time_steps
+            offset = (bias + weight @ mean / steps)[:, None]
+            largest = (1 + bias.abs() + weight.abs().sum(1))[:, None]  # no margin lacks more
+            rounded = _exact(weight, inputs * steps)
+            slopes = torch.zeros_like(weight)
+            with _threads(threads):
+                for part, late in parts():
+                    y = target[:, part]
+                    missing[:, part] = (1 - y * (offset - rounded @ late.T / steps)).clamp(min=0)
+                    slopes += _exact(y * missing[:, part], count * steps, largest) @ late
+            pulls = (target * missing).sum(1)
+            weight.grad = penalty * weight - 2 / count * (torch.outer(pulls, mean) - slopes) / steps
+            bias.grad = -2 / count * pulls
+            loss = 0.5 * penalty * float(weight.square().sum()) + float(missing.square().sum()) / count
             if tell is not None:
                 tell(loss)
             return loss
 
-        with torch.no_grad():
-            early = 1 - mean / self.time_steps
+        with torch.no_grad(), _threads(1):  # sums of numbers that are no integers: in one order
+            early = 1 - mean / steps
             points[1] += points[0] @ early
             optimizer.step(objective)  # type: ignore[no-untyped-call]
             self.weight.copy_(points[0])
@@ -126,3 +138,31 @@ class LinearReadout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"inputs={self.weight.shape[1]}, classes={len(self.bias)}, time_steps={self.time_steps}"
+
+
+def _wide(weight: Tensor) -> torch.dtype:
+    """The type that scores are summed in: Apple's GPUs have no float64, so there sums are rounded."""
+    return torch.float32 if weight.device.type == "mps" else torch.float64
+
+
+def _exact(values: Tensor, integers: int, largest: Tensor | None = None) -> Tensor:
+    """Each row on a grid so coarse that its product with integers of a sum up to ``integers`` has no rounding.
+
+    A sum without rounding is the same in any order: for any batch, thread count and matrix product. ``largest`` is a
+    bound for each row, by default its largest entry.
+    """
+    bits = 52 if values.dtype == torch.float64 else 23
+    bound = values.abs().amax(1, keepdim=True) if largest is None else largest
+    step = torch.exp2(torch.frexp(bound).exponent.to(bound) + math.ceil(math.log2(integers)) - bits)
+    return (values / step).round() * step
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads for torch's operations."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

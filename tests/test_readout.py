@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -88,13 +89,55 @@ def test_separable_classes_are_separated():
     assert reached < 0.05
 
 
-@pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_batches_change_rounding_alone(batch):
-    times, labels = problem()
-    want, least = fitted(times, labels, penalty=0.01, iterations=300)
-    made, reached = fitted(times, labels, penalty=0.01, iterations=300, batch=batch)
-    assert reached == pytest.approx(least, rel=1e-4)
-    assert made.weight.numpy() == pytest.approx(want.weight.numpy(), abs=2e-3)
+@pytest.fixture
+def threads():
+    """Call it with a number of threads for torch; the old number comes back after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_same_bits_for_any_batch_and_number_of_threads(threads, dtype):
+    times, labels = problem(count=200, shape=(40, 7, 9), classes=5)
+    weights, scores, objectives = [], [], []
+    for count, batch in [(1, 200), (1, 1), (1, 7), (2, 200), (2, 7), (2, 64)]:
+        threads(count)
+        readout = LinearReadout((40, 7, 9), 5, time_steps=T).to(dtype)
+        objectives.append(readout.fit(times, labels, penalty=1e-4, iterations=12, batch=batch))
+        weights.append(torch.cat([readout.weight, readout.bias[:, None]], 1))
+        scores += [torch.cat([readout(part) for part in times.split(size)]) for size in (1, 7, 200)]
+        assert torch.get_num_threads() == count
+    assert all(torch.equal(weights[0], other) for other in weights)
+    assert all(torch.equal(scores[0], other) for other in scores)
+    assert len(set(objectives)) == 1
+    order = torch.randperm(200)
+    assert torch.equal(readout(times[order]), scores[0][order])
+
+
+def test_scores_are_the_exact_sums_rounded_once(threads):
+    threads(2)
+    times, _ = problem(count=50, shape=(40, 7, 9))
+    readout = LinearReadout((40, 7, 9), 3, time_steps=T)
+    readout.weight.copy_(torch.randn(readout.weight.shape) / 64)
+    readout.bias.copy_(torch.randn(3))
+    want = [
+        [
+            float(sum((T - t) * Fraction(w) for t, w in zip(map_, row, strict=True)) / T + Fraction(b))
+            for row, b in zip(readout.weight.tolist(), readout.bias.tolist(), strict=True)
+        ]
+        for map_ in times.flatten(1).tolist()
+    ]
+    assert readout(times).double().numpy() == pytest.approx(np.array(want), rel=1e-7, abs=1e-9)
+
+
+def test_weights_of_0_and_of_every_size():
+    times, _ = problem()
+    readout = LinearReadout((4, 3, 3), 3, time_steps=T)
+    assert torch.equal(readout(times), torch.zeros(300, 3))
+    readout.weight.copy_(torch.tensor([[1e-30], [1.0], [1e30]]).expand(3, 36))
+    want = readout.read(times).double().sum(1, keepdim=True) * torch.tensor([1e-30, 1, 1e30])
+    assert readout(times).double().numpy() == pytest.approx(want.numpy(), rel=1e-6)
 
 
 def test_times_from_a_file(tmp_path):
