@@ -248,6 +248,11 @@ def readable(value: Tensor) -> bool:
     return type(value) in (Tensor, Parameter) and not value.is_meta and not torch.compiler.is_compiling()
 
 
+def free_to_read(value: Tensor) -> bool:
+    """Reading waits for no device."""
+    return value.device.type == "cpu" and readable(value)
+
+
 def finite(value: Tensor, name: str) -> None:
     """Raise when a value is NaN or infinite."""
     if not value.is_floating_point() or not readable(value) or bool(value.sum().isfinite()):

@@ -18,8 +18,10 @@ References:
     plasticity in deep convolutional networks*, Pattern Recognition 94:87-95, 2019.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,12 +31,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
 from spyketorch import _checks as check
+from spyketorch import _on_times
 from spyketorch import functional as sf
-from spyketorch import latency
-from spyketorch._convolution import layer_geometry
-from spyketorch._winners import choice
 from spyketorch.functional import Winner
-from spyketorch.kernels import operators
 
 if TYPE_CHECKING:
     from spyketorch.snn import Convolution
@@ -51,7 +50,7 @@ Judge = Callable[[int, list[Winner]], float]
 
 @dataclass(frozen=True)
 class Synapses:
-    """What a rule sees: the k winners of one sample and the synapses of their receptive fields.
+    """What a rule sees: the k winners of one sample, 1 or more, and the synapses of their receptive fields.
 
     Attributes:
         features: int64 ``(k,)``, the winners' features.
@@ -112,6 +111,25 @@ def _rate_pairs(learning_rate: Any, features: int, name: str) -> list[tuple[floa
     return [rates(learning_rate)] * features
 
 
+#: of the methods of a rule, those that decide nothing of what is learned, and those that learning from times calls
+_NEUTRAL = frozenset(("update_learning_rate", "update_all_learning_rate", "learn", "online", "minibatch", "extra_repr"))
+_OF_TIMES = frozenset(("_learn_times", "_update", "_fields"))
+
+
+def _methods(base: type[nn.Module]) -> list[str]:
+    """The methods of a rule that decide what is learned."""
+    own = (name for name, method in vars(base).items() if isinstance(method, FunctionType) and name not in _NEUTRAL)
+    return ["__call__", "forward", *(name for name in own if not hasattr(nn.Module, name))]
+
+
+def _replaced(rule: nn.Module, base: type[nn.Module]) -> list[str]:
+    """The methods of ``base`` in whose place a subclass, or the object itself, has its own; hooks count as forward."""
+    hooks = ["forward"] if rule._forward_hooks or rule._forward_pre_hooks else []
+    return hooks + [
+        name for name in _methods(base) if name in vars(rule) or getattr(type(rule), name) is not getattr(base, name)
+    ]
+
+
 class STDP(nn.Module):
     r"""Spike-timing-dependent plasticity of a convolutional layer.
 
@@ -145,6 +163,10 @@ class STDP(nn.Module):
         >>> stdp(wave, potentials, spikes, kwta=5, inhibition_radius=3)
     """
 
+    rate: Factor
+    weight_dependence: Factor | None
+    modulation: Factor | None
+
     def __init__(
         self,
         conv_layer: "Convolution",
@@ -165,9 +187,10 @@ class STDP(nn.Module):
         self.conv_layer = conv_layer
         self.use_stabilizer = use_stabilizer
         self.lower_bound, self.upper_bound = check.bounds(lower_bound, upper_bound)
-        self.rate = rate
-        self.weight_dependence = weight_dependence or (soft_bounds if use_stabilizer else None)
-        self.modulation = modulation
+        given = {"rate": rate, "weight_dependence": weight_dependence, "modulation": modulation}
+        for name, factor in given.items():
+            if factor not in (causal_step, None) or not hasattr(type(self), name):  # a subclass may have it as a method
+                setattr(self, name, factor)
         weight = conv_layer.weight
         pairs = _rate_pairs(learning_rate, conv_layer.out_channels, "learning_rate")
         for i, pair in enumerate(pairs):
@@ -367,6 +390,50 @@ class STDP(nn.Module):
             f"{check.describe(input_spikes)}; got {list(winner)}"
         )
 
+    # what is not the standard rule
+
+    def _dependence(self) -> Factor | None:
+        """The weight dependence in use."""
+        if self.weight_dependence is None and self.use_stabilizer:
+            return soft_bounds
+        return self.weight_dependence
+
+    def _own(self) -> list[str]:
+        """What this rule has in place of the standard rule's: factors and methods, of its class or set later."""
+        standard = {
+            "rate": self.rate is causal_step,
+            "weight_dependence": self._dependence() in (None, soft_bounds),
+            "modulation": self.modulation is None,
+        }
+        return [name for name, kept in standard.items() if not kept] + _replaced(self, STDP)
+
+    def _on_waves(self) -> bool:
+        """Whether this rule's own methods are those that learn from waves."""
+        return not _OF_TIMES.issuperset(_replaced(self, STDP))
+
+    @contextmanager
+    def _scaled(self, factor: Tensor) -> Iterator[None]:
+        """Rates times a factor, for a while."""
+        kept = self._rates.clone()
+        self._rates.mul_(factor)
+        try:
+            yield
+        finally:
+            self._rates.copy_(kept)
+
+    def _pair(self) -> "tuple[STDP, STDP]":
+        """The rules after reward and after punishment."""
+        return self, self
+
+    def _existing(self, index: Tensor) -> Tensor:
+        """Winners without rows of -1, which no rule sees.
+
+        Leaving them out waits for a device other than the CPU: there, the standard rule computes and masks them.
+        """
+        if check.free_to_read(index) or (check.readable(index) and self._own()):
+            return index[index[:, 0] >= 0]
+        return index
+
     def _fields(self, input: Tensor, index: Tensor, padding_value: float) -> Tensor:
         """A map (C, H, W) under the receptive fields of the winners, (k, C, rows, columns)."""
         shape = self.conv_layer.geometry
@@ -383,13 +450,21 @@ class STDP(nn.Module):
 
     def _learn(self, input_spikes: Tensor, output_spikes: Tensor, index: Tensor, rates: Tensor | None = None) -> None:
         """Update the weights by one sample; ``rates`` (features, 2) replaces the rule's own."""
+        index = self._existing(index)
         pre, post = self._spike_counts(input_spikes, output_spikes, index)
-        self._update(index, pre >= post, input_spikes.shape[0] - pre, output_spikes.shape[0] - post, rates)
+        causal, ordering = pre >= post, self.get_pre_post_ordering
+        if (
+            len(index) and getattr(ordering, "__func__", None) is not STDP.get_pre_post_ordering
+        ):  # a subclass has its own
+            winners = [tuple(winner) for winner in index.tolist()]
+            causal = torch.stack(list(ordering(input_spikes, output_spikes, winners))).to(torch.bool)
+        self._update(index, causal, input_spikes.shape[0] - pre, output_spikes.shape[0] - post, rates)
 
     def _learn_times(
         self, times: Tensor, fired: Tensor, index: Tensor, time_steps: int, rates: Tensor | None = None
     ) -> None:
         """:meth:`_learn` on first-spike times (C, H, W)."""
+        index = self._existing(index)
         feature, row, column = index.clamp(min=0).unbind(1)
         pre, post = self._fields(times, index, time_steps).long(), fired[feature, row, column].view(-1, 1, 1, 1).long()
         self._update(index, pre <= post, pre, post, rates)
@@ -411,7 +486,7 @@ class STDP(nn.Module):
                 upper_bound=self.upper_bound,
             )
             change = self.rate(synapses)
-            for factor in (self.weight_dependence, self.modulation):
+            for factor in (self._dependence(), self.modulation):
                 if factor is not None:
                     change = change * factor(synapses)
             present = (index[:, 0] >= 0).view(-1, 1, 1, 1)
@@ -433,8 +508,11 @@ class STDP(nn.Module):
 
         For each sample the layer answers, neurons inhibit each other, winners are chosen, and the weights are updated;
         the next sample meets the new weights. On a CPU with numba the whole chunk is one call, which stops each sample
-        at its last winner; elsewhere, and for a rule with factors of your own, it is a loop in torch that never waits
-        for the device. Where a data set is cut into chunks makes no difference.
+        at its last winner; elsewhere, and for a rule with code of your own, it is a loop in torch. Where a data set is
+        cut into chunks makes no difference. On a GPU the loop of the standard rule never waits for the device.
+
+        A rule with factors or methods of its own (of a subclass, or set later) runs them: factors and ``_update`` on
+        times; for all other methods, ``forward`` among them, each sample is turned into waves.
 
         Args:
             times: input of the layer, which must be an :class:`spyketorch.snn.SpikingConvolution`, ``(N, C, H, W)``.
@@ -453,7 +531,8 @@ class STDP(nn.Module):
             >>> winners.shape
             torch.Size([8, 2, 3])
         """
-        return _learn_times(self, self, times, kwta, inhibition_radius, pointwise_inhibition, minibatch)
+        choice = (kwta, inhibition_radius, pointwise_inhibition)
+        return _on_times.learn(self, _on_times.layer_of(self, times), times, choice, minibatch, None)
 
     def extra_repr(self) -> str:
         return f"use_stabilizer={self.use_stabilizer}, bounds=({self.lower_bound}, {self.upper_bound})"
@@ -531,11 +610,45 @@ class RSTDP(nn.Module):
             winners = rule._choose(potentials, output_spikes, kwta, inhibition_radius)
         before = weight.detach().clone() if return_update else None
         samples = rule._samples(input_spikes, output_spikes, winners)
-        for outcome, (wave, spikes, index) in zip(values, samples, strict=True):
-            # On the device throughout: an outcome need not be read to be applied.
-            rates = torch.where(outcome > 0, self.reward._rates, self.punishment._rates) * outcome.abs()
-            rule._learn(wave, spikes, torch.where(outcome == 0, -1, index), rates)
+        own = rule._on_waves() or self.punishment._on_waves()
+        for i, (outcome, (wave, spikes, index)) in enumerate(zip(values, samples, strict=True)):
+            rule, rates = self._judged(outcome)
+            if not own:
+                rule._learn(wave, spikes, torch.where(outcome == 0, -1, index), rates)
+            elif outcome != 0:
+                with rule._scaled(outcome.abs()):
+                    rule(wave, potentials if input_spikes.ndim == 4 else potentials[i], spikes, index)
         return None if before is None else weight.detach() - before
+
+    def _judged(self, outcome: Tensor) -> tuple[STDP, Tensor]:
+        """The rule of an outcome, and its rates."""
+        if self._own():  # reward and punishment may differ in more than rates, so that the outcome has to be read
+            rule = self.reward if float(outcome) > 0 else self.punishment
+            return rule, rule._rates * outcome.abs()
+        return self.reward, torch.where(outcome > 0, self.reward._rates, self.punishment._rates) * outcome.abs()
+
+    def _learn_times(self, times: Tensor, fired: Tensor, index: Tensor, time_steps: int, outcome: Tensor) -> None:
+        rule, rates = self._judged(outcome)
+        rule._learn_times(times, fired, torch.where(outcome == 0, -1, index), time_steps, rates)
+
+    def _pair(self) -> tuple[STDP, STDP]:
+        return self.reward, self.punishment
+
+    def _own(self) -> list[str]:
+        """As of :class:`STDP`; and where the two rules differ in more than their rates."""
+        kinds = [(rule.lower_bound, rule.upper_bound, rule._dependence()) for rule in self._pair()]
+        return (
+            _replaced(self, RSTDP)
+            + [
+                f"{name}.{part}"
+                for name, rule in zip(("reward", "punishment"), self._pair(), strict=True)
+                for part in rule._own()
+            ]
+            + (["bounds or stabilizer"] if kinds[0] != kinds[1] else [])
+        )
+
+    def _on_waves(self) -> bool:
+        return not _OF_TIMES.issuperset(_replaced(self, RSTDP)) or any(rule._on_waves() for rule in self._pair())
 
     def learn(
         self,
@@ -579,10 +692,10 @@ class RSTDP(nn.Module):
             >>> rule.learn(times, labels, classes=torch.tensor([0, 0, 1, 1])).shape
             torch.Size([2, 1, 3])
         """
-        teacher = (labels, classes, check.CORRECTIONS[check.correction(correction)], active)
-        return _learn_times(
-            self.reward, self.punishment, times, kwta, inhibition_radius, pointwise_inhibition, minibatch, *teacher
-        )
+        layer = _on_times.layer_of(self.reward, times)
+        choice = (kwta, inhibition_radius, pointwise_inhibition)
+        teacher = _on_times.Teacher.of(times, layer.out_channels, labels, classes, correction, active)
+        return _on_times.learn(self, layer, times, choice, minibatch, teacher)
 
     def online(
         self, input_spikes: Tensor, respond: Respond, judge: Judge, kwta: int = 1, inhibition_radius: int = 0
@@ -663,100 +776,3 @@ def _minibatch(
     verdict = () if judge is None else ([judge(i, winners) for i, winners in enumerate(history)],)
     rule(input_spikes, potentials, spikes, *verdict, winners=history)
     return history
-
-
-def _learn_times(
-    rule: STDP,
-    punishment: STDP,
-    times: Tensor,
-    kwta: int,
-    radius: int,
-    inhibit: bool,
-    minibatch: int,
-    labels: Tensor | None = None,
-    classes: Tensor | None = None,
-    correction: int = 0,
-    active: Tensor | None = None,
-) -> Tensor:
-    layer: Any = rule.conv_layer
-    if not hasattr(layer, "respond"):
-        raise check.fail_type("conv_layer", "an snn.SpikingConvolution, to learn from first-spike times", layer)
-    if check.times(times, "times").ndim != 4:
-        raise check.fail("times", "a batch of shape (N, C, H, W)", times)
-    minibatch = check.integer(minibatch, "minibatch", 1)
-    shape = layer_geometry(times, "times", layer.weight, layer.stride, layer.padding, layer.dilation, layer.groups)
-    kwta, radius = choice(kwta, radius, layer.weight.shape[0], *shape.output_size(*times.shape[-2:]))
-    if labels is None or classes is None:
-        labels = classes = torch.empty(0, dtype=torch.int64, device=times.device)
-    else:
-        labels = check.indices(labels, "labels", len(times), times.device)
-        classes = check.indices(classes, "classes", layer.out_channels, times.device)
-    if active is None:
-        active = torch.ones(1, dtype=torch.bool, device=times.device).repeat(len(times), layer.out_channels)
-    elif check.tensor(active, "active").dtype != torch.bool or active.shape != (len(times), layer.out_channels):
-        raise check.fail("active", f"a bool tensor of shape ({len(times)}, {layer.out_channels})", active)
-    rates = torch.stack((rule._rates, punishment._rates))
-    standard = rule.rate is causal_step and rule.modulation is None and rule.weight_dependence in (None, soft_bounds)
-    searches = operators.searches_winners(layer.weight, layer.threshold, shape, inhibit, kwta)
-    if not standard or not searches or minibatch > 1:
-        return _walk(rule, rates, times, kwta, radius, inhibit, minibatch, labels, classes, correction, active)
-    winners: Tensor = operators.learn_online(
-        times,
-        layer.weight.data,
-        layer.limit(),
-        layer.time_steps,
-        operators.settings(shape),
-        rates,
-        [rule.lower_bound, rule.upper_bound],
-        rule.weight_dependence is not None,
-        inhibit,
-        kwta,
-        radius,
-        labels,
-        classes,
-        correction,
-        active,
-    )
-    return winners
-
-
-def _walk(
-    rule: STDP,
-    rates: Tensor,
-    times: Tensor,
-    kwta: int,
-    radius: int,
-    inhibit: bool,
-    minibatch: int,
-    labels: Tensor,
-    classes: Tensor,
-    correction: int,
-    active: Tensor,
-) -> Tensor:
-    """The loop over samples in torch, on any device, without a wait for it."""
-    layer: Any = rule.conv_layer
-    steps, history = layer.time_steps, []
-    turns = 2 if correction == 2 else layer.out_channels + 1 if correction else 1
-    for i, sample in enumerate(times):
-        if i % minibatch == 0:
-            answers = layer.respond(times[i : i + minibatch])
-        allowed = active[i]
-        for turn in range(turns):
-            fired, potentials = layer.respond(sample) if turn else (answer[i % minibatch] for answer in answers)
-            keep = allowed.view(-1, 1, 1)
-            fired, potentials = torch.where(keep, fired, steps), torch.where(keep, potentials, 0)
-            if inhibit:
-                fired, potentials = latency.pointwise_inhibition(fired, potentials, time_steps=steps)
-            winners = latency.k_winners(fired, potentials, kwta, radius, time_steps=steps)
-            if turn == 0:
-                history.append(winners)
-            if not len(labels):
-                rule._learn_times(sample, fired, winners, steps, rates[0])
-                continue
-            decided = classes[winners[:1, 0].clamp(min=0)]
-            right = decided == labels[i]
-            learned = torch.where(right, -1, winners) if correction and turn == 0 else winners
-            rule._learn_times(sample, fired, learned, steps, torch.where(right, rates[0], rates[1]))
-            others = classes != decided if correction == 1 else classes == labels[i]
-            allowed = allowed & others & ~right  # a right answer ends it: nobody is left to answer again
-    return torch.stack(history)

@@ -218,6 +218,15 @@ class SpikingConvolution(Convolution):
         """The threshold of each feature, ``(out_channels,)``, or None."""
         return None if self.threshold is None else self.threshold.to(self.weight).expand(self.out_channels)
 
+    def _own(self) -> list[str]:
+        """The methods of an answer in whose place a subclass, or this object, has its own."""
+        base = SpikingConvolution
+        return [
+            name
+            for name in ("respond", "limit", "forward")
+            if name in vars(self) or getattr(type(self), name) is not getattr(base, name)
+        ]
+
     def respond(self, times: Tensor, *, potentials: bool = True) -> tuple[Tensor, Tensor]:
         """(first-spike times, potentials there), as :func:`spyketorch.latency.convolution_fire`."""
         return latency.convolution_fire(

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
+from spyketorch import latency
 from spyketorch.encoding import Filter
-from spyketorch.snn import Convolution
+from spyketorch.snn import Convolution, SpikingConvolution
 
 
 def random_times(*shape: int, time_steps: int, silent: float = 0.3, generator: torch.Generator | None = None) -> Tensor:
@@ -112,8 +113,9 @@ def check_rule(make_rule: Callable[[Convolution], Any], *, negative_weights: boo
     """Check a learning rule: a subclass of :class:`spyketorch.learning.STDP`, or one with factors of your own.
 
     Only the filters of winners change, and weights stay within the bounds; without a winner nothing changes; a batch of
-    one is the sample, and a batch the samples one after the other; inputs are left as they were; the ``state_dict``
-    reloads; and it works in float64. Rules that draw random numbers pass when they draw them from torch's generator.
+    one is the sample, and a batch the samples one after the other; ``learn`` on first-spike times, in any chunks, does
+    what ``online`` does on waves, silent samples included; inputs are left as they were; the ``state_dict`` reloads;
+    and it works in float64. Rules that draw random numbers pass when they draw them from torch's generator.
 
     Args:
         make_rule: builds the rule for a layer of 3 input and 6 output features.
@@ -121,6 +123,31 @@ def check_rule(make_rule: Callable[[Convolution], Any], *, negative_weights: boo
     """
     for seed, settings in enumerate([{}, {"stride": 2, "padding": 1}, {"groups": 3}, {"dilation": 2}]):
         _check_rule_on(make_rule, seed, settings, negative_weights)
+
+
+def _check_learning(rule: Any, on_waves: Any, waves: Tensor, start: dict[str, Tensor], seed: int) -> None:
+    """`learn` on times against `online` on waves: one sample, a silent one, and others."""
+    waves = torch.cat((waves[:1], torch.zeros_like(waves[:1]), waves[1:]))
+    times = latency.from_wave(waves)
+
+    def respond(wave: Tensor) -> tuple[Tensor, Tensor]:
+        spikes, potentials = sf.fire(on_waves.conv_layer(wave), 1, True, latch=True)
+        return sf.pointwise_inhibition(potentials), spikes
+
+    def restart(rule: Any) -> None:
+        torch.manual_seed(seed)
+        rule.load_state_dict(start)
+
+    restart(on_waves)
+    wanted = on_waves.online(waves, respond, 2, 1)
+    for size in (len(times), 1, 2):
+        restart(rule)
+        found = torch.cat([rule.learn(part, 2, 1) for part in torch.split(times, size)])
+        got = [[tuple(winner) for winner in one if winner[0] >= 0] for one in found.tolist()]
+        assert got == wanted, f"`learn` on times, {size} at a time, finds {got}, `online` on waves {wanted}"
+        assert torch.allclose(rule.conv_layer.weight, on_waves.conv_layer.weight, atol=1e-5), (
+            f"`learn` on times, {size} at a time, and `online` on waves learn different weights"
+        )
 
 
 def _check_rule_on(
@@ -165,6 +192,8 @@ def _check_rule_on(
     for sample in zip(waves, potentials, spikes, winners, strict=True):
         rule(*sample)
     _assert_same(batch, rule.conv_layer.weight, "a batch against its samples one after the other")
+    layer_on_times = SpikingConvolution(3, 6, 3, 1, time_steps=5, **settings)
+    _check_learning(make_rule(layer_on_times), rule, waves, start, seed)
     for after, was in zip((waves, potentials, spikes), kept, strict=True):
         _assert_same(after, was, "an argument after the call")
     torch.manual_seed(seed)

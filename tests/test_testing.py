@@ -57,6 +57,12 @@ class ChangesItsInput(learning.STDP):
         wave.zero_()
 
 
+class AnotherOnTimes(learning.STDP):
+    def _learn_times(self, *args):
+        super()._learn_times(*args)
+        super()._learn_times(*args)
+
+
 class SinglePrecision(learning.STDP):
     def double(self):
         return self
@@ -65,7 +71,8 @@ class SinglePrecision(learning.STDP):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [(ForgetsBounds, "did not win|within"), (TouchesAll, "did not win"), (SkipsSamples, "one after the other"),
-     (ChangesItsInput, "batch of one|argument"), (SinglePrecision, "float64|conv_layer.weight")],
+     (ChangesItsInput, "batch of one|argument"), (AnotherOnTimes, "`learn` on times"),
+     (SinglePrecision, "float64|conv_layer.weight")],
 )  # fmt: skip
 def test_broken_rules_are_found(rule, message):
     with pytest.raises((AssertionError, TypeError), match=message):

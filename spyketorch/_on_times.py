@@ -1,0 +1,181 @@
+"""Learning from first-spike times: one sample after the other, each on the weights that the one before left.
+
+:func:`learn` hands a chunk to the compiled loops where they do exactly what the rule and the layer would do; everything
+else is walked in torch, on any device.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from spyketorch import _checks as check
+from spyketorch import functional as sf
+from spyketorch import latency
+from spyketorch._convolution import layer_geometry
+from spyketorch._winners import choice as winner_choice
+from spyketorch.kernels import operators
+
+if TYPE_CHECKING:
+    from spyketorch.learning import RSTDP, STDP
+
+
+class Choice(NamedTuple):
+    """How winners are chosen: so many, so far apart, with or without pointwise inhibition before."""
+
+    kwta: int
+    radius: int
+    inhibit: bool
+
+
+class Teacher(NamedTuple):
+    """What R-STDP knows of a chunk: the class of each sample and of each feature, and which features take part.
+
+    ``correction`` 0 learns from every decision; 1 and 2 only from mistakes, and decide anew without the features of the
+    mistaken class (1) or with those of the right class alone (2), in ``turns`` decisions at most.
+    """
+
+    labels: Tensor
+    classes: Tensor
+    correction: int
+    active: Tensor
+    turns: int
+
+    @classmethod
+    def of(cls, times: Tensor, features: int, labels: Any, classes: Any, correction: Any, active: Any) -> "Teacher":
+        """Checked, from what a caller may write."""
+        kind, device = check.CORRECTIONS[check.correction(correction)], times.device
+        known = check.indices(classes, "classes", features, _device(classes))
+        turns = (1, features, 2)[kind]
+        if kind == 1 and check.readable(known):  # each turn silences a class
+            turns = len(torch.unique(known))
+        if active is None:
+            active = torch.ones(1, dtype=torch.bool, device=device).expand(len(times), features)
+        elif check.tensor(active, "active").dtype != torch.bool or active.shape != (len(times), features):
+            raise check.fail("active", f"a bool tensor of shape ({len(times)}, {features})", active)
+        check.same_device(active, "active", times, "times")
+        return cls(check.indices(labels, "labels", len(times), device), known.to(device), kind, active, turns)
+
+
+def _device(value: Any) -> torch.device:
+    return value.device if isinstance(value, Tensor) else torch.device("cpu")
+
+
+def layer_of(rule: "STDP", times: Any) -> Any:
+    """The layer of a rule, once it can learn from these times."""
+    layer = rule.conv_layer
+    if not hasattr(layer, "respond"):
+        raise check.fail_type("conv_layer", "an snn.SpikingConvolution, to learn from first-spike times", layer)
+    if _own_answer(layer) == ["forward"]:
+        raise TypeError(
+            "`conv_layer` has a `forward` of its own, but learning takes the layer's answer from `respond`, which "
+            f"`forward` calls: override that; got {check.describe(layer)}"
+        )
+    if check.times(times, "times").ndim != 4:
+        raise check.fail("times", "a batch of shape (N, C, H, W)", times)
+    return layer
+
+
+def _own_answer(layer: Any) -> list[str]:
+    """The methods of the standard layer in whose place this one has its own."""
+    return layer._own() if hasattr(layer, "_own") else ["respond"]
+
+
+def learn(
+    rule: "STDP | RSTDP",
+    layer: Any,
+    times: Tensor,
+    choice: tuple[Any, Any, bool],
+    minibatch: Any,
+    teacher: Teacher | None,
+) -> Tensor:
+    """The winners of each sample, ``(N, kwta, 3)``; the weights of the layer have learned."""
+    minibatch = check.integer(minibatch, "minibatch", 1)
+    shape = layer_geometry(times, "times", layer.weight, layer.stride, layer.padding, layer.dilation, layer.groups)
+    kwta, radius = winner_choice(*choice[:2], layer.out_channels, *shape.output_size(*times.shape[-2:]))
+    choice = Choice(kwta, radius, choice[2])
+    searches = operators.searches_winners(layer.weight, layer.threshold, shape, choice.inhibit, choice.kwta)
+    if rule._own() or _own_answer(layer) or not searches or minibatch > 1:
+        return _walk(rule, layer, times, choice, minibatch, teacher)
+    reward, punishment = rule._pair()
+    nobody = torch.empty(0, dtype=torch.int64)
+    everybody = torch.ones(1, dtype=torch.bool).repeat(len(times), layer.out_channels)
+    winners: Tensor = operators.learn_online(
+        times,
+        layer.weight.data,
+        layer.limit(),
+        layer.time_steps,
+        operators.settings(shape),
+        torch.stack((reward._rates, punishment._rates)),
+        [reward.lower_bound, reward.upper_bound],
+        reward._dependence() is not None,
+        choice.inhibit,
+        choice.kwta,
+        choice.radius,
+        nobody if teacher is None else teacher.labels,
+        nobody if teacher is None else teacher.classes,
+        0 if teacher is None else teacher.correction,
+        everybody if teacher is None else teacher.active.contiguous(),
+    )
+    return winners
+
+
+def _walk(
+    rule: "STDP | RSTDP", layer: Any, times: Tensor, choice: Choice, minibatch: int, teacher: Teacher | None
+) -> Tensor:
+    """The loop over samples in torch, on any device, without a wait for it."""
+    teach = _teach_on_waves if rule._on_waves() else _teach
+    history = []
+    for i, sample in enumerate(times):
+        if i % minibatch == 0:
+            answers = layer.respond(times[i : i + minibatch])
+        fired, potentials = (answer[i % minibatch] for answer in answers)
+        if teacher is None:
+            fired, winners = _decide(fired, potentials, layer.time_steps, choice)
+            history.append(winners)
+            teach(rule, layer, sample, fired, winners, None)
+            continue
+        allowed, label = teacher.active[i], teacher.labels[i]
+        for turn in range(teacher.turns):
+            if turn:
+                fired, potentials = layer.respond(sample)
+            fired = torch.where(allowed.view(-1, 1, 1), fired, layer.time_steps)
+            fired, winners = _decide(fired, potentials, layer.time_steps, choice)
+            if turn == 0:
+                history.append(winners)
+            first = winners[:1, 0]  # with its axis: an index of no axis would be read
+            decided, exists = teacher.classes[first.clamp(min=0)], first >= 0
+            right, wrong = exists & (decided == label), exists & (decided != label)
+            known = teacher.correction > 0 and turn == 0  # what is right at once is not reinforced any further
+            outcome = (torch.zeros_like(right) if known else right).to(layer.weight) - wrong.to(layer.weight)
+            teach(rule, layer, sample, fired, winners, outcome)
+            others = teacher.classes != decided if teacher.correction == 1 else teacher.classes == label
+            allowed = allowed & others & wrong  # nobody is left to answer again where there was no mistake
+            if check.free_to_read(allowed) and not bool(allowed.any()):
+                break
+    return torch.stack(history)
+
+
+def _decide(fired: Tensor, potentials: Tensor, steps: int, choice: Choice) -> tuple[Tensor, Tensor]:
+    """(first-spike times after inhibition, winners)."""
+    potentials = torch.where(fired < steps, potentials, 0)
+    if choice.inhibit:
+        fired, potentials = latency.pointwise_inhibition(fired, potentials, time_steps=steps)
+    return fired, latency.k_winners(fired, potentials, choice.kwta, choice.radius, time_steps=steps)
+
+
+def _teach(
+    rule: "STDP | RSTDP", layer: Any, sample: Tensor, fired: Tensor, winners: Tensor, outcome: Tensor | None
+) -> None:
+    rule._learn_times(sample, fired, winners, layer.time_steps, *(() if outcome is None else (outcome,)))
+
+
+def _teach_on_waves(
+    rule: "STDP | RSTDP", layer: Any, sample: Tensor, fired: Tensor, winners: Tensor, outcome: Tensor | None
+) -> None:
+    """For a rule with a ``forward`` of its own: what a loop on waves would call it with."""
+    weight, steps = layer.weight, layer.time_steps
+    wave, spikes = (latency.to_wave(x, steps, weight.dtype) for x in (sample, fired))
+    potentials = torch.where(spikes > 0, sf.convolution(wave, weight, **layer.geometry.options()), 0)
+    existing = [tuple(winner) for winner in winners.tolist() if winner[0] >= 0]
+    rule(wave, potentials, spikes, *(() if outcome is None else (float(outcome),)), existing)

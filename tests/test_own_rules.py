@@ -1,0 +1,378 @@
+"""Rules, layers and factors of one's own: `learn` on times runs them as `online` on waves does, and shows them existing
+winners alone."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from strategies import dyadic, same, spike_times, tensor
+
+import spyketorch.functional as sf
+from spyketorch import latency, learning, snn
+from spyketorch.kernels import operators
+
+STEPS = 5
+RATES, ANTI = (1 / 4, -1 / 8), (-1 / 8, 1 / 16)
+OPTIONS = {"use_stabilizer": False, "lower_bound": -1, "upper_bound": 1}
+
+
+class Forward(learning.STDP):
+    """Learns every sample twice."""
+
+    def forward(self, *args, **kwargs):
+        super().forward(*args, **kwargs)
+        return super().forward(*args, **kwargs)
+
+
+class Calls(learning.STDP):
+    def __call__(self, *args, **kwargs):
+        super().__call__(*args, **kwargs)
+        self.conv_layer.weight.data.mul_(0.5)
+
+
+class Update(learning.STDP):
+    def _update(self, *args):
+        super()._update(*args)
+        super()._update(*args)
+
+
+class Learn(learning.STDP):
+    def _learn(self, *args):
+        super()._learn(*args)
+        self.conv_layer.weight.data.mul_(0.5)
+
+
+class Ordering(learning.STDP):
+    """Inputs of the winner's own time step are too late."""
+
+    def get_pre_post_ordering(self, input_spikes, output_spikes, winners):
+        assert all(isinstance(winner, tuple) for winner in winners)
+        pre, post = self._spike_counts(input_spikes, output_spikes, self._index(winners, input_spikes, output_spikes))
+        return list(pre > post)
+
+
+class RateMethod(learning.STDP):
+    def rate(self, s):
+        return torch.where(s.causal, s.ltp, 0) / (1 + s.post_times)
+
+
+class DependenceMethod(learning.STDP):
+    def weight_dependence(self, s):
+        return s.weight
+
+
+class Adaptive(learning.STDP):
+    """Its rates grow with every sample."""
+
+    def forward(self, *args, **kwargs):
+        super().forward(*args, **kwargs)
+        ltp, ltd = (float(rate) for rate in self.learning_rate[0])
+        self.update_all_learning_rate(2 * ltp, ltd)
+
+
+def patched(rule):
+    forward = rule.forward
+
+    def twice(*args, **kwargs):
+        forward(*args, **kwargs)
+        return forward(*args, **kwargs)
+
+    rule.forward = twice
+    return rule
+
+
+def with_factor(name, factor):
+    def change(rule):
+        setattr(rule, name, factor)
+        return rule
+
+    return change
+
+
+def hooked(rule):
+    rule.register_forward_hook(lambda module, *_: module.conv_layer.weight.data.mul_(0.5))
+    return rule
+
+
+def unstable(rule):
+    rule.use_stabilizer = True
+    return rule
+
+
+OWN = {
+    "forward": (Forward, None),
+    "call": (Calls, None),
+    "update": (Update, None),
+    "learn": (Learn, None),
+    "ordering": (Ordering, None),
+    "rate-method": (RateMethod, None),
+    "dependence-method": (DependenceMethod, None),
+    "adaptive": (Adaptive, None),
+    "patched": (learning.STDP, patched),
+    "rate": (learning.STDP, with_factor("rate", lambda s: torch.where(s.causal, s.ltp, 0))),
+    "dependence": (learning.STDP, with_factor("weight_dependence", lambda s: 1 - s.weight)),
+    "modulation": (learning.STDP, with_factor("modulation", lambda s: (s.weight > 0.5).to(s.weight))),
+    "hook": (learning.STDP, hooked),
+    "stabilizer": (learning.STDP, unstable),
+}
+GEOMETRIES = {
+    "plain": {},
+    "strided": {"stride": 2, "padding": 1},
+    "grouped": {"groups": 2, "padding": (0, 1)},
+    "dilated": {"dilation": 2},
+}
+
+
+def layer(kind, *options, seed=0, **geometry):
+    made = kind(2, 4, 3, *options, **geometry)
+    made.load_weight(tensor(dyadic(np.random.default_rng(seed), tuple(made.weight.shape), 0.25, 0.75, 8)))
+    return made
+
+
+def samples(seed=0, count=5):
+    return tensor(spike_times(np.random.default_rng(seed), (count, 2, 7, 7), STEPS), torch.uint8)
+
+
+def answer(conv, threshold):
+    def respond(wave):
+        spikes, potentials = sf.fire(conv(wave), threshold, True, latch=True)
+        return sf.pointwise_inhibition(potentials), spikes
+
+    return respond
+
+
+def padded(history, kwta):
+    """Lists of winners as `learn` gives them."""
+    return torch.tensor([list(map(list, one)) + [[-1] * 3] * (kwta - len(one)) for one in history])
+
+
+@pytest.mark.parametrize("threshold", [2.0, None])
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+@pytest.mark.parametrize("kind, change", OWN.values(), ids=OWN)
+def test_learn_runs_the_rules_own_code(kind, change, geometry, threshold):
+    def rule_of(made, kind=kind, change=change):
+        rule = kind(made, RATES, **OPTIONS)
+        return rule if change is None else change(rule)
+
+    dense = layer(snn.Convolution, **geometry)
+    times = samples()
+    want = rule_of(dense).online(latency.to_wave(times, STEPS), answer(dense, threshold), 2, 1)
+    made = layer(snn.SpikingConvolution, threshold, time_steps=STEPS, **geometry)
+    same(rule_of(made).learn(times, 2, 1), padded(want, 2))
+    same(made.weight, dense.weight)
+    if geometry or threshold is None:  # few sums, which some rules saturate alike
+        return
+    standard = layer(snn.SpikingConvolution, threshold, time_steps=STEPS, **geometry)
+    rule_of(standard, learning.STDP, None).learn(times, 2, 1)
+    assert not torch.equal(standard.weight, made.weight), "the own code must have counted"
+
+
+class Bolder(learning.RSTDP):
+    """Praise counts twice."""
+
+    def forward(self, input_spikes, potentials, output_spikes, outcomes, winners=None):
+        return super().forward(
+            input_spikes, potentials, output_spikes, 2 * max(outcomes, 0) + min(outcomes, 0), winners
+        )
+
+
+def with_rules(reward, punishment):
+    def change(rule):
+        conv = rule.reward.conv_layer
+        rule.reward, rule.punishment = reward(conv, RATES, **OPTIONS), punishment(conv, ANTI, **OPTIONS)
+        return rule
+
+    return change
+
+
+def with_punishment(name, value):
+    def change(rule):
+        setattr(rule.punishment, name, value)
+        return rule
+
+    return change
+
+
+REWARDED = {
+    "forward": (Bolder, None),
+    "patched": (learning.RSTDP, patched),
+    "reward-learn": (learning.RSTDP, with_rules(Learn, learning.STDP)),
+    "reward-forward": (learning.RSTDP, with_rules(Forward, learning.STDP)),
+    "punishment-update": (learning.RSTDP, with_rules(learning.STDP, Update)),
+    "punishment-forward": (learning.RSTDP, with_rules(learning.STDP, Forward)),
+    "punishment-rate": (learning.RSTDP, with_punishment("rate", lambda s: torch.where(s.causal, s.ltp, 0))),
+    "punishment-bounds": (learning.RSTDP, with_punishment("lower_bound", 0.3125)),
+    "punishment-stabilizer": (learning.RSTDP, with_punishment("use_stabilizer", True)),
+}
+
+
+@pytest.mark.parametrize("threshold", [2.0, None])
+@pytest.mark.parametrize("kind, change", REWARDED.values(), ids=REWARDED)
+def test_learn_runs_the_rewarded_rules_own_code(kind, change, threshold):
+    times, labels, classes = samples(1, 8), torch.arange(8) % 2, torch.tensor([0, 0, 1, 1])
+
+    def rule_of(made, kind=kind, change=change):
+        rule = kind(made, RATES, ANTI, **OPTIONS)
+        return rule if change is None else change(rule)
+
+    def judge(i, winners):
+        return 0 if not winners else 1 if classes[winners[0][0]] == labels[i] else -1
+
+    dense = layer(snn.Convolution)
+    want = rule_of(dense).online(latency.to_wave(times, STEPS), answer(dense, threshold), judge, 1)
+    made = layer(snn.SpikingConvolution, threshold, time_steps=STEPS)
+    same(rule_of(made).learn(times, labels, classes, pointwise_inhibition=True), padded(want, 1))
+    same(made.weight, dense.weight)
+    standard = layer(snn.SpikingConvolution, threshold, time_steps=STEPS)
+    rule_of(standard, learning.RSTDP, None).learn(times, labels, classes, pointwise_inhibition=True)
+    assert not torch.equal(standard.weight, made.weight), "the own code must have counted"
+
+
+@pytest.mark.parametrize("kind", [Forward, learning.STDP])
+def test_a_rule_of_reward_takes_the_size_of_an_outcome(kind):
+    """Half a reward, through a rule of reward with a forward of its own, is half the rates."""
+    times = samples(1, 1)
+    half, whole = layer(snn.Convolution), layer(snn.Convolution)
+    for conv, rates, outcome in ((half, RATES, 0.5), (whole, [rate / 2 for rate in RATES], 1)):
+        rule = learning.RSTDP(conv, RATES, ANTI, **OPTIONS)
+        rule.reward = kind(conv, rates, **OPTIONS)
+        rule.online(latency.to_wave(times, STEPS), answer(conv, 2.0), lambda *_, outcome=outcome: outcome)
+        assert float(rule.reward.learning_rate[0][0]) == rates[0]
+    same(half.weight, whole.weight)
+
+
+# layers
+
+
+class Hurried(snn.SpikingConvolution):
+    """All fire one step earlier."""
+
+    def respond(self, times, *, potentials=True):
+        fired, values = super().respond(times, potentials=potentials)
+        return torch.where(fired < self.time_steps, fired.clamp(min=1) - 1, fired), values
+
+
+class Lower(snn.SpikingConvolution):
+    def limit(self):
+        return super().limit() / 2
+
+
+@pytest.mark.parametrize("kind", [Hurried, Lower])
+def test_learn_takes_the_layers_own_answer(kind):
+    made = layer(kind, 2.0, time_steps=STEPS)
+    dense = layer(snn.Convolution)
+
+    def respond(wave):
+        fired, potentials = made.respond(latency.from_wave(wave).to(torch.uint8))
+        fired, potentials = latency.pointwise_inhibition(fired, potentials, time_steps=STEPS)
+        return potentials * latency.to_wave(fired, STEPS), latency.to_wave(fired, STEPS)
+
+    times = samples()
+    want = []
+    for wave in latency.to_wave(times, STEPS):
+        made.load_weight(dense.weight)
+        want += learning.STDP(dense, RATES, **OPTIONS).online(wave[None], respond, 2, 1)
+    made.load_weight(layer(snn.Convolution).weight)
+    same(learning.STDP(made, RATES, **OPTIONS).learn(times, 2, 1), padded(want, 2))
+    same(made.weight, dense.weight)
+
+
+def test_a_layer_whose_forward_alone_differs_is_refused():
+    class Noisy(snn.SpikingConvolution):
+        def forward(self, times):
+            return super().forward(times) + 1
+
+    rule = learning.STDP(layer(Noisy, 2.0, time_steps=STEPS), RATES)
+    with pytest.raises(TypeError, match=r"`conv_layer`.*`forward`.*`respond`"):
+        rule.learn(samples())
+
+
+# winners that exist
+
+
+class Counting(torch.nn.Module):
+    """A factor with a state: how often each feature won."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("wins", torch.zeros(4, dtype=torch.int64))
+
+    def forward(self, s):
+        assert len(s.features) == len(s.weight) == len(s.causal) == len(s.pre_times) == len(s.post_times)
+        assert len(s.features) > 0
+        self.wins.index_add_(0, s.features, torch.ones_like(s.features))
+        return torch.ones_like(s.weight)
+
+
+def count(found):
+    features = found[..., 0].flatten()
+    return torch.bincount(features[features >= 0], minlength=4)
+
+
+def mixed():
+    """Silent samples between others."""
+    times = samples(2, 6)
+    times[::2] = STEPS
+    return times
+
+
+@pytest.mark.parametrize("minibatch", [1, 4])
+@pytest.mark.parametrize("threshold", [2.0, None])
+def test_factors_see_existing_winners_alone(threshold, minibatch):
+    made = layer(snn.SpikingConvolution, threshold, time_steps=STEPS)
+    rule = learning.STDP(made, RATES, modulation=Counting())
+    silent = torch.full((4, 2, 7, 7), STEPS, dtype=torch.uint8)
+    assert (rule.learn(silent, 3, minibatch=minibatch) == -1).all()
+    assert rule.modulation.wins.sum() == 0
+    found = rule.learn(mixed(), 3, 1, minibatch=minibatch)
+    assert (found < 0).any()
+    assert torch.equal(rule.modulation.wins, count(found))
+    assert count(found).sum() > 0
+
+
+def test_factors_see_existing_winners_alone_on_waves():
+    """Winners as a tensor with rows of -1, and outcomes of 0."""
+    conv, waves = layer(snn.Convolution), latency.to_wave(mixed(), STEPS)
+    potentials, spikes = answer(conv, 2.0)(waves)
+    winners = sf.k_winners(potentials, 3, 1, spikes)
+    assert (winners < 0).any()
+    rule = learning.STDP(conv, RATES, modulation=Counting())
+    rule(waves, potentials, spikes, winners)
+    assert torch.equal(rule.modulation.wins, count(winners))
+    rewarded = learning.RSTDP(conv, RATES, ANTI, modulation=Counting())
+    rewarded(waves, potentials, spikes, [0] * 6, winners)
+    assert rewarded.reward.modulation.wins.sum() == 0
+    rewarded(waves, potentials, spikes, [0, 1, 1, -1, 1, 0], winners)
+    assert torch.equal(rewarded.reward.modulation.wins, count(winners[1:5]))
+
+
+@pytest.mark.parametrize("correction", [None, "guess", "teach"])
+def test_a_rewarded_rules_factors_see_existing_winners_alone(correction):
+    made = layer(snn.SpikingConvolution, 2.0, time_steps=STEPS)
+    rule = learning.RSTDP(made, RATES, ANTI, modulation=Counting())
+    labels, classes = torch.arange(6) % 2, torch.tensor([0, 0, 1, 1])
+    silent = torch.full((6, 2, 7, 7), STEPS, dtype=torch.uint8)
+    assert (rule.learn(silent, labels, classes, correction=correction) == -1).all()
+    assert rule.reward.modulation.wins.sum() == 0
+    nobody = torch.zeros(6, 4, dtype=torch.bool)
+    assert (rule.learn(samples(2, 6), labels, classes, correction=correction, active=nobody) == -1).all()
+    assert rule.reward.modulation.wins.sum() == 0
+
+
+def test_standard_rules_still_take_the_loops():
+    pytest.importorskip("numba")
+
+    class Named(learning.STDP):
+        def update_all_learning_rate(self, ap, an):
+            super().update_all_learning_rate(ap, an)
+
+        def extra_repr(self):
+            return "mine"
+
+    made = layer(snn.SpikingConvolution, 2.0, time_steps=STEPS)
+    labels, classes = torch.arange(5) % 2, torch.tensor([0, 0, 1, 1])
+    with mock.patch.object(operators, "learn_online", side_effect=operators.learn_online) as loops:
+        Named(made, RATES).learn(samples())
+        learning.RSTDP(made, RATES, ANTI).learn(samples(), labels, classes)
+    assert loops.call_count == 2
