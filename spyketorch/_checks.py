@@ -142,6 +142,8 @@ def _sized(value: Any, name: str, ranks: tuple[int, ...], accepted: str) -> Tens
     checked = tensor(value, name)
     if checked.ndim not in ranks:
         raise fail(name, accepted, value)
+    if checked.is_complex() or checked.layout != torch.strided:
+        raise fail_type(name, "real and dense", value)
     if 0 in checked.shape:
         raise fail(name, f"{accepted}, every size at least 1", value)
     return checked
@@ -198,10 +200,25 @@ def same_device(value: Tensor, name: str, other: Tensor, other_name: str) -> Non
 
 
 def floating(value: Tensor, name: str) -> Tensor:
-    """Integer and bool tensors as float32; floating ones as they are."""
+    """Float32 and float64 tensors as they are, all others as float32; half types overflow and lose differences."""
     if value.is_complex():
         raise fail_type(name, "a real tensor", value)
-    return value if value.is_floating_point() else value.to(torch.float32)
+    return value if value.dtype in (torch.float32, torch.float64) else value.to(torch.float32)
+
+
+def writable(value: Tensor, name: str) -> Tensor:
+    """What can be changed in place."""
+    if value.requires_grad and value.is_leaf and torch.is_grad_enabled():
+        raise ValueError(
+            f"`{name}` must not be a leaf that asks for a gradient, to be changed in place: use the function "
+            "without _ at its end"
+        )
+    if any(step == 0 and size > 1 for size, step in zip(value.shape, value.stride(), strict=True)):
+        raise ValueError(
+            f"`{name}` must have a place for each value, to be changed in place; got an expanded tensor: "
+            "use its .clone()"
+        )
+    return value
 
 
 def threshold(value: Any, features: int, device: torch.device) -> float | Tensor:

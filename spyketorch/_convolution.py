@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from spyketorch import _checks as check
 
@@ -34,6 +35,17 @@ class Geometry(NamedTuple):
                 f"{self.kernel_size}, which spans {spans[0]} x {spans[1]}"
             )
         return (padded[0] - spans[0]) // self.stride[0] + 1, (padded[1] - spans[1]) // self.stride[1] + 1
+
+    def receptive_field(self, winner: tuple[int, int, int], channels_per_group: int) -> tuple[slice, slice, slice]:
+        """Where the inputs of one neuron lie in the zero-padded input (C, H, W)."""
+        feature, row, column = winner
+        channel = feature // self.features_per_group * channels_per_group
+        top, left = row * self.stride[0], column * self.stride[1]
+        return (
+            slice(channel, channel + channels_per_group),
+            slice(top, top + (self.kernel_size[0] - 1) * self.dilation[0] + 1, self.dilation[0]),
+            slice(left, left + (self.kernel_size[1] - 1) * self.dilation[1] + 1, self.dilation[1]),
+        )
 
     def receptive_fields(self, winners: Tensor, channels_per_group: int) -> tuple[Tensor, Tensor, Tensor]:
         """Index tensors (channel, row, column) of the inputs of each winner, in the zero-padded input.
@@ -99,6 +111,36 @@ def pooling_geometry(input: Tensor, kernel_size: object, stride: object, padding
     if any(2 * p > k for p, k in zip(window.padding, window.kernel_size, strict=True)):
         raise ValueError(f"`padding` must be at most half of `kernel_size`, {window.kernel_size}; got {window.padding}")
     return window
+
+
+def stored_weight(layer: Any, name: str) -> Tensor:
+    """The weight of a layer, to be written to; an error where it is computed anew before each use."""
+    weight: Tensor = layer.weight
+    if isinstance(layer, nn.Module) and layer._parameters.get("weight") is None and _computed(layer):
+        raise ValueError(
+            f"`{name}` must be stored in the layer to be changed; got one of {type(layer).__name__} that is computed "
+            "before each use (pruned, parametrised or normalised), so that a change would be lost: make it permanent "
+            "first, by torch.nn.utils.prune.remove or torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    return weight.data
+
+
+def learnable(layer: Any) -> Tensor:
+    """The weight that a rule changes, where changes last."""
+    weight = stored_weight(layer, "conv_layer.weight")
+    if weight.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"`conv_layer.weight` must be float32 or float64 to learn; got {weight.dtype}, in which updates are "
+            "rounded away: learn in .float(), and convert what was learned"
+        )
+    return weight
+
+
+def _computed(layer: nn.Module) -> bool:
+    """Whether a weight that is no Parameter is made from others."""
+    if "weight" in vars(layer):  # pruning and the older norms put it there before each call; DataParallel in replicas
+        return bool(layer._forward_pre_hooks) and not vars(layer).get("_is_replica")
+    return parametrize.is_parametrized(layer, "weight")
 
 
 @contextmanager

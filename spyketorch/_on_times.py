@@ -12,7 +12,7 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
-from spyketorch._convolution import layer_geometry
+from spyketorch._convolution import layer_geometry, learnable
 from spyketorch._winners import choice as winner_choice
 from spyketorch.kernels import operators
 
@@ -91,6 +91,7 @@ def learn(
 ) -> Tensor:
     """The winners of each sample, ``(N, kwta, 3)``; the weights of the layer have learned."""
     minibatch = check.integer(minibatch, "minibatch", 1)
+    learnable(layer)
     shape = layer_geometry(times, "times", layer.weight, layer.stride, layer.padding, layer.dilation, layer.groups)
     kwta, radius = winner_choice(*choice[:2], layer.out_channels, *shape.output_size(*times.shape[-2:]))
     choice = Choice(kwta, radius, choice[2])

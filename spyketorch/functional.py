@@ -150,27 +150,33 @@ def _limit(potentials: Tensor, threshold: float | Tensor) -> float | Tensor:
     return limit.view(-1, 1, 1) if isinstance(limit, Tensor) else limit
 
 
+def _comparable(potentials: Tensor) -> Tensor:
+    """As they are compared with a threshold: float32 does not tell large integers apart."""
+    return potentials.double() if potentials.dtype in (torch.int32, torch.int64) else potentials
+
+
 def _fired(potentials: Tensor, threshold: float | Tensor | None) -> Tensor:
     """Where and when potentials are above the threshold: 1 and 0 in their type."""
-    check.potentials(potentials, "potentials")
-    fired = torch.zeros_like(potentials) if threshold is None else torch.empty_like(potentials)
+    potentials = check.potentials(potentials, "potentials").detach()
     if threshold is None:
+        fired = torch.zeros_like(potentials)
         fired.select(_TIME, -1).copy_(potentials.select(_TIME, -1) > 0)
         return fired
     # Written as they are compared: by way of a bool tensor it takes twice as long.
-    return torch.gt(potentials.detach(), _limit(potentials, threshold), out=fired)
+    return torch.gt(_comparable(potentials), _limit(potentials, threshold), out=torch.empty_like(potentials))
 
 
 def _kept(potentials: Tensor, threshold: float | Tensor | None) -> Tensor:
     """Potentials where they are above the threshold, 0 elsewhere."""
     check.potentials(potentials, "potentials")
     if threshold is None:
+        last = potentials.select(_TIME, -1)
         kept = torch.zeros_like(potentials)
-        kept.select(_TIME, -1).copy_(potentials.select(_TIME, -1).clamp(min=0))
+        kept.select(_TIME, -1).copy_(last.masked_fill(last <= 0, 0))
         return kept
     limit = _limit(potentials, threshold)
     if isinstance(limit, Tensor) or not potentials.is_floating_point():
-        return torch.where(potentials > limit, potentials, 0)
+        return potentials.masked_fill(_comparable(potentials) <= limit, 0)
     return fn.threshold(potentials, limit, 0)  # the same, five times as fast
 
 
@@ -194,7 +200,8 @@ def threshold(potentials: Tensor, threshold: float | Tensor | None = None) -> Te
 
 def threshold_(potentials: Tensor, threshold: float | Tensor | None = None) -> Tensor:
     """:func:`threshold` in place: changes and returns ``potentials``."""
-    return check.potentials(potentials, "potentials").copy_(_kept(potentials, threshold))
+    kept = _kept(potentials, threshold)
+    return check.writable(potentials, "potentials").copy_(kept)
 
 
 @overload
@@ -252,7 +259,7 @@ def fire(
     if latch:
         spikes = fired.cummax(_TIME).values
         if thresholded is not None:
-            highest = torch.where(fired > 0, potentials, -torch.inf).cummax(_TIME).values
+            highest = potentials.masked_fill(fired == 0, _lowest(potentials.dtype)).cummax(_TIME).values
             thresholded = highest.masked_fill(spikes == 0, 0)
     return spikes if thresholded is None else (spikes, thresholded)
 
@@ -260,7 +267,7 @@ def fire(
 def fire_(potentials: Tensor, threshold: float | Tensor | None = None, *, latch: bool = False) -> Tensor:
     """:func:`fire` in place: changes ``potentials`` into spikes and returns it."""
     spikes = fire(potentials, threshold, latch=latch)
-    return potentials.copy_(spikes)
+    return check.writable(potentials, "potentials").copy_(spikes)
 
 
 def _earliest(fired: Tensor) -> Tensor:
@@ -308,25 +315,38 @@ def feature_inhibition_(
     potentials: Tensor, inhibited_features: Sequence[int] | Sequence[Sequence[int]] | Tensor
 ) -> Tensor:
     """:func:`feature_inhibition` in place: changes and returns ``potentials``."""
-    check.potentials(potentials, "potentials")
-    if potentials.ndim == 5 and any(isinstance(features, Sequence) for features in inhibited_features):
+    check.writable(check.potentials(potentials, "potentials"), "potentials")
+    nested = isinstance(inhibited_features, list | tuple) and any(isinstance(f, Sequence) for f in inhibited_features)
+    if potentials.ndim == 5 and nested:
         if len(inhibited_features) != len(potentials):
             raise check.fail("inhibited_features", f"one list per sample, {len(potentials)}", inhibited_features)
         for sample, features in zip(potentials, inhibited_features, strict=True):
             feature_inhibition_(sample, features)
         return potentials
+    return potentials.index_fill_(_FEATURE, _feature_indices(inhibited_features, potentials), 0)
+
+
+def _feature_indices(features: Any, potentials: Tensor) -> Tensor:
+    """Feature indices as a flat int64 tensor beside the potentials."""
     count = potentials.shape[_FEATURE]
-    index = torch.as_tensor(inhibited_features, device=potentials.device)
+    try:
+        index = torch.as_tensor(features, device=potentials.device)
+    except (TypeError, ValueError, RuntimeError):
+        index = torch.empty((), device=potentials.device)  # of a type that is refused
     if index.dtype == torch.bool and index.shape == (count,):
-        return potentials.masked_fill_(index.view(-1, 1, 1), 0)
+        return index.nonzero().flatten()
     if index.numel() == 0:
-        return potentials
-    if index.dtype == torch.bool or index.is_floating_point() or index.ndim > 1:
-        accepted = f"a flat sequence of feature indices, or a bool mask of {count}"
-        raise check.fail_type("inhibited_features", accepted, inhibited_features)
-    if not index.is_cuda and check.readable(index) and not bool(((index >= -count) & (index < count)).all()):
-        raise IndexError(f"`inhibited_features` must lie in 0..{count - 1}; got {index.tolist()}")
-    return potentials.index_fill_(_FEATURE, index.to(torch.int64).remainder(count), 0)
+        return index.flatten().to(torch.int64)
+    if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
+        raise check.fail_type("inhibited_features", f"feature indices, or a bool mask of {count}", features)
+    if index.ndim > 1 and potentials.ndim == 5:
+        raise check.fail_type("inhibited_features", "a flat sequence of feature indices, or one per sample", features)
+    index = index.flatten().to(torch.int64)
+    if index.device.type == "cpu" and check.readable(index):
+        low, high = index.aminmax()
+        if not -count <= int(low) <= int(high) < count:
+            raise IndexError(f"`inhibited_features` must lie in 0..{count - 1}; got {index.tolist()}")
+    return index.remainder(count)
 
 
 def feature_inhibition(
@@ -336,8 +356,9 @@ def feature_inhibition(
 
     Args:
         potentials: ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
-        inhibited_features: feature indices (any sequence or tensor; an empty one inhibits nothing) or a bool mask
-            ``(C,)``. For a batch, one list for all samples or a list of lists, one per sample.
+        inhibited_features: feature indices, as a sequence or an integer tensor of any shape, such as the ``(n, 1)`` of
+            ``nonzero()`` (an empty one inhibits nothing), or a bool mask ``(C,)``. For a batch, a flat list for all
+            samples or a list of lists, one per sample.
 
     Returns:
         A new tensor of the same shape.
@@ -358,13 +379,13 @@ def _winner_scores(potentials: Tensor, spikes: Tensor | None) -> Tensor:
     Larger is better: every spike counts v, which exceeds all potentials together, and earlier neurons have more spikes.
     Where v is large, float32 cannot separate two close potentials and they tie; old results depend on it.
     """
-    potentials = check.floating(check.potentials(potentials, "potentials"), "potentials")
+    potentials = check.floating(check.potentials(potentials, "potentials").detach(), "potentials")
     if spikes is None:
         spikes = (potentials > 0).to(potentials.dtype)
     else:
         check.same_shape(check.spikes(spikes, "spikes"), "spikes", potentials, "potentials")
         check.same_device(spikes, "spikes", potentials, "potentials")
-        spikes = spikes.to(potentials.dtype)
+        spikes = spikes.detach().to(potentials.dtype)
     counts = spikes.sum(_TIME, keepdim=True)
     if counts.ndim == 4 and counts.device.type == "cpu" and check.readable(counts) and bool(spikes.amin() >= 0):
         spiking = np.flatnonzero(counts.numpy() > 0)
@@ -442,7 +463,7 @@ def get_k_winners(
     """
     kwta, radius = choice(kwta, inhibition_radius, *check.potentials(potentials, "potentials").shape[-3:])
     batched = potentials.ndim == 5
-    scores = _winner_scores(potentials, spikes).detach().cpu().numpy()
+    scores = _winner_scores(potentials, spikes).cpu().numpy()
     last = potentials.select(_TIME, -1)  # NaN from weights or inputs lasts until the last step
     if bool(last.sum().isnan()) and bool(last.isnan().any()):  # a sum is quick, and hides no NaN
         raise check.fail("potentials", "finite everywhere (it holds NaN)", potentials)
@@ -508,7 +529,7 @@ def intensity_lateral_inhibition(intencities: Tensor, inhibition_kernel: Tensor)
         for j in range(side):
             smaller = padded[..., i : i + height, j : j + width] < intensities
             gain += smaller * kernel[i, j]
-    return intensities + intensities * gain  # rounds as the original does
+    return _like(intensities + intensities * gain, intencities)  # rounds as the original does
 
 
 def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1e-12) -> Tensor:
@@ -537,4 +558,9 @@ def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1
     kernel = intensities.new_full((1, 1, side, side), 1 / side**2)
     with full_precision(intensities):
         mean = fn.conv2d(intensities.reshape(-1, 1, *intensities.shape[-2:]), kernel, padding=radius)
-    return intensities / (mean.view_as(intensities) + check.number(eps, "eps"))
+    return _like(intensities / (mean.view_as(intensities) + check.number(eps, "eps")), input)
+
+
+def _like(answer: Tensor, input: Tensor) -> Tensor:
+    """In the type of a floating input; integers have become float32."""
+    return answer.to(input.dtype) if input.is_floating_point() else answer

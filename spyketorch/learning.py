@@ -18,11 +18,11 @@ References:
     plasticity in deep convolutional networks*, Pattern Recognition 94:87-95, 2019.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from torch.nn.parameter import Parameter
 from spyketorch import _checks as check
 from spyketorch import _on_times
 from spyketorch import functional as sf
+from spyketorch._convolution import learnable
 from spyketorch.functional import Winner
 
 if TYPE_CHECKING:
@@ -130,6 +131,52 @@ def _replaced(rule: nn.Module, base: type[nn.Module]) -> list[str]:
     ]
 
 
+class Rates(Sequence[tuple[Tensor, Tensor]]):
+    """The rates of a rule, a (LTP, LTD) pair of one-element Parameters per feature, as a list that may be written to.
+
+    It holds nothing: the Parameters ``ltp_i`` and ``ltd_i`` of the rule are the state, and the only one. An item may be
+    replaced by a pair of numbers or tensors (a Parameter itself takes the place).
+    """
+
+    def __init__(self, rule: "STDP") -> None:
+        self._rule = rule
+
+    def __len__(self) -> int:
+        return self._rule.conv_layer.out_channels
+
+    @overload
+    def __getitem__(self, feature: int) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def __getitem__(self, feature: slice) -> list[tuple[Tensor, Tensor]]: ...
+    def __getitem__(self, feature: int | slice) -> Any:
+        if isinstance(feature, slice):
+            return [self[i] for i in range(*feature.indices(len(self)))]
+        feature, stored = self._place(feature), self._rule._stored()
+        return stored[f"ltp_{feature}"], stored[f"ltd_{feature}"]
+
+    def __setitem__(self, feature: int, pair: Sequence[Any]) -> None:
+        feature = self._place(feature)
+        if not isinstance(pair, Sequence | Tensor) or len(pair) != 2:
+            raise check.fail("learning_rate[i]", "a pair (LTP, LTD)", pair)
+        for value in pair:
+            check.number(value, "learning_rate[i]")
+        weight = self._rule.conv_layer.weight
+        for name, value in zip(("ltp", "ltd"), pair, strict=True):
+            if not isinstance(value, Parameter):
+                one = torch.as_tensor(value, dtype=weight.dtype, device=weight.device).detach().reshape(1)
+                value = Parameter(one, requires_grad=False)
+            setattr(self._rule, f"{name}_{feature}", value)
+
+    def _place(self, feature: Any) -> int:
+        place = check.integer(feature, "feature")
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"`feature` must lie in 0..{len(self) - 1}; got {feature}")
+        return place % len(self)
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
 class STDP(nn.Module):
     r"""Spike-timing-dependent plasticity of a convolutional layer.
 
@@ -151,8 +198,8 @@ class STDP(nn.Module):
         modulation: a further factor, such as a per-synapse mask or noise; none by default.
 
     Attributes:
-        learning_rate: a list with, per feature, the pair of one-element Parameters ``ltp_i`` and ``ltd_i``. They are
-            live: what is written to them is in use.
+        learning_rate: per feature the pair of one-element Parameters ``ltp_i`` and ``ltd_i``. They are the only state:
+            what is written to them, or assigned in their place, is in use.
 
     Example:
         >>> from spyketorch import snn, functional as sf
@@ -191,56 +238,58 @@ class STDP(nn.Module):
         for name, factor in given.items():
             if factor not in (causal_step, None) or not hasattr(type(self), name):  # a subclass may have it as a method
                 setattr(self, name, factor)
-        weight = conv_layer.weight
-        pairs = _rate_pairs(learning_rate, conv_layer.out_channels, "learning_rate")
-        for i, pair in enumerate(pairs):
-            for name, value in zip(("ltp", "ltd"), pair, strict=True):
-                one = torch.tensor([value], dtype=weight.dtype, device=weight.device)
-                self.register_parameter(f"{name}_{i}", Parameter(one, requires_grad=False))
-        self._tie_rates()
+        self.learning_rate = _rate_pairs(learning_rate, conv_layer.out_channels, "learning_rate")
 
-    # The Parameters ltp_i and ltd_i are views of one (features, 2) tensor, which the update reads at once. Whatever
-    # replaces their storage (moving, copying, unpickling, assigning a state_dict) has to tie them again.
+    @property
+    def learning_rate(self) -> Rates:
+        return Rates(self)
 
-    def _tie_rates(self) -> None:
-        features = self.conv_layer.out_channels
-        self.learning_rate = [(self.get_parameter(f"ltp_{i}"), self.get_parameter(f"ltd_{i}")) for i in range(features)]
-        self._rates = torch.stack([torch.cat([p.data for p in pair]) for pair in self.learning_rate])
-        for row, pair in zip(self._rates, self.learning_rate, strict=True):
-            pair[0].data, pair[1].data = row[0:1], row[1:2]
+    @learning_rate.setter
+    def learning_rate(self, pairs: Sequence[Any]) -> None:
+        rates = self.learning_rate
+        if pairs is not rates and isinstance(pairs, Sequence) and pairs and not isinstance(pairs[0], Sequence):
+            pairs = [pairs] * len(rates)
+        if not isinstance(pairs, Sequence) or len(pairs) != len(rates):
+            accepted = f"a pair (LTP, LTD), or a list of {len(rates)} of them, one per feature"
+            raise check.fail("learning_rate", accepted, pairs)
+        for feature, pair in enumerate(list(pairs)):
+            rates[feature] = pair
 
-    def _apply(self, *args: Any, **kwargs: Any) -> "STDP":
-        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._tie_rates()
-        return self
+    def _stored(self) -> dict[str, Any]:
+        """Where the Parameters are; replicas of DataParallel have them as plain attributes."""
+        return {**vars(self), **self._parameters} if vars(self).get("_is_replica") else self._parameters
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._tie_rates()
+    @property
+    def _rates(self) -> Tensor:
+        """All rates as they stand, ``(features, 2)``."""
+        return self._rates_of(range(self.conv_layer.out_channels))
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._tie_rates()
+    def _rates_of(self, features: Iterable[int]) -> Tensor:
+        stored = self._stored()
+        rates = [stored[name] for i in features for name in (f"ltp_{i}", f"ltd_{i}")]
+        return torch.cat([rate if rate.ndim == 1 else rate.reshape(1) for rate in rates]).detach().view(-1, 2)
 
     def update_learning_rate(self, feature: int, ap: float, an: float) -> None:
         """Set the rates of one feature: ``ap`` for LTP, ``an`` for LTD."""
-        feature, features = check.integer(feature, "feature"), len(self.learning_rate)
-        if not 0 <= feature < features:
+        features = len(self.learning_rate)
+        if not 0 <= check.integer(feature, "feature") < features:
             raise IndexError(f"`feature` must lie in 0..{features - 1}; got {feature}")
-        self._rates[feature, 0] = check.number(ap, "ap")
-        self._rates[feature, 1] = check.number(an, "an")
+        for rate, value in zip(
+            self.learning_rate[feature], (check.number(ap, "ap"), check.number(an, "an")), strict=True
+        ):
+            rate.data.fill_(value)
 
     def update_all_learning_rate(self, ap: float, an: float) -> None:
         """Set the rates of all features: ``ap`` for LTP, ``an`` for LTD."""
-        self._rates[:, 0] = check.number(ap, "ap")
-        self._rates[:, 1] = check.number(an, "an")
+        for feature in range(len(self.learning_rate)):
+            self.update_learning_rate(feature, ap, an)
 
     # the rule
 
     def forward(
         self,
         input_spikes: Tensor,
-        potentials: Tensor,
+        potentials: Tensor | None,
         output_spikes: Tensor,
         winners: Winners | BatchWinners | None = None,
         kwta: int = 1,
@@ -255,7 +304,8 @@ class STDP(nn.Module):
 
         Args:
             input_spikes: what the layer saw, padded as the layer saw it: ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
-            potentials: thresholded potentials of the layer, from which winners are chosen where none are given.
+            potentials: thresholded potentials of the layer, from which winners are chosen; not looked at (may be None)
+                where winners are given.
             output_spikes: the spike wave of the layer, of the same shape as ``potentials``.
             winners: (feature, row, column) tuples or an integer tensor ``(k, 3)`` with rows of -1 for none; for a batch
                 a list per sample or ``(N, k, 3)``. None: :func:`spyketorch.functional.get_k_winners` chooses them.
@@ -268,13 +318,14 @@ class STDP(nn.Module):
         Raises:
             ValueError, TypeError, IndexError: on tensors or winners that do not fit the layer.
         """
-        self._check_waves(input_spikes, potentials, output_spikes)
+        weight = learnable(self.conv_layer)
+        self._check_waves(input_spikes, output_spikes)
         if winners is None:
             winners = self._choose(potentials, output_spikes, kwta, inhibition_radius)
-        before = self.conv_layer.weight.detach().clone() if return_update else None
+        before = weight.clone() if return_update else None
         for sample in self._samples(input_spikes, output_spikes, winners):
             self._learn(*sample)
-        return None if before is None else self.conv_layer.weight.detach() - before
+        return None if before is None else weight - before
 
     def online(
         self, input_spikes: Tensor, respond: Respond, kwta: int = 1, inhibition_radius: int = 0
@@ -319,15 +370,16 @@ class STDP(nn.Module):
         Returns:
             One bool tensor ``(C, rows, columns)`` per winner, True where the rate is LTP.
         """
-        self._check_waves(input_spikes, output_spikes, output_spikes)
+        self._check_waves(input_spikes, output_spikes)
         pre, post = self._spike_counts(input_spikes, output_spikes, self._index(winners, input_spikes, output_spikes))
         return list((pre >= post).unbind(0))
 
-    def _choose(self, potentials: Tensor, spikes: Tensor, kwta: int, radius: int) -> Winners | BatchWinners:
+    def _choose(self, potentials: Any, spikes: Tensor, kwta: int, radius: int) -> Winners | BatchWinners:
+        check.same_shape(check.potentials(potentials, "potentials"), "potentials", spikes, "output_spikes")
         choose = sf.get_k_winners if potentials.device.type == "cpu" else sf.k_winners  # no wait for other devices
         return choose(potentials, kwta, radius, spikes)
 
-    def _check_waves(self, input_spikes: Tensor, potentials: Tensor, output_spikes: Tensor) -> None:
+    def _check_waves(self, input_spikes: Tensor, output_spikes: Tensor) -> None:
         layer = self.conv_layer
         waves = {
             "input_spikes": (input_spikes, layer.in_channels),
@@ -338,50 +390,45 @@ class STDP(nn.Module):
             check.same_device(wave, name, layer.weight, "conv_layer.weight")
             if wave.shape[-3] != features:
                 raise check.fail(name, f"a wave of {features} features, as conv_layer has them", wave)
-        check.same_shape(check.potentials(potentials, "potentials"), "potentials", output_spikes, "output_spikes")
         if input_spikes.shape[:-4] != output_spikes.shape[:-4]:
             raise ValueError(
                 "`input_spikes` and `output_spikes` must both be one sample, or batches of the same size; got "
                 f"{check.describe(input_spikes)} and {check.describe(output_spikes)}"
             )
 
-    def _samples(
-        self, input_spikes: Tensor, output_spikes: Tensor, winners: Any
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _samples(self, input_spikes: Tensor, output_spikes: Tensor, winners: Any) -> list[tuple[Tensor, Tensor, Any]]:
         """(input, output, winners) of each sample, all winners checked before anything is learned."""
+        input_spikes, output_spikes = input_spikes.detach(), output_spikes.detach()
         if input_spikes.ndim == 4:
             return [(input_spikes, output_spikes, self._index(winners, input_spikes, output_spikes))]
-        if len(winners) != len(input_spikes):
+        if not isinstance(winners, Sequence | Tensor) or len(winners) != len(input_spikes):
             raise check.fail("winners", f"one list of winners per sample, {len(input_spikes)}", winners)
         return [
             (wave, spikes, self._index(chosen, wave, spikes))
             for wave, spikes, chosen in zip(input_spikes, output_spikes, winners, strict=True)
         ]
 
-    def _index(self, winners: Winners, input_spikes: Tensor, output_spikes: Tensor) -> Tensor:
-        """Winners of one sample as an int64 tensor beside the weight; those in a list are checked."""
+    def _index(self, winners: Any, input_spikes: Tensor, output_spikes: Tensor) -> list[Winner] | Tensor:
+        """The winners of one sample that exist, checked; on a device that would have to be waited for, its tensor."""
         layer = self.conv_layer
-        reached = layer.geometry.output_size(*input_spikes.shape[-2:])
-        limits = (layer.out_channels, *map(min, output_spikes.shape[-2:], reached))
         if isinstance(winners, Tensor):
             check.same_device(winners, "winners", layer.weight, "conv_layer.weight")
-            if winners.is_floating_point() or winners.dtype == torch.bool:
+            if winners.is_floating_point() or winners.is_complex() or winners.dtype == torch.bool:
                 raise check.fail_type("winners", "an integer tensor of shape (k, 3)", winners)
             if winners.ndim != 2 or winners.shape[1] != 3:
                 raise check.fail("winners", "an integer tensor of shape (k, 3)", winners)
-            index = winners.to(torch.int64)
-        else:
-            # Of two winners of one feature the last counts, as in the original.
-            rows = list({row[0]: row for row in (_winner(winner) for winner in winners)}.values())
-            for row in rows:
-                if not all(0 <= i < limit for i, limit in zip(row, limits, strict=True)):
-                    raise self._outside(row, limits, input_spikes)
-            return torch.tensor(rows, dtype=torch.int64, device=layer.weight.device).view(-1, 3)
-        if not index.is_cuda and check.readable(index):  # reading from a CUDA device would wait for it
-            outside = ((index < 0) | (index >= torch.tensor(limits))) & (index >= 0).any(1, keepdim=True)
-            if bool(outside.any()):
-                raise self._outside(index[outside.any(1)][0].tolist(), limits, input_spikes)
-        return index
+            if winners.device.type != "cpu" or not check.readable(winners):
+                return winners.to(torch.int64)
+            winners = [row for row in winners.tolist() if max(row) >= 0]
+        elif not isinstance(winners, Sequence | np.ndarray) or isinstance(winners, str):
+            raise check.fail_type("winners", "a list of (feature, row, column), or a tensor (k, 3)", winners)
+        rows = [_winner(winner) for winner in winners]
+        reached = layer.geometry.output_size(*input_spikes.shape[-2:])
+        limits = (layer.out_channels, *map(min, output_spikes.shape[-2:], reached))
+        for row in rows:
+            if not all(0 <= i < limit for i, limit in zip(row, limits, strict=True)):
+                raise self._outside(row, limits, input_spikes)
+        return rows
 
     @staticmethod
     def _outside(winner: Sequence[int], limits: tuple[int, ...], input_spikes: Tensor) -> IndexError:
@@ -414,12 +461,14 @@ class STDP(nn.Module):
     @contextmanager
     def _scaled(self, factor: Tensor) -> Iterator[None]:
         """Rates times a factor, for a while."""
-        kept = self._rates.clone()
-        self._rates.mul_(factor)
+        rates = [rate.data for pair in self.learning_rate for rate in pair]
+        kept = [rate.clone() for rate in rates]
+        torch._foreach_mul_(rates, factor)
         try:
             yield
         finally:
-            self._rates.copy_(kept)
+            for rate, before in zip(rates, kept, strict=True):
+                rate.copy_(before)
 
     def _pair(self) -> "tuple[STDP, STDP]":
         """The rules after reward and after punishment."""
@@ -434,31 +483,51 @@ class STDP(nn.Module):
             return index[index[:, 0] >= 0]
         return index
 
+    def _padded(self, input: Tensor, value: float) -> Tensor:
+        rows, columns = self.conv_layer.geometry.padding
+        return fn.pad(input, (columns, columns, rows, rows), value=value) if rows or columns else input
+
     def _fields(self, input: Tensor, index: Tensor, padding_value: float) -> Tensor:
         """A map (C, H, W) under the receptive fields of the winners, (k, C, rows, columns)."""
         shape = self.conv_layer.geometry
-        rows, columns = shape.padding
-        if rows or columns:
-            input = fn.pad(input, (columns, columns, rows, rows), value=padding_value)
-        return input[shape.receptive_fields(index, input.shape[0] // shape.groups)]
+        return self._padded(input, padding_value)[shape.receptive_fields(index, input.shape[0] // shape.groups)]
 
-    def _spike_counts(self, input_spikes: Tensor, output_spikes: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _spike_counts(
+        self, input_spikes: Tensor, output_spikes: Tensor, winners: list[Winner] | Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Sums over time of the inputs of each winner, and of each winner: the larger, the earlier."""
-        feature, row, column = index.clamp(min=0).unbind(1)
-        post = output_spikes[:, feature, row, column].sum(0).view(-1, 1, 1, 1)
-        return self._fields(input_spikes.sum(0), index, 0), post
+        counts = _count(input_spikes)
+        if isinstance(winners, Tensor):
+            feature, row, column = winners.clamp(min=0).unbind(1)
+            return self._fields(counts, winners, 0), _count(output_spikes[:, feature, row, column]).view(-1, 1, 1, 1)
+        if not winners:
+            return counts.new_empty(0, *self.conv_layer.weight.shape[1:]), counts.new_empty(0, 1, 1, 1)
+        # Slices, which cost a third of indices.
+        shape, counts = self.conv_layer.geometry, self._padded(counts, 0)
+        pre = [counts[shape.receptive_field(winner, counts.shape[0] // shape.groups)] for winner in winners]
+        # Whole maps are added, as a sum of real numbers may depend on what stands beside it.
+        post = [_count(output_spikes[:, feature])[row, column] for feature, row, column in winners]
+        return torch.stack(pre), torch.stack(post).view(-1, 1, 1, 1)
 
-    def _learn(self, input_spikes: Tensor, output_spikes: Tensor, index: Tensor, rates: Tensor | None = None) -> None:
+    def _learn(
+        self,
+        input_spikes: Tensor,
+        output_spikes: Tensor,
+        winners: list[Winner] | Tensor,
+        rates: Tensor | None = None,
+    ) -> None:
         """Update the weights by one sample; ``rates`` (features, 2) replaces the rule's own."""
-        index = self._existing(index)
-        pre, post = self._spike_counts(input_spikes, output_spikes, index)
+        if not isinstance(winners, Tensor):  # of two winners of one feature the last counts, as in the original
+            winners = list({winner[0]: winner for winner in winners}.values())
+        elif self._own():
+            winners = [(f, y, x) for f, y, x in winners.tolist() if f >= 0]
+        pre, post = self._spike_counts(input_spikes, output_spikes, winners)
         causal, ordering = pre >= post, self.get_pre_post_ordering
-        if (
-            len(index) and getattr(ordering, "__func__", None) is not STDP.get_pre_post_ordering
-        ):  # a subclass has its own
-            winners = [tuple(winner) for winner in index.tolist()]
+        if len(winners) and getattr(ordering, "__func__", None) is not STDP.get_pre_post_ordering:  # a subclass's own
             causal = torch.stack(list(ordering(input_spikes, output_spikes, winners))).to(torch.bool)
-        self._update(index, causal, input_spikes.shape[0] - pre, output_spikes.shape[0] - post, rates)
+        if not isinstance(winners, Tensor):
+            winners = torch.tensor(winners, dtype=torch.int64, device=pre.device).view(-1, 3)
+        self._update(winners, causal, len(input_spikes) - pre, len(output_spikes) - post, rates)
 
     def _learn_times(
         self, times: Tensor, fired: Tensor, index: Tensor, time_steps: int, rates: Tensor | None = None
@@ -473,7 +542,11 @@ class STDP(nn.Module):
         weight = self.conv_layer.weight.data
         if len(index):
             features = index[:, 0].clamp(min=0)
-            ltp, ltd = (self._rates if rates is None else rates)[features, :, None, None, None].unbind(1)
+            if rates is not None:
+                pairs = rates[features]
+            else:  # of those that learn alone, where they are known
+                pairs = self._rates_of(features.tolist()) if check.free_to_read(index) else self._rates[features]
+            ltp, ltd = pairs.view(-1, 2, 1, 1, 1).unbind(1)
             synapses = Synapses(
                 features=features,
                 weight=weight[features],
@@ -489,8 +562,9 @@ class STDP(nn.Module):
             for factor in (self._dependence(), self.modulation):
                 if factor is not None:
                     change = change * factor(synapses)
-            present = (index[:, 0] >= 0).view(-1, 1, 1, 1)
-            weight.index_add_(0, features, torch.where(present, change, 0).to(weight.dtype).expand_as(synapses.weight))
+            if not check.free_to_read(index):  # where it is, winners that do not exist have been left out
+                change = torch.where((index[:, 0] >= 0).view(-1, 1, 1, 1), change, 0)
+            weight.index_add_(0, features, change.to(weight.dtype).expand_as(synapses.weight))
         weight.clamp_(self.lower_bound, self.upper_bound)
 
     # first-spike times
@@ -586,7 +660,7 @@ class RSTDP(nn.Module):
     def forward(
         self,
         input_spikes: Tensor,
-        potentials: Tensor,
+        potentials: Tensor | None,
         output_spikes: Tensor,
         outcomes: float | Sequence[float] | Tensor,
         winners: Winners | BatchWinners | None = None,
@@ -603,22 +677,26 @@ class RSTDP(nn.Module):
             input_spikes, potentials, output_spikes, winners, kwta, inhibition_radius, return_update: as for
                 :meth:`STDP.forward`.
         """
-        rule, weight = self.reward, self.reward.conv_layer.weight
-        rule._check_waves(input_spikes, potentials, output_spikes)
+        rule = self.reward
+        weight = learnable(rule.conv_layer)
+        rule._check_waves(input_spikes, output_spikes)
         values = _outcomes(outcomes, input_spikes, weight)
         if winners is None:
             winners = rule._choose(potentials, output_spikes, kwta, inhibition_radius)
-        before = weight.detach().clone() if return_update else None
+        before = weight.clone() if return_update else None
         samples = rule._samples(input_spikes, output_spikes, winners)
         own = rule._on_waves() or self.punishment._on_waves()
         for i, (outcome, (wave, spikes, index)) in enumerate(zip(values, samples, strict=True)):
             rule, rates = self._judged(outcome)
             if not own:
-                rule._learn(wave, spikes, torch.where(outcome == 0, -1, index), rates)
+                if isinstance(index, Tensor):  # on a device that is not waited for
+                    index = torch.where(outcome == 0, -1, index)
+                rule._learn(wave, spikes, index if isinstance(index, Tensor) or outcome != 0 else [], rates)
             elif outcome != 0:
+                one = potentials[i] if isinstance(potentials, Tensor) and potentials.ndim == 5 else potentials
                 with rule._scaled(outcome.abs()):
-                    rule(wave, potentials if input_spikes.ndim == 4 else potentials[i], spikes, index)
-        return None if before is None else weight.detach() - before
+                    rule(wave, one, spikes, index)
+        return None if before is None else weight - before
 
     def _judged(self, outcome: Tensor) -> tuple[STDP, Tensor]:
         """The rule of an outcome, and its rates."""
@@ -712,6 +790,11 @@ class RSTDP(nn.Module):
     ) -> list[list[Winner]]:
         """Learn a batch from one forward pass, as :meth:`STDP.minibatch`; ``judge`` as for :meth:`online`."""
         return _minibatch(self, input_spikes, respond, kwta, inhibition_radius, judge)
+
+
+def _count(wave: Tensor) -> Tensor:
+    """The sum over time, exact for spikes of any type."""
+    return wave.sum(0, dtype=torch.float32 if wave.dtype in (torch.float16, torch.bfloat16) else None)
 
 
 def _winner(winner: Any) -> Winner:

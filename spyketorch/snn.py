@@ -18,7 +18,7 @@ from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
 from spyketorch._checks import to_pair as to_pair
-from spyketorch._convolution import geometry
+from spyketorch._convolution import geometry, stored_weight
 from spyketorch.learning import RSTDP as RSTDP
 from spyketorch.learning import STDP as STDP
 
@@ -77,7 +77,7 @@ class Convolution(nn.Module):
         mean, std = check.number(weight_mean, "weight_mean"), check.number(weight_std, "weight_std")
         if std < 0:
             raise check.fail("weight_std", "at least 0", weight_std)
-        self.weight.data.normal_(mean, std)
+        stored_weight(self, "weight").normal_(mean, std)
 
     def load_weight(self, target: Tensor) -> None:
         """Copy weights from a tensor of the same shape, on any device and of any type.
@@ -87,7 +87,7 @@ class Convolution(nn.Module):
         """
         check.same_shape(check.tensor(target, "target"), "target", self.weight, "weight")
         check.finite(target, "target")
-        self.weight.data.copy_(target)
+        stored_weight(self, "weight").copy_(target.detach())
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the output for an input of that size."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _Pair = tuple[int, int]
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")  # Okabe and Ito 2008
+_PICTURES = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "pdf", "ps", "eps", "svg")
 _SILENT = "white"  # brighter than the earliest spike; the latest is the darkest
 
 
@@ -40,14 +41,19 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _draw(aTensor: Tensor, _vmin: float | None, _vmax: float | None) -> "Figure":
-    if check.tensor(aTensor, "aTensor").ndim < 2 or aTensor.shape[:-2].numel() != 1:
+def _grey(aTensor: Tensor, _vmin: float | None, _vmax: float | None) -> tuple[Any, dict[str, Any]]:
+    """A numpy array (rows, columns), and how matplotlib draws it."""
+    if check.tensor(aTensor, "aTensor").ndim < 2 or aTensor.shape[:-2].numel() != 1 or 0 in aTensor.shape:
         raise check.fail("aTensor", "two-dimensional, (rows, columns)", aTensor)
-    image = aTensor.detach().cpu().reshape(aTensor.shape[-2:])
-    figure, axes = _pyplot().subplots()
-    drawn = axes.imshow(image.to(torch.float64).numpy(), cmap="gray", vmin=_vmin, vmax=_vmax)
-    figure.colorbar(drawn)
-    return figure  # type: ignore[no-any-return]
+    if aTensor.is_complex():
+        raise check.fail_type("aTensor", "real", aTensor)
+    check.finite(aTensor, "aTensor")
+    values = aTensor.detach().cpu().reshape(aTensor.shape[-2:]).to(torch.float64).numpy()
+    low = values.min() if _vmin is None else check.number(_vmin, "_vmin")
+    high = values.max() if _vmax is None else check.number(_vmax, "_vmax")
+    if low > high:
+        raise ValueError(f"`_vmin` must be at most `_vmax`; got {low} and {high}")
+    return values, {"cmap": "gray", "vmin": low, "vmax": high}
 
 
 def show_tensor(aTensor: Tensor, _vmin: float | None = None, _vmax: float | None = None) -> None:
@@ -59,8 +65,10 @@ def show_tensor(aTensor: Tensor, _vmin: float | None = None, _vmax: float | None
         aTensor: ``(rows, columns)``, on any device; leading axes of size 1 are dropped.
         _vmin, _vmax: values shown as black and white; None takes the smallest and largest.
     """
-    _draw(aTensor, _vmin, _vmax)
+    values, drawing = _grey(aTensor, _vmin, _vmax)
     pyplot = _pyplot()
+    figure, axes = pyplot.subplots()
+    figure.colorbar(axes.imshow(values, **drawing))
     if pyplot.get_backend().lower() != "agg":
         pyplot.show()
 
@@ -68,10 +76,25 @@ def show_tensor(aTensor: Tensor, _vmin: float | None = None, _vmax: float | None
 def plot_tensor_in_image(
     fname: str | os.PathLike[str], aTensor: Tensor, _vmin: float | None = None, _vmax: float | None = None
 ) -> None:
-    """Save the picture of :func:`show_tensor` to a file; its type follows the name's ending."""
-    figure = _draw(aTensor, _vmin, _vmax)
-    figure.savefig(check.path(fname, "fname"))
-    _pyplot().close(figure)
+    """Save a two-dimensional tensor as a grey image file, one pixel per value.
+
+    Args:
+        fname: the file; its type follows the name's ending (png, jpg, tif, pdf, svg and others), png where it
+            has none.
+        aTensor, _vmin, _vmax: as for :func:`show_tensor`.
+
+    Raises:
+        ValueError: another ending.
+    """
+    values, drawing = _grey(aTensor, _vmin, _vmax)
+    path = check.path(fname, "fname")
+    _pyplot()
+    from matplotlib.image import imsave
+
+    kind = path.suffix[1:].lower() or "png"
+    if not path.name or kind not in _PICTURES:
+        raise check.fail("fname", f"a file name that ends in one of {', '.join(_PICTURES)}", str(fname))
+    imsave(path.with_suffix(path.suffix or ".png"), values, format="tiff" if kind == "tif" else kind, **drawing)
 
 
 # first spikes
