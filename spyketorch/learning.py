@@ -131,7 +131,7 @@ def _replaced(rule: nn.Module, base: type[nn.Module]) -> list[str]:
     ]
 
 
-class Rates(Sequence[tuple[Tensor, Tensor]]):
+class _Rates(Sequence[tuple[Tensor, Tensor]]):
     """The rates of a rule, a (LTP, LTD) pair of one-element Parameters per feature, as a list that may be written to.
 
     It holds nothing: the Parameters ``ltp_i`` and ``ltd_i`` of the rule are the state, and the only one. An item may be
@@ -241,8 +241,9 @@ class STDP(nn.Module):
         self.learning_rate = _rate_pairs(learning_rate, conv_layer.out_channels, "learning_rate")
 
     @property
-    def learning_rate(self) -> Rates:
-        return Rates(self)
+    def learning_rate(self) -> _Rates:
+        """The pairs of Parameters ``(ltp_i, ltd_i)``, one per feature, to be read and written."""
+        return _Rates(self)
 
     @learning_rate.setter
     def learning_rate(self, pairs: Sequence[Any]) -> None:
