@@ -197,10 +197,6 @@ class STDP(nn.Module):
         weight_dependence: replaces :func:`soft_bounds` (or, without stabilizer, 1).
         modulation: a further factor, such as a per-synapse mask or noise; none by default.
 
-    Attributes:
-        learning_rate: per feature the pair of one-element Parameters ``ltp_i`` and ``ltd_i``. They are the only state:
-            what is written to them, or assigned in their place, is in use.
-
     Example:
         >>> from spyketorch import snn, functional as sf
         >>> conv = snn.Convolution(6, 30, 5)
@@ -242,7 +238,10 @@ class STDP(nn.Module):
 
     @property
     def learning_rate(self) -> _Rates:
-        """The pairs of Parameters ``(ltp_i, ltd_i)``, one per feature, to be read and written."""
+        """Per feature the pair of one-element Parameters ``ltp_i`` and ``ltd_i``, as a list.
+
+        They are the only state: what is written to them, or assigned in their place, is in use.
+        """
         return _Rates(self)
 
     @learning_rate.setter
