@@ -84,11 +84,11 @@ def main() -> None:
     print(f"{len(labels)} digits to learn from, {len(held_out_labels)} held out, by other writers")
     if options.evaluate:
         try:
-            network.load_state_dict(torch.load(options.evaluate, map_location=options.device, weights_only=True))
+            network.load(options.evaluate)
         except FileNotFoundError:
             sys.exit(f"there is no model {str(options.evaluate)!r}; python examples/digits.py makes outputs/digits.pt")
-        except Exception:  # torch raises many types for a file of something else
-            sys.exit(f"{str(options.evaluate)!r} is no model of this network")
+        except (ValueError, RuntimeError) as error:
+            sys.exit(f"{str(options.evaluate)!r} is no model of this network: {error}")
     else:
         trainer = Trainer(network, lessons(1 if options.quick else options.epochs), seed=options.seed)
         for report in trainer.fit(moved(images), labels.repeat(9)):

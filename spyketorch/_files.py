@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,7 +124,7 @@ def save(content: Any, target: Path, *, lasting: bool = True) -> None:
         part.write_bytes(data)
 
 
-def load(path: Path) -> Any:
+def load(path: Path | Traversable) -> Any:
     """What :func:`save` wrote, or torch, on the CPU. Nothing in it is executed, nothing larger than the file is made.
 
     Raises:

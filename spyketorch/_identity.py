@@ -198,17 +198,17 @@ def _source(module: types.ModuleType) -> str:
 # networks
 
 
-def settings(module: nn.Module, name: str) -> list[str]:
-    """What decides a module's answers beside its ``state_dict`` and its code, a line for each, in words where short."""
-    lines = []
+def settings(module: nn.Module, name: str) -> dict[str, str | Tensor]:
+    """What decides a module's answers beside its ``state_dict`` and its code, by the names of the attributes."""
+    found: dict[str, str | Tensor] = {}
     for path, part in module.named_modules(prefix=name):
-        lines.append(f"{path} is {type(part).__qualname__}")
+        found[f"{_TYPE} {path}"] = type(part).__qualname__
         values = {key: value for key, value in vars(part).items() if key not in _EVERY}
         if not its_own(part):  # private ones keep what was computed before
             values = {key: value for key, value in values.items() if key[0] != "_"}
         values |= {key: part._buffers[key] for key in sorted(part._non_persistent_buffers_set)}
-        lines += [f"{path}.{key} is {_said(value)}" for key, value in values.items()]
-    return lines
+        found |= {f"{path}.{key}": _said(value) for key, value in values.items()}
+    return found
 
 
 def its_own(module: nn.Module) -> bool:
@@ -217,15 +217,16 @@ def its_own(module: nn.Module) -> bool:
     return _origin(kinds[0].__module__) is None and not any(kind.__module__.startswith("spyketorch.") for kind in kinds)
 
 
+_TYPE = "the type of"
 _EVERY = set(vars(nn.Module()))  # attributes of every module
 
 
-def _said(value: Any) -> str:
+def _said(value: Any) -> str | Tensor:
+    if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
+        return value
     text = repr(value)
     if _plain(value):
         return text if len(text) <= 200 else f"{text[:60]}... {hashed(text)[:16]}"
-    if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
-        return f"{tuple(value.shape)} values {digest(value)}"
     return f"{type(value).__qualname__} {Content(code=False)(value)[:16]}"
 
 
@@ -233,7 +234,57 @@ def _plain(value: Any) -> bool:
     return type(value) in _PLAIN or (isinstance(value, tuple | list) and all(map(_plain, value)))
 
 
+def lines(found: dict[str, str | Tensor]) -> list[str]:
+    """Settings as text, exact to the bit."""
+    return [f"{name}: {value if isinstance(value, str) else f'{_shape(value)} {digest(value)}'}"
+            for name, value in found.items()]  # fmt: skip
+
+
 def difference(there: Iterable[str], here: Iterable[str]) -> str:
     """The first line in which two descriptions differ; nothing where none does."""
-    lines = zip_longest(there, here, fillvalue="")
-    return next((f"{a.strip()!r} there, {b.strip()!r} here" for a, b in lines if a != b), "")
+    pairs = zip_longest(there, here, fillvalue="")
+    return next((f"{a.strip()!r} there, {b.strip()!r} here" for a, b in pairs if a != b), "")
+
+
+# Files of networks go from one machine to another, where the last bits of computed values may differ.
+
+_KEPT = 1000  # values of a tensor that are compared; of a larger one as many, evenly spread
+_SLACK = 1e-4  # of the largest value, in which computed ones may differ
+
+
+def written(found: dict[str, str | Tensor]) -> dict[str, Any]:
+    """Settings as JSON takes them."""
+    return {name: value if isinstance(value, str) else _outline(value) for name, value in found.items()}
+
+
+def _outline(tensor: Tensor) -> dict[str, Any]:
+    values = tensor.detach().cpu().flatten()
+    values = values[:: max(1, -(-len(values) // _KEPT))]
+    return {"shape": _shape(tensor), "values": values.tolist() if not values.is_complex() else []}
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "1"
+
+
+def unlike(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """The first of two written settings that differs, in words; nothing where none does."""
+    for name in [*here, *there]:
+        a, b = there.get(name, "missing"), here.get(name, "missing")
+        if "missing" in (a, b) and not name.startswith(_TYPE):
+            continue  # as an attribute that came with a later version
+        if isinstance(a, str) or isinstance(b, str):
+            if a != b:
+                return f"{name} is {_short(a)} there, {_short(b)} here"
+        elif a["shape"] != b["shape"]:
+            return f"{name} is of shape {a['shape']} there, {b['shape']} here"
+        else:
+            slack = _SLACK * max((abs(value) for value in b["values"]), default=0)
+            for place, (x, y) in enumerate(zip(a["values"], b["values"], strict=True)):
+                if not (x == y or (isinstance(y, float) and abs(x - y) <= slack)):
+                    return f"{name} has a value, number {place} of those compared, that is {x:g} there, {y:g} here"
+    return ""
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else f"a tensor of shape {value['shape']}"

@@ -34,6 +34,7 @@ from spyketorch import _checks as check
 from spyketorch import _on_times
 from spyketorch import functional as sf
 from spyketorch._convolution import learnable
+from spyketorch._state import CheckedState
 from spyketorch.functional import Winner
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class _Rates(Sequence[tuple[Tensor, Tensor]]):
         return repr(list(self))
 
 
-class STDP(nn.Module):
+class STDP(CheckedState):
     r"""Spike-timing-dependent plasticity of a convolutional layer.
 
     For each winner (f, y, x) and each synapse of f: the rate is LTP where the input fired no later than the winner,

@@ -5,22 +5,27 @@ first winner of the last layer, or what a linear read-out makes of the last laye
 """
 
 import itertools
+import json
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch import latency
-from spyketorch._files import atomic
+from spyketorch import _files, latency
+from spyketorch import _identity as identity
 from spyketorch._summary import Summary, summarize
 from spyketorch.encoding import DoGKernel, Filter, GaborKernel, LatencyEncoder, LateralIntencityInhibition
 from spyketorch.readout import LinearReadout
 from spyketorch.snn import SpikingConvolution, SpikingPooling
 
 TIME_STEPS = 15
+
+_EXTRA = "_extra_state"  # torch's name for what is no tensor of a module
+_ANYHOW = "`strict=False` takes its tensors all the same"
 
 
 class Stage(nn.Module):
@@ -111,9 +116,11 @@ class Network(nn.Module):
             classes = check.indices(torch.as_tensor(classes), "classes", features, torch.device("cpu"))
         self.register_buffer("classes", classes, persistent=False)
         self.readout: nn.Module | None = None
+        self._shape: tuple[int, ...] | None = None  # of the images that it answered to last
 
     def features(self, images: Tensor, stages: int | None = None) -> Tensor:
         """First-spike times that the last stage passes on, or the last of the first ``stages``; 0 is the encoder."""
+        self._shape = tuple(images.shape[-3:])
         times: Tensor = self.encoder(images)
         for stage in self.stages[:stages]:
             times = stage(times)
@@ -129,15 +136,111 @@ class Network(nn.Module):
         first = self.stages[-1].layer.winners(self.features(images, -1))[:, 0, 0]
         return torch.where(first < 0, -1, self.classes[first.clamp(min=0)])
 
+    # files
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the ``state_dict`` to a file, whole or not at all; ``torch.load(path, weights_only=True)`` reads it.
+        """Write the ``state_dict`` to a file, whole or not at all, with a checksum; :meth:`load` reads it.
 
         Example:
-            >>> network.save("digits.pt")  # doctest: +SKIP
-            >>> network.load_state_dict(torch.load("digits.pt", weights_only=True))  # doctest: +SKIP
+            >>> import pathlib, tempfile
+            >>> path = pathlib.Path(tempfile.mkdtemp()) / "digits.pt"
+            >>> mozafari2019().save(path)
+            >>> network = mozafari2019()
+            >>> network.load(path)
         """
-        with atomic(check.path(path, "path")) as part:
-            torch.save(self.state_dict(), part)
+        _files.save(self.state_dict(), check.path(path, "path"))
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take the ``state_dict`` from a file that :meth:`save` wrote, of a network that was built in the same way.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a file that is damaged, or of a network that was built otherwise; the first difference is named.
+            RuntimeError: weights of other shapes, or NaN among them.
+        """
+        path = check.path(path, "path")
+        try:
+            state = _files.load(path)
+        except _files.DamagedFile as error:
+            raise ValueError(f"`path`: {error}; take another copy, or save the network anew") from error
+        if not isinstance(state, dict):
+            raise ValueError(f"`path` must name a file with the state_dict of a network; {str(path)!r} holds another")
+        self.load_state_dict(state)
+
+    def get_extra_state(self) -> Tensor:
+        """How the network is built and, where parts are the user's own, its answers to a sample; for ``state_dict``."""
+        kept = {"settings": identity.written(identity.settings(self, "network")), "sample": self._sample(self._shape)}
+        return torch.tensor(list(json.dumps(kept).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Refuse the ``state_dict`` of a network that is built otherwise."""
+        try:
+            kept = json.loads(bytes(state.tolist()))
+            found = identity.unlike(kept["settings"], identity.written(identity.settings(self, "network")))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"`state_dict` does not tell how its network is built ({error!r}); {_ANYHOW}") from error
+        if found:
+            raise ValueError(f"`state_dict` is that of a network built otherwise: {found}. Build it alike; {_ANYHOW}")
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As every module's; but a network that is built otherwise is refused with a ValueError, unless not strict.
+
+        A ``state_dict`` of 0.1, which does not say how its network was built, is taken by its shapes alone.
+        """
+        found = super().load_state_dict(state_dict, strict, assign)
+        if strict and _EXTRA in state_dict:
+            there = json.loads(bytes(state_dict[_EXTRA].tolist())).get("sample")
+            here = there and self._sample(tuple(there["images"]))
+            if here and there["answers"] and len(here["answers"]) == len(there["answers"]):
+                other = sum(a != b for a, b in zip(there["answers"], here["answers"], strict=True))
+                if other > 0.01 * len(here["answers"]):  # the last bit of a computed intensity may move a spike
+                    raise ValueError(
+                        f"`state_dict` is that of a network that answers otherwise: {other} of {len(here['answers'])} "
+                        f"spike times differ on a sample, though its settings are the same. Look at the modules of "
+                        f"your own; {_ANYHOW}"
+                    )
+        return found
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        extra = f"{prefix}{_EXTRA}"
+        if not strict:
+            state_dict = {key: value for key, value in state_dict.items() if key != extra}
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        missing_keys[:] = [key for key in missing_keys if key != extra]  # a state_dict of 0.1
+
+    @torch.no_grad()
+    def _sample(self, shape: tuple[int, ...] | None) -> dict[str, list[int]] | None:
+        """Answers to images of values up to 1 and up to 255; None where no part is the user's own, or it cannot."""
+        if shape is None or not any(map(identity.its_own, self.modules())):
+            return None
+        images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+        images[1] *= 255
+
+        def answer() -> Tensor:
+            given = images.to(self.stages[0].layer.weight)
+            return torch.cat([self.features(given, number).flatten() for number in range(len(self.stages) + 1)])
+
+        kept = self._shape
+        try:
+            answers = [answer(), answer()]
+        except Exception:  # whatever a module of the user's own demands
+            return None
+        finally:
+            self._shape = kept
+        if not torch.equal(*answers):  # random
+            return None
+        return {"images": list(shape), "answers": answers[0][:: -(-len(answers[0]) // 10_000)].tolist()}
 
     def summary(self, images: Tensor | Sequence[int]) -> Summary:
         """A table of the parts: what each gives, its threshold, weights and neurons, and how it answers to images.
@@ -270,7 +373,7 @@ def kheradpisheh2018(pretrained: bool = False) -> Network:
 
 def _load(network: Network, name: str) -> Network:
     """The network with the weights that are shipped, which ``weights/README.md`` tells of."""
-    state = torch.load(Path(__file__).parent / "weights" / f"{name}.pt", weights_only=True)
+    state = _files.load(resources.files("spyketorch") / "weights" / f"{name}.pt")
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
 from spyketorch import _checks as check
+from spyketorch._state import CheckedState
 
 
-class LinearReadout(nn.Module):
+class LinearReadout(CheckedState):
     r"""Class scores from first-spike times, linear in how early each neuron fires.
 
     .. math:: x = (T - t) / T, \qquad \text{score}_c = w_c \cdot x + b_c

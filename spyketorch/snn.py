@@ -19,11 +19,12 @@ from spyketorch import functional as sf
 from spyketorch import latency
 from spyketorch._checks import to_pair as to_pair
 from spyketorch._convolution import geometry, stored_weight
+from spyketorch._state import CheckedState
 from spyketorch.learning import RSTDP as RSTDP
 from spyketorch.learning import STDP as STDP
 
 
-class Convolution(nn.Module):
+class Convolution(CheckedState):
     """Integrate-and-fire neurons that share weights, without bias; gives potentials over time.
 
     Weights are drawn from a normal distribution by one ``normal_`` call and are not trained by gradients. They may be

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from test_files import refused_or_whole
 
 from spyketorch import latency, models
 from spyketorch.encoding import LatencyEncoder
+from spyketorch.learning import STDP
 from spyketorch.models import Network, Stage
-from spyketorch.snn import SpikingConvolution, SpikingPooling
+from spyketorch.readout import LinearReadout
+from spyketorch.snn import Convolution, SpikingConvolution, SpikingPooling
 
 T = 6
 
@@ -109,6 +112,160 @@ def test_saved_networks_load(tmp_path):
     assert [path.name for path in (tmp_path / "some").iterdir()] == ["network.pt"]
     with pytest.raises(TypeError, match="path"):
         made.save(3)
+
+
+class Hidden(torch.nn.Module):
+    """An encoder's filter that depends on what no attribute tells."""
+
+    def __init__(self, power):
+        super().__init__()
+        self.register_forward_hook(lambda module, given, answer: answer**power)
+        self.power = "no number"
+
+    def forward(self, given):
+        return given.roll(1, -1) if SHIFTED else given
+
+
+SHIFTED = False
+
+
+def layer(**options):
+    return SpikingConvolution(1, 3, 3, [2.0, 3.0, 4.5], 0.8, 0.1, time_steps=T, **options)
+
+
+def changed(change):
+    made = network()
+    change(made)
+    return made
+
+
+CHANGES = {
+    "time_steps": lambda made: setattr(made.encoder, "time_steps", 7),
+    "normalization_radius": lambda made: setattr(made.encoder, "normalization_radius", 2),
+    "inhibit": lambda made: setattr(made.stages[0], "inhibit", True),
+    "pool": lambda made: setattr(made.stages[0], "pool", None),
+    r"pool\.stride": lambda made: setattr(made.stages[0].pool, "stride", (1, 1)),
+    r"geometry is Geometry.*padding=\(1, 1\)": lambda made: setattr(made.stages[0], "layer", layer(padding=0)),
+    "classes": lambda made: made.classes.copy_(1 - made.classes),
+    "the type of network.encoder.filter": lambda made: setattr(made.encoder, "filter", torch.nn.ReLU()),
+    "shortcut": lambda made: setattr(made.stages[1], "shortcut", SpikingPooling(2)),
+    "readout": lambda made: setattr(made, "readout", LinearReadout((4, 3, 4), 2, time_steps=T)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_network_that_is_built_otherwise_is_refused_by_name(tmp_path, name):
+    made, other = network(), changed(CHANGES[name])
+    made.save(tmp_path / "network.pt")
+    want = [stage.layer.weight.clone() for stage in other.stages]
+    for load in (other.load, lambda path: other.load_state_dict(torch.load(path, weights_only=True))):
+        with pytest.raises(ValueError, match=rf"built otherwise: .*{name}.* there, .* here.*strict=False"):
+            load(tmp_path / "network.pt")
+    assert all(torch.equal(stage.layer.weight, weight) for stage, weight in zip(other.stages, want, strict=True))
+    other.save(tmp_path / "other.pt")
+    changed(CHANGES[name]).load(tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=name):
+        network().load(tmp_path / "other.pt")
+
+
+def test_values_that_are_computed_elsewhere_may_differ_in_the_last_bits(tmp_path):
+    made = models.mozafari2018()
+    made.save(tmp_path / "network.pt")
+    other = models.mozafari2018()
+    other.encoder.filter[1].kernels.mul_(1 + 1e-6)
+    other.load(tmp_path / "network.pt")
+    other.encoder.filter[1].kernels[0, 0, 0, 0] += 0.01
+    with pytest.raises(ValueError, match=r"filter\.1\.kernels"):
+        other.load(tmp_path / "network.pt")
+
+
+def test_thresholds_come_back(tmp_path):
+    made = models.mozafari2019()
+    made.stages[0].layer.threshold.fill_(4)
+    made.save(tmp_path / "network.pt")
+    again = models.mozafari2019()
+    again.load(tmp_path / "network.pt")
+    assert again.stages[0].layer.threshold == 4
+
+
+def test_modules_of_the_users_own_are_told_by_their_answers(tmp_path, monkeypatch):
+    made = network()
+    made.encoder.filter = Hidden(1)
+    made(images())
+    made.save(tmp_path / "network.pt")
+    again = network()
+    again.encoder.filter = Hidden(1)
+    again.load(tmp_path / "network.pt")
+    assert torch.equal(again(images()), made(images()))
+    monkeypatch.setitem(globals(), "SHIFTED", True)
+    with pytest.raises(ValueError, match=r"spike times differ on a sample.*strict=False"):
+        again.load(tmp_path / "network.pt")
+    again.load_state_dict(torch.load(tmp_path / "network.pt", weights_only=True), strict=False)
+    other = network()
+    other.encoder.filter = Hidden(1)
+    other.encoder.filter.power = 2
+    with pytest.raises(ValueError, match=r"filter\.power is 'no number' there, 2 here"):
+        other.load(tmp_path / "network.pt")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1j])
+def test_weights_that_are_no_numbers_are_refused(value):
+    made, want = network(), network().stages[1].layer.weight
+    state = network().state_dict()
+    weight = state["stages.1.layer.weight"].clone()
+    weight = weight.to(torch.complex64) if isinstance(value, complex) else weight
+    weight.view(-1)[::100] = value
+    for strict in (True, False):
+        with pytest.raises(RuntimeError, match=r"stages\.1\.layer\.weight must be real and finite"):
+            made.load_state_dict({**state, "stages.1.layer.weight": weight}, strict=strict)
+    assert torch.equal(made.stages[1].layer.weight, want)
+    rule, conv = STDP(Convolution(1, 2, 3), (0.1, -0.1)), Convolution(1, 2, 3)
+    with pytest.raises(RuntimeError, match="ltp_1"):
+        rule.load_state_dict({**rule.state_dict(), "ltp_1": torch.tensor([torch.nan])})
+    with pytest.raises(RuntimeError, match=r"weight must be real and finite"):
+        conv.load_state_dict({"weight": torch.full((2, 1, 3, 3), value)})
+    readout = LinearReadout((1, 2, 2), 2, time_steps=T)
+    with pytest.raises(RuntimeError, match="bias"):
+        readout.load_state_dict({**readout.state_dict(), "bias": torch.tensor([0.0, torch.nan])})
+
+
+def test_files_of_the_first_version_load(tmp_path):
+    made, again = network(), network()
+    made.stages[1].layer.weight.mul_(0.5)
+    old = {name: value for name, value in made.state_dict().items() if name.endswith("weight")}
+    torch.save(old, tmp_path / "network.pt")
+    again.load(tmp_path / "network.pt")
+    assert torch.equal(again.stages[1].layer.weight, made.stages[1].layer.weight)
+    again.load_state_dict(old)
+
+
+def test_flipped_bits_of_networks(tmp_path):
+    made, path = network(), tmp_path / "network.pt"
+    made.save(path)
+    other = network()
+
+    def read():
+        other.load(path)
+        return other.state_dict()
+
+    def same(state):
+        return all(torch.equal(value, state[name]) for name, value in made.state_dict().items())
+
+    assert refused_or_whole(path, read, same) == 600
+
+
+def test_what_is_no_file_of_a_network(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none"):
+        network().load(tmp_path / "none.pt")
+    with pytest.raises(TypeError, match="`path`"):
+        network().load(3)
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(ValueError, match=r"`path`.*list\.pt"):
+        network().load(tmp_path / "list.pt")
+    state = network().state_dict()
+    for wrong in (torch.zeros(3, dtype=torch.uint8), torch.zeros(0, dtype=torch.uint8), "text", torch.ones(2)):
+        with pytest.raises(ValueError, match=r"`state_dict`"):
+            network().load_state_dict({**state, "_extra_state": wrong})
 
 
 def test_networks_that_do_not_fit_together():
