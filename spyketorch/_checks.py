@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
 _reading: ContextVar[bool] = ContextVar("spyketorch_validation", default=False)
@@ -91,6 +91,12 @@ def number(value: Any, name: str) -> float:
 def callable_(value: Any, name: str) -> None:
     if not callable(value):
         raise fail_type(name, "a function or another callable", value)
+
+
+def module(value: Any, name: str) -> nn.Module:
+    if not isinstance(value, nn.Module):
+        raise fail_type(name, "a torch.nn.Module", value)
+    return value
 
 
 def path(value: Any, name: str) -> Path:
@@ -186,6 +192,14 @@ def labels(value: Any, count: int, device: torch.device) -> Tensor:
     return checked
 
 
+def classes(value: Any, features: int) -> Tensor:
+    """The class of each feature of a layer, ``(features,)`` int64."""
+    try:
+        return indices(value, "classes", features, torch.device("cpu"))
+    except (TypeError, RuntimeError) as error:  # what torch makes no tensor of
+        raise fail_type("classes", f"{features} integers", value) from error
+
+
 def same_shape(value: Tensor, name: str, other: Tensor, other_name: str) -> None:
     if value.shape != other.shape:
         raise ValueError(f"`{name}` must have the shape of `{other_name}`, {tuple(other.shape)}; got {describe(value)}")
@@ -276,6 +290,25 @@ def finite(value: Tensor, name: str) -> None:
         return  # a sum is finite where all values are, and thirty times as quick
     if not bool(torch.isfinite(value).all()):
         raise fail(name, "finite everywhere (it holds NaN or infinite values)", value)
+
+
+def intensities(value: Any, name: str) -> Tensor:
+    """Finite intensities of a type that can be sorted and keeps them apart."""
+    finite(image(value, name), name)
+    if value.is_complex():
+        raise fail_type(name, "a real tensor", value)
+    if value.is_floating_point():
+        return value  # type: ignore[no-any-return]
+    return value.to(torch.float32 if value.element_size() <= 2 else torch.float64)  # type: ignore[no-any-return]
+
+
+def not_negative(value: Tensor, name: str) -> None:
+    """Raise when an intensity is below 0; only on a CPU, where reading does not wait."""
+    if value.device.type == "cpu" and readable(value) and value.dtype.is_signed and bool(value.amin() < 0):
+        raise ValueError(
+            f"`{name}` must be 0 or more, as the largest fire first; got {describe(value)} down to "
+            f"{float(value.amin()):g}: rectify them, as torch.nn.ReLU or the `thresholds=0` of a Filter do"
+        )
 
 
 def potentials(value: Any, name: str) -> Tensor:

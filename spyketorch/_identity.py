@@ -203,7 +203,8 @@ def settings(module: nn.Module, name: str) -> dict[str, str | Tensor]:
     found: dict[str, str | Tensor] = {}
     for path, part in module.named_modules(prefix=name):
         found[f"{_TYPE} {path}"] = type(part).__qualname__
-        values = {key: value for key, value in vars(part).items() if key not in _EVERY}
+        aside = _EVERY.union(getattr(part, "_decides_nothing", ()))
+        values = {key: value for key, value in vars(part).items() if key not in aside}
         if not its_own(part):  # private ones keep what was computed before
             values = {key: value for key, value in values.items() if key[0] != "_"}
         values |= {key: part._buffers[key] for key in sorted(part._non_persistent_buffers_set)}

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch._deep_features import get_receptive_field
+from spyketorch._images import looked_at
 
 if TYPE_CHECKING:
     from spyketorch.models import Network
-
-_BATCH = 500  # images answered at once
 
 
 def get_mean_stimuli(
@@ -46,15 +45,15 @@ def get_mean_stimuli(
     rows, columns = (torch.arange(length, device=device) for length in field.size)
     total = torch.zeros(layer.out_channels, *field.size, device=device)
     wins = torch.zeros(layer.out_channels, device=device)
-    for start in range(0, len(check.images(images)), _BATCH):
-        part = images[start : start + _BATCH].to(device)
-        winners = layer.winners(network.features(part, stage), kwta, inhibition_radius)
-        image, place = (winners[..., 0] >= 0).nonzero(as_tuple=True)
-        feature, row, column = winners[image, place].unbind(1)
-        top, left = row * field.stride[0] + field.start[0], column * field.stride[1] + field.start[1]
-        seen = nn.functional.pad(part.float().mean(1), (field.size[1],) * 2 + (field.size[0],) * 2)
-        y = (top + field.size[0]).clamp(0, seen.shape[1] - field.size[0])[:, None, None] + rows[:, None]
-        x = (left + field.size[1]).clamp(0, seen.shape[2] - field.size[1])[:, None, None] + columns
-        total.index_add_(0, feature, seen[image[:, None, None], y, x])
-        wins.index_add_(0, feature, torch.ones_like(feature, dtype=wins.dtype))
+    with looked_at(network.images, check.images(images), stacklevel=4):
+        for part in network.batches(images):
+            winners = layer.winners(network.features(part, stage), kwta, inhibition_radius)
+            image, place = (winners[..., 0] >= 0).nonzero(as_tuple=True)
+            feature, row, column = winners[image, place].unbind(1)
+            top, left = row * field.stride[0] + field.start[0], column * field.stride[1] + field.start[1]
+            seen = nn.functional.pad(part.float().mean(1), (field.size[1],) * 2 + (field.size[0],) * 2)
+            y = (top + field.size[0]).clamp(0, seen.shape[1] - field.size[0])[:, None, None] + rows[:, None]
+            x = (left + field.size[1]).clamp(0, seen.shape[2] - field.size[1])[:, None, None] + columns
+            total.index_add_(0, feature, seen[image[:, None, None], y, x])
+            wins.index_add_(0, feature, torch.ones_like(feature, dtype=wins.dtype))
     return (total / wins.clamp(min=1).view(-1, 1, 1)).cpu()

@@ -1,20 +1,19 @@
 """A network as a table: what each part gives, what it holds, and how it answers to images."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
+from spyketorch._batches import batches
+from spyketorch._images import looked_at
 
 if TYPE_CHECKING:
     from spyketorch.models import Network
-
-_BATCH = 200  # images answered at once
 
 
 class Row(NamedTuple):
@@ -28,7 +27,8 @@ class Row(NamedTuple):
         weights: synaptic weights it holds; neurons at different places share them.
         neurons: that give spikes; 0 for a decision.
         spikes: per image, None where no images were given.
-        silent: share of the images without a spike (or without a decision), None where no images were given.
+        silent: share of the images without a spike or, where it decides, without a decision; None where no images were
+            given.
     """
 
     part: str
@@ -84,72 +84,50 @@ def summarize(network: "Network", images: Tensor | Sequence[int]) -> Summary:
         images = torch.zeros(1, *(check.integer(size, "images", 1) for size in images))
     if images.ndim != 4 or 0 in images.shape:
         raise check.fail("images", accepted, images)
-    parts, device = list(_parts(network)), network.stages[0].layer.weight.device
-    shapes: dict[str, tuple[int, ...]] = {}
-    spikes: dict[str, list[Tensor]] = {part.name: [] for part in parts}
-    with torch.no_grad():
-        for batch in torch.split(images, _BATCH):
-            times = batch.to(device)
-            for part in parts:
-                times = part.answer(times)
-                shapes[part.name] = tuple(times.shape[1:])
-                spikes[part.name].append((times < part.time_steps).flatten(1).sum(1).cpu())
-        decision = _decision(network, times[:1])
+    found: dict[str, Row] = {}  # of the first images
+    spikes: dict[str, list[Tensor]] = {}
+    decisions = []
+    with torch.no_grad(), looked_at(network.images, images, stacklevel=5):
+        for some in batches(network, images):
+            for name, module, times in network.parts(some):
+                found.setdefault(name, _row(name, module, times))
+                spikes.setdefault(name, []).append((times < _time_steps(network)).flatten(1).sum(1).cpu())
+            if network.readout is not None or network.classes is not None:
+                found.setdefault("", _decision(network, times))
+                decisions.append(network(some).cpu())
+    if not measured:
+        return Summary(tuple(found.values()))
     rows = []
-    for name, kind, _, _, threshold, weights in parts:
-        counts = torch.cat(spikes[name]).double()
-        answers = (float(counts.mean()), float((counts == 0).double().mean())) if measured else (None, None)
-        rows.append(Row(name, kind, shapes[name], threshold, weights, math.prod(shapes[name]), *answers))
-    return Summary((*rows, *decision))
+    for name, row in found.items():
+        if name:
+            counts = torch.cat(spikes[name]).double()
+            row = row._replace(spikes=float(counts.mean()), silent=float((counts == 0).double().mean()))
+        else:
+            row = row._replace(silent=float((torch.cat(decisions) < 0).double().mean()))
+        rows.append(row)
+    return Summary(tuple(rows))
 
 
-class _Part(NamedTuple):
-    """A part that gives first-spike times."""
-
-    name: str
-    kind: str
-    answer: Callable[[Tensor], Tensor]
-    time_steps: int
-    threshold: str = ""
-    weights: int = 0
+def _time_steps(network: "Network") -> int:
+    return network.stages[0].layer.time_steps
 
 
-def _parts(network: "Network") -> Iterator[_Part]:
-    yield _Part("encoder", _kind(network.encoder), network.encoder, network.stages[0].layer.time_steps)
-    for number, stage in enumerate(network.stages):
-        layer, name = stage.layer, f"stages[{number}]"
-        unpooled = _Remembering(type(stage)(layer, inhibit=stage.inhibit))
-        limit = "last step" if layer.threshold is None else _range(layer.threshold)
-        yield _Part(f"{name}.layer", _kind(layer), unpooled, layer.time_steps, limit, layer.weight.numel())
-        if stage.pool is not None:
-            yield _Part(f"{name}.pool", _kind(stage.pool), stage.pool, layer.time_steps)
-        if stage.shortcut is not None:
-            joined = partial(_join, unpooled, stage.shortcut)
-            yield _Part(f"{name}.shortcut", _kind(stage.shortcut), joined, layer.time_steps)
+def _row(name: str, module: nn.Module, times: Tensor) -> Row:
+    shape, threshold, weights = tuple(times.shape[1:]), "", 0
+    layer: Any = getattr(module, "layer", module)  # a stage with a forward of its own is one part
+    if hasattr(layer, "respond"):
+        threshold = "last step" if layer.threshold is None else _range(layer.threshold)
+        weights = layer.weight.numel()
+    return Row(name, _kind(module), shape, threshold, weights, math.prod(shape))
 
 
-class _Remembering:
-    """A part that remembers what came in."""
-
-    def __init__(self, part: Callable[[Tensor], Tensor]) -> None:
-        self.part, self.input = part, torch.empty(0)
-
-    def __call__(self, times: Tensor) -> Tensor:
-        self.input = times
-        return self.part(times)
-
-
-def _join(below: _Remembering, shortcut: Callable[[Tensor], Tensor], times: Tensor) -> Tensor:
-    return torch.cat([times, shortcut(below.input)], -3)
-
-
-def _decision(network: "Network", times: Tensor) -> Iterator[Row]:
-    """What decides on the last stage's answer, if anything does."""
+def _decision(network: "Network", times: Tensor) -> Row:
+    """What decides on the last stage's answer."""
     if network.readout is not None:
         weights = sum(parameter.numel() for parameter in network.readout.parameters())
-        yield Row("readout", _kind(network.readout), tuple(network.readout(times).shape[1:]), weights=weights)
-    elif network.classes is not None:
-        yield Row("classes", "of the first winner", (len(set(network.classes.tolist())),))
+        scores = network.readout(times[:1])
+        return Row("readout", _kind(network.readout), tuple(scores.shape[1:]), weights=weights)
+    return Row("classes", "of the first winner", (len(set(network.classes.tolist())),))
 
 
 def _kind(module: nn.Module) -> str:

@@ -9,6 +9,7 @@ Encoders are modules without parameters that take one image or a batch, so they 
     torch.Size([15, 1, 28, 28])
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -203,7 +204,8 @@ class Filter(nn.Module):
         rows, columns = (self.max_window_size - side for side in kernel.shape)
         return fn.pad(kernel, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, *, rounding: bool = True) -> Tensor:
+        """``rounding=False`` gives 0 where the answer is but what rounding leaves of a place without contrast."""
         image = check.floating(check.image(input, "input"), "input")
         if image.shape[-3] != 1:
             raise check.fail("input", "an image of one channel, (1, H, W) or (N, 1, H, W)", input)
@@ -216,9 +218,22 @@ class Filter(nn.Module):
             )
         with full_precision(image):
             output = fn.conv2d(image, self.kernels.to(image.dtype), padding=self.padding)
+        if not rounding:
+            output = self._without_rounding(output, image)
         if self.thresholds is not None:
             output = _silence_below(output, self.thresholds)
         return output.abs() if self.use_abs else output
+
+    def _without_rounding(self, output: Tensor, image: Tensor) -> Tensor:
+        """0 where the answer is no larger than what rounding makes of a flat image as bright as this one."""
+        largest = image.abs().amax((-3, -2, -1), keepdim=True)
+        strength = self.kernels.abs().sum((1, 2, 3)).view(-1, 1, 1).to(image.dtype)
+        error = self.max_window_size * torch.finfo(torch.float32).eps / 2  # three times what was measured
+        lost = largest * strength * error
+        cheap = image.device.type == "cpu" and check.readable(image)
+        if cheap and self.thresholds is not None and min(self.thresholds) > float(lost.max()):
+            return output  # the thresholds see to it
+        return torch.where(output.abs() <= lost, 0, output)
 
     def extra_repr(self) -> str:
         kernels = [k if isinstance(k, FilterKernel) else tuple(_kernel_tensor(k).shape) for k in self.filter_kernels]
@@ -268,8 +283,9 @@ class Intensity2Latency(nn.Module):
         values = intencities.squeeze(0) if single else intencities
         times = latency.rank_order(values, self.time_steps).unsqueeze(-4)
         steps = torch.arange(self.time_steps, device=values.device).view(-1, 1, 1, 1)
-        values = (values.sign() if self.to_spike else values).unsqueeze(-4)
-        return torch.where(times <= steps, values, 0)
+        if self.to_spike:
+            values = values.sign() if values.dtype.is_signed else (values != 0).to(values.dtype)
+        return torch.where(times <= steps, values.unsqueeze(-4), values.new_zeros(()))
 
     def extra_repr(self) -> str:
         return f"{self.time_steps}, to_spike={self.to_spike}, batched={self.batched}"
@@ -349,36 +365,66 @@ class LocalNormalization(nn.Module):
         return f"{self.normalization_radius}, eps={self.eps}"
 
 
+def _contrasts(module: nn.Module, image: Tensor) -> Tensor:
+    """What a module makes of an image, where a Filter answers without rounding."""
+    if isinstance(module, Filter):
+        return module(image, rounding=False)  # type: ignore[no-any-return]
+    if type(module).forward is not nn.Sequential.forward:
+        return module(image)  # type: ignore[no-any-return]
+    for part in module.children():
+        image = _contrasts(part, image)
+    return image
+
+
 class LatencyEncoder(nn.Module):
     """Images straight to first-spike times: filters, normalisation and rank order, without a frame per time step.
 
+    Images of every real type are computed in float32 (float64 where the filter's own numbers are), so that the same
+    values give the same times. Places without contrast stay silent: what rounding leaves of the answer of a
+    :class:`Filter`, also in a :class:`torch.nn.Sequential`, to a flat patch counts as 0 here. (A Filter by itself
+    answers as the original does, rounding included, unless it is called with ``rounding=False``.)
+
     Args:
-        filter: a :class:`Filter`, or any module from images ``(N, 1, H, W)`` to non-negative intensities.
+        filter: a :class:`Filter`, or any module from images ``(N, 1, H, W)`` to intensities of 0 or more; a Filter
+            gives such with ``thresholds`` of 0 or more, or with ``use_abs``.
         time_steps: T, how many there are.
         normalization_radius: of :func:`spyketorch.latency.local_normalization`; None for none.
 
     Shape:
         ``(1, H, W)`` to ``(K, H', W')`` or ``(N, 1, H, W)`` to ``(N, K, H', W')``, uint8 (int16 where T > 254).
 
+    Raises:
+        ValueError: NaN, infinite or (on a CPU, where looking is cheap) negative intensities.
+
     Example:
-        >>> encode = LatencyEncoder(Filter([DoGKernel(3, 1 / 3, 2 / 3)], padding=1), 15, normalization_radius=8)
+        >>> retina = Filter([DoGKernel(3, 1 / 3, 2 / 3)], padding=1, thresholds=0)
+        >>> encode = LatencyEncoder(retina, 15, normalization_radius=8)
         >>> encode(torch.rand(100, 1, 28, 28)).shape
         torch.Size([100, 1, 28, 28])
     """
 
     def __init__(self, filter: nn.Module, time_steps: int, normalization_radius: int | None = None) -> None:
         super().__init__()
-        self.filter = filter
+        self.filter = check.module(filter, "filter")
         self.time_steps = check.integer(time_steps, "time_steps", 1)
         if normalization_radius is not None:
             check.integer(normalization_radius, "normalization_radius", 0)
         self.normalization_radius = normalization_radius
 
     def forward(self, input: Tensor) -> Tensor:
-        intensities = self.filter(input)
+        if check.image(input, "input").is_complex():
+            raise check.fail_type("input", "a real image", input)
+        intensities = _contrasts(self.filter, input.to(self._type()))
+        if not isinstance(intensities, Tensor) or intensities.ndim != input.ndim:
+            raise check.fail("filter", f"a module from images to intensities of {input.ndim} dimensions", intensities)
+        check.not_negative(intensities, "intensities")
         if self.normalization_radius is not None:
             intensities = latency.local_normalization(intensities, self.normalization_radius)
         return latency.rank_order(intensities, self.time_steps)
+
+    def _type(self) -> torch.dtype:
+        numbers = itertools.chain(self.filter.parameters(), self.filter.buffers())
+        return torch.float64 if any(value.dtype == torch.float64 for value in numbers) else torch.float32
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}, normalization_radius={self.normalization_radius}"

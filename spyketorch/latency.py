@@ -301,7 +301,8 @@ def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
     ranks i * b to (i + 1) * b - 1; the n % T weakest are silent. Fewer non-zeros than T take one step each.
 
     Args:
-        intensities: ``(C, H, W)`` or ``(N, C, H, W)``.
+        intensities: ``(C, H, W)`` or ``(N, C, H, W)``, of any real type; 0 is silent, and what is negative fires last
+            (a :class:`spyketorch.encoding.LatencyEncoder` refuses it).
         time_steps: T, how many there are.
 
     Returns:
@@ -311,8 +312,8 @@ def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
         >>> rank_order(torch.tensor([[[5.0, 0.0, 9.0, 7.0, 3.0]]]), 2)
         tensor([[[1, 2, 0, 0, 1]]], dtype=torch.uint8)
     """
-    check.finite(check.image(intensities, "intensities"), "intensities")
-    return _as(operators.rank_order(_batched(intensities), check.integer(time_steps, "time_steps", 1)), intensities)
+    values = check.intensities(intensities, "intensities")
+    return _as(operators.rank_order(_batched(values), check.integer(time_steps, "time_steps", 1)), intensities)
 
 
 def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1e-12) -> Tensor:

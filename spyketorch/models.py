@@ -7,9 +7,9 @@ first winner of the last layer, or what a linear read-out makes of the last laye
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from spyketorch import _checks as check
 from spyketorch import _files, latency
 from spyketorch import _identity as identity
+from spyketorch._batches import batches
+from spyketorch._images import ImageSpec as ImageSpec
+from spyketorch._images import InputWarning as InputWarning
+from spyketorch._images import look
 from spyketorch._summary import Summary, summarize
 from spyketorch.encoding import DoGKernel, Filter, GaborKernel, LatencyEncoder, LateralIntencityInhibition
 from spyketorch.readout import LinearReadout
@@ -26,6 +30,20 @@ TIME_STEPS = 15
 
 _EXTRA = "_extra_state"  # torch's name for what is no tensor of a module
 _ANYHOW = "`strict=False` takes its tensors all the same"
+
+
+class Part(NamedTuple):
+    """A part of a network, and what it made of some images.
+
+    Attributes:
+        name: where it is found, such as ``stages[0].pool``.
+        module: the part.
+        times: first-spike times that it gave, ``(N, features, rows, columns)``.
+    """
+
+    name: str
+    module: nn.Module
+    times: Tensor
 
 
 class Stage(nn.Module):
@@ -57,16 +75,39 @@ class Stage(nn.Module):
         shortcut: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        if not hasattr(layer, "respond"):
+            raise check.fail_type("layer", "an snn.SpikingConvolution", layer)
+        for name, part in (("pool", pool), ("shortcut", shortcut)):
+            if part is not None:
+                check.module(part, name)
         self.layer, self.pool, self.inhibit, self.shortcut = layer, pool, inhibit, shortcut
 
-    def forward(self, times: Tensor) -> Tensor:
+    def parts(self, times: Tensor) -> Iterator[Part]:
+        """What each part makes of the times, in turn: ``layer``, ``pool``, ``shortcut``; the last is passed on.
+
+        A subclass with a ``forward`` of its own is one part, without a name.
+        """
+        if type(self).forward is not Stage.forward:
+            yield Part("", self, self(times))
+        else:
+            yield from self._parts(times)
+
+    def _parts(self, times: Tensor) -> Iterator[Part]:
         if self.inhibit:
             fired, potentials = self.layer.respond(times)
             fired, _ = latency.pointwise_inhibition(fired, potentials, time_steps=self.layer.time_steps)
         else:
             fired = self.layer(times)
-        passed = fired if self.pool is None else self.pool(fired)
-        return passed if self.shortcut is None else torch.cat([passed, self.shortcut(times)], -3)
+        yield Part("layer", self.layer, fired)
+        if self.pool is not None:
+            fired = self.pool(fired)
+            yield Part("pool", self.pool, fired)
+        if self.shortcut is not None:
+            yield Part("shortcut", self.shortcut, torch.cat([fired, self.shortcut(times)], -3))
+
+    def forward(self, times: Tensor) -> Tensor:
+        *_, last = self._parts(times)
+        return last.times
 
     def extra_repr(self) -> str:
         return "inhibit=True" if self.inhibit else ""
@@ -79,32 +120,47 @@ class Network(nn.Module):
         encoder: images ``(N, C, H, W)`` to first-spike times.
         stages: from the image up.
         classes: class of each feature of the last layer, for decisions by its first winner.
+        images: what images it is made for, an :class:`ImageSpec`, or None: others are refused, or warned of.
 
     Attributes:
         readout: None, or a module from :meth:`features` to class scores ``(N, classes)``, which then decides.
+        batch_memory: bytes that answers to many images may take at once, in ``Trainer``, ``evaluate``, ``summary`` and
+            ``get_mean_stimuli``; what they give does not depend on it. 256 MB; set it on a network or on the class.
 
     Shape:
-        Images ``(N, C, H, W)`` to decisions, int64 ``(N,)``, -1 where no neuron fired.
+        Images ``(N, C, H, W)`` to decisions, int64 ``(N,)``, -1 where no neuron fired, with a read-out too.
 
     Example:
         >>> network = mozafari2019()
-        >>> network(torch.rand(3, 1, 28, 28) * 255).shape
+        >>> network(torch.randint(0, 256, (3, 1, 28, 28))).shape
         torch.Size([3])
     """
 
     classes: Tensor
     stages: Sequence[Stage]
+    batch_memory: float = 2**28
+    _decides_nothing = ("images", "batch_memory")  # of the attributes, which a state_dict does not compare
 
     def __init__(
-        self, encoder: nn.Module, stages: Sequence[Stage], classes: Sequence[int] | Tensor | None = None
+        self,
+        encoder: nn.Module,
+        stages: Sequence[Stage],
+        classes: Sequence[int] | Tensor | None = None,
+        *,
+        images: ImageSpec | None = None,
     ) -> None:
         super().__init__()
-        if not stages:
-            raise check.fail("stages", "at least one", stages)
+        if not isinstance(stages, Sequence | nn.ModuleList) or not len(stages):
+            raise check.fail("stages", "a list of at least one Stage", stages)
+        for stage in stages:
+            if not isinstance(stage, Stage):
+                raise check.fail_type("stages", "a list of models.Stage", stage)
+        if images is not None and not isinstance(images, ImageSpec):
+            raise check.fail_type("images", "a models.ImageSpec, or None", images)
         steps = [stage.layer.time_steps for stage in stages]
         if len({getattr(encoder, "time_steps", steps[0]), *steps}) > 1:
             raise check.fail("stages", "of layers with the `time_steps` of the encoder and of each other", steps)
-        self.encoder = encoder
+        self.encoder = check.module(encoder, "encoder")
         for number, (below, stage) in enumerate(itertools.pairwise(stages), 1):
             given = below.layer.out_channels + (0 if below.shortcut is None else below.layer.in_channels)
             read = stage.layer.in_channels
@@ -113,28 +169,61 @@ class Network(nn.Module):
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         features = stages[-1].layer.out_channels
         if classes is not None:
-            classes = check.indices(torch.as_tensor(classes), "classes", features, torch.device("cpu"))
+            classes = check.classes(classes, features)
         self.register_buffer("classes", classes, persistent=False)
+        self.images = images
         self.readout: nn.Module | None = None
         self._shape: tuple[int, ...] | None = None  # of the images that it answered to last
 
     def features(self, images: Tensor, stages: int | None = None) -> Tensor:
-        """First-spike times that the last stage passes on, or the last of the first ``stages``; 0 is the encoder."""
+        """First-spike times that the last stage passes on, or the last of the first ``stages``; 0 is the encoder.
+
+        Raises:
+            ValueError: images of another shape than the network was made for.
+        """
+        if stages is not None:
+            check.integer(stages, "stages", -len(self.stages))
+        look(self.images, check.image(images, "images"), stacklevel=4)
         self._shape = tuple(images.shape[-3:])
+        return self._features(images, stages)
+
+    def _features(self, images: Tensor, stages: int | None) -> Tensor:
         times: Tensor = self.encoder(images)
         for stage in self.stages[:stages]:
             times = stage(times)
         return times
 
+    def parts(self, images: Tensor) -> Iterator[Part]:
+        """What each part makes of images ``(N, C, H, W)``, from the encoder up.
+
+        Example:
+            >>> [part.name for part in mozafari2018().parts(torch.rand(1, 1, 97, 97))]
+            ['encoder', 'stages[0].layer']
+        """
+        times = self.encoder(images)
+        yield Part("encoder", self.encoder, times)
+        for number, stage in enumerate(self.stages):
+            for part in stage.parts(times):
+                yield part._replace(name=f"stages[{number}]" + (f".{part.name}" if part.name else ""))
+            times = part.times
+
     def forward(self, images: Tensor) -> Tensor:
         check.images(images)
         if self.readout is not None:
-            scores: Tensor = self.readout(self.features(images))
-            return scores.argmax(1)
+            return self._read(self.readout, self.features(images))
         if self.classes is None:
             raise ValueError("this network has neither `classes` nor a `readout`, so it cannot decide; see `features`")
         first = self.stages[-1].layer.winners(self.features(images, -1))[:, 0, 0]
         return torch.where(first < 0, -1, self.classes[first.clamp(min=0)])
+
+    def _read(self, readout: nn.Module, times: Tensor) -> Tensor:
+        """The class of the largest score, -1 where nothing fired that could be read."""
+        heard = (times < self.stages[-1].layer.time_steps).flatten(1).any(1)
+        return torch.where(heard, readout(times).argmax(1), -1)
+
+    def batches(self, images: Tensor) -> Iterator[Tensor]:
+        """The images in parts, beside the network, each as large as ``batch_memory`` allows."""
+        return batches(self, check.images(images))
 
     # files
 
@@ -229,7 +318,7 @@ class Network(nn.Module):
 
         def answer() -> Tensor:
             given = images.to(self.stages[0].layer.weight)
-            return torch.cat([self.features(given, number).flatten() for number in range(len(self.stages) + 1)])
+            return torch.cat([self._features(given, number).flatten() for number in range(len(self.stages) + 1)])
 
         kept = self._shape
         try:
@@ -299,7 +388,8 @@ def mozafari2019(pretrained: bool = False, *, whole_map: bool = True, features_p
         Stage(SpikingConvolution(30, 250, 3, 10, 0.8, 0.025, time_steps=TIME_STEPS, padding=1), SpikingPooling(3)),
         Stage(decision),
     ]
-    network = Network(encoder, stages, torch.arange(10 * features_per_class) // features_per_class)
+    classes = torch.arange(10 * features_per_class) // features_per_class
+    network = Network(encoder, stages, classes, images=_digits(pretrained))
     return _load(network, "mozafari2019") if pretrained else network
 
 
@@ -333,7 +423,8 @@ def mozafari2018(pretrained: bool = False, *, features_per_class: int = 10) -> N
     )
     layer = SpikingConvolution(4, 2 * features_per_class, 17, None, 0.8, 0.05, time_steps=TIME_STEPS)
     classes = torch.arange(2 * features_per_class) // features_per_class
-    network = Network(LatencyEncoder(filters, TIME_STEPS), [Stage(layer)], classes)
+    images = ImageSpec((1, None, None), (0, 1))
+    network = Network(LatencyEncoder(filters, TIME_STEPS), [Stage(layer)], classes, images=images)
     return _load(network, "mozafari2018") if pretrained else network
 
 
@@ -366,9 +457,15 @@ def kheradpisheh2018(pretrained: bool = False) -> Network:
         Stage(SpikingConvolution(2, 32, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
         Stage(second, SpikingPooling(3, 2), shortcut=SpikingPooling(2)),
     ]
-    network = Network(encoder, stages)
+    network = Network(encoder, stages, images=_digits(pretrained))
     network.readout = LinearReadout((150 + 32, 7, 7), 10, time_steps=TIME_STEPS)
     return _load(network, "kheradpisheh2018") if pretrained else network
+
+
+def _digits(pretrained: bool) -> ImageSpec:
+    """What has learned knows one size; what has not may learn another."""
+    size = 28 if pretrained else None
+    return ImageSpec((1, size, size), (0, 255))
 
 
 def _load(network: Network, name: str) -> Network:

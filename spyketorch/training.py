@@ -5,6 +5,7 @@ A :class:`Trainer` takes a :class:`spyketorch.models.Network` and one lesson per
 with the weights that the one before left; where a run is stopped and resumed does not change a bit of the result.
 """
 
+import itertools
 import json
 import signal
 import tempfile
@@ -19,14 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch._answers import Answers, digest, identity
+from spyketorch._batches import batch_size
 from spyketorch._diagnosis import Report as Report
 from spyketorch._diagnosis import TrainingWarning as TrainingWarning
 from spyketorch._diagnosis import convergence, warn_after, warn_before, warn_labels
 from spyketorch._files import atomic
+from spyketorch._images import looked_at
 from spyketorch._lessons import Adaptive as Adaptive
 from spyketorch._lessons import Combined as Combined
 from spyketorch._lessons import Constant as Constant
@@ -63,25 +66,43 @@ class Evaluation:
         return int(self.confusion[:, -1].sum()) / int(self.confusion.sum())
 
 
-def evaluate(network: Network, images: Tensor, labels: Tensor, *, batch: int = 500) -> Evaluation:
+def evaluate(
+    network: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, *, batch: int | None = None
+) -> Evaluation:
     """Decide all images and count right and wrong, class by class.
 
     Args:
-        network: one with a decision, see :class:`spyketorch.models.Network`.
+        network: a :class:`spyketorch.models.Network` with a decision; or what holds one, such as ``DataParallel``, a
+            compiled one or a module of yours; or any function from images to integers ``(N,)``, -1 for no decision.
         images: ``(N, C, H, W)``, as its encoder takes them.
         labels: ``(N,)`` integers.
-        batch: images decided at once.
+        batch: images decided at once; None for as many as the ``batch_memory`` of the network allows.
 
     Example:
         >>> from spyketorch import models
-        >>> images, labels = torch.rand(4, 1, 28, 28) * 255, torch.tensor([0, 1, 2, 3])
+        >>> images, labels = torch.randint(0, 256, (4, 1, 28, 28)), torch.tensor([0, 1, 2, 3])
         >>> 0 <= evaluate(models.mozafari2019(), images, labels).accuracy <= 1
         True
     """
+    check.callable_(network, "network")
     labels = check.labels(labels, len(check.images(images)), torch.device("cpu"))
-    batch = check.integer(batch, "batch", 1)
-    device = network.stages[0].layer.weight.device
-    decided = torch.cat([network(images[i : i + batch].to(device)).cpu() for i in range(0, len(images), batch)])
+    parts = network.modules() if isinstance(network, nn.Module) else ()
+    inner = next((part for part in parts if isinstance(part, Network)), None)
+    numbers = itertools.chain(network.parameters(), network.buffers()) if isinstance(network, nn.Module) else iter(())
+    device = next((number.device for number in numbers), images.device)
+    decided = []
+    with torch.no_grad(), looked_at(None if inner is None else inner.images, images, stacklevel=4):
+        if batch is None:
+            batch = 500 if inner is None else batch_size(inner, images)
+        for part in torch.split(images, check.integer(batch, "batch", 1)):
+            answer = network(part.to(device))
+            if not isinstance(answer, Tensor) or answer.shape != (len(part),) or answer.is_floating_point():
+                raise check.fail("network", f"from images to their classes, integers ({len(part)},)", answer)
+            decided.append(answer.cpu())
+    return _evaluation(torch.cat(decided), labels)
+
+
+def _evaluation(decided: Tensor, labels: Tensor) -> Evaluation:
     classes = int(max(labels.max(), decided.max())) + 1
     index = labels * (classes + 1) + torch.where(decided < 0, classes, decided)
     return Evaluation(torch.bincount(index, minlength=classes * (classes + 1)).view(classes, classes + 1))

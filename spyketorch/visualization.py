@@ -422,7 +422,7 @@ def _curves(rows: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, str, str
     for i, layer in enumerate(sorted({row["layer"] for row in rows})):
         of_layer = [row for row in rows if row["layer"] == layer]
         seen, colour, name = [row["seen"] for row in of_layer], _COLOURS[i % len(_COLOURS)], f"layer {layer:g}: "
-        if any(row["hits"] for row in of_layer):
+        if any(row["hits"] for row in of_layer) or "convergence" not in of_layer[0]:
             yield "share of images", name + "right decisions", colour, "o-", seen, [row["hits"] for row in of_layer]
         else:
             yield "convergence", name + "convergence", colour, "s--", seen, [row["convergence"] for row in of_layer]

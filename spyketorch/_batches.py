@@ -1,0 +1,46 @@
+"""How many images are answered at once: as many as a network's largest maps leave room for."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from spyketorch.models import Network
+
+#: bytes that a neuron takes while its layer answers: its potential and time, and what comparing them leaves behind
+_PER_NEURON = 16
+_MOST = 500  # more at once is not faster
+
+
+def batches(network: "Network", images: Tensor) -> Iterator[Tensor]:
+    """The images in parts, beside the network, within its ``batch_memory``."""
+    device = network.stages[0].layer.weight.device
+    for part in torch.split(images, batch_size(network, images)):
+        yield part.to(device)
+
+
+def batch_size(network: "Network", images: Tensor) -> int:
+    """How many images at once."""
+    room = int(network.batch_memory // (_PER_NEURON * _neurons(network, images[:1])))
+    return max(1, min(room, _MOST))
+
+
+def _neurons(network: "Network", image: Tensor) -> int:
+    """Of the largest map for one image: of the encoder, with all that it is made of, or of a layer."""
+    sizes = [image.numel()]
+
+    def look(module: nn.Module, given: object, answer: object) -> None:
+        if isinstance(answer, Tensor):
+            sizes.append(answer.numel())
+
+    hooks = [part.register_forward_hook(look) for part in network.modules() if not isinstance(part, nn.ModuleList)]
+    try:
+        with torch.no_grad():
+            for _, _, times in network.parts(image.to(network.stages[0].layer.weight.device)):
+                sizes.append(times.numel())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(sizes)
