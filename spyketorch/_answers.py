@@ -147,6 +147,6 @@ def _open(path: Path, images: int) -> Tensor:
             whole = int.from_bytes(raw.read(), "little") == zlib.crc32(file)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{str(path)!r} is damaged ({error}); delete it, and it is computed anew") from error
-    if not whole or file.ndim != 4 or len(file) != images or file.dtype not in (np.uint8, np.int16):
+    if not whole or file.ndim != 4 or len(file) != images or file.dtype not in (np.uint8, np.int16, np.int32):
         raise ValueError(f"{str(path)!r} is damaged, or no answers to {images} images; delete it, it is computed anew")
     return torch.from_numpy(file)

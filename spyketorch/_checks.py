@@ -169,11 +169,43 @@ def images(value: Any) -> Tensor:
     return value  # type: ignore[no-any-return]
 
 
+_TIMES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+#: the largest T: float32 holds all times up to it
+MOST_STEPS = 2**24
+
+
+def steps(value: Any, name: str = "time_steps") -> int:
+    """T, how many time steps there are."""
+    if integer(value, name, 1) > MOST_STEPS:
+        raise fail(name, f"at most {MOST_STEPS}", value)
+    return int(value)
+
+
 def times(value: Any, name: str) -> Tensor:
     checked = image(value, name)
-    if checked.is_floating_point() or checked.dtype == torch.bool or checked.is_complex():
+    if checked.dtype not in _TIMES:
         raise fail_type(name, "first-spike times of an integer type", value)
     return checked
+
+
+def times_within(value: Tensor, name: str, time_steps: int) -> None:
+    """Raise when a time lies outside of 0..T; T stands for silence."""
+    if not free_to_read(value) and not (_reading.get() and readable(value)):
+        return
+    low, high = (0 if value.dtype == torch.uint8 else int(value.amin())), int(value.amax())
+    if low < 0 or high > time_steps:
+        raise ValueError(
+            f"`{name}` must lie in 0..{time_steps}, the number of time steps, which stands for silence; got values "
+            f"from {low} to {high}: were they made with another number of time steps?"
+        )
+
+
+def weight(value: Any, name: str) -> Tensor:
+    """Weights of a type in which potentials are added: half types as float32."""
+    checked = tensor(value, name).detach()
+    if not checked.is_floating_point():
+        raise fail_type(name, "a tensor of a floating type", value)
+    return checked if checked.dtype in (torch.float32, torch.float64) else checked.to(torch.float32)
 
 
 def indices(value: Any, name: str, count: int, device: torch.device) -> Tensor:
@@ -237,15 +269,16 @@ def writable(value: Tensor, name: str) -> Tensor:
 
 def threshold(value: Any, features: int, device: torch.device) -> float | Tensor:
     """A number, or a tensor with one per feature."""
-    if not isinstance(value, Tensor) or value.ndim == 0:
+    if not isinstance(value, Tensor) or (value.ndim == 0 and free_to_read(value)):
         return number(value, "threshold")
-    if value.shape != (features,):
+    if value.shape not in ((features,), ()) or value.dtype == torch.bool or value.is_complex():
         raise fail("threshold", f"a number or one per feature, ({features},)", value)
     if value.device != device:
         raise ValueError(
             f"`threshold` must be on the device of the potentials, {device}; got a tensor on {value.device}"
         )
-    finite(value, "threshold")
+    if free_to_read(value):
+        finite(value, "threshold")
     return value
 
 

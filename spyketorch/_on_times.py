@@ -95,6 +95,7 @@ def learn(
     shape = layer_geometry(times, "times", layer.weight, layer.stride, layer.padding, layer.dilation, layer.groups)
     kwta, radius = winner_choice(*choice[:2], layer.out_channels, *shape.output_size(*times.shape[-2:]))
     choice = Choice(kwta, radius, choice[2])
+    check.times_within(times, "times", layer.time_steps)
     searches = operators.searches_winners(layer.weight, layer.threshold, shape, choice.inhibit, choice.kwta)
     if rule._own() or _own_answer(layer) or not searches or minibatch > 1:
         return _walk(rule, layer, times, choice, minibatch, teacher)

@@ -391,7 +391,8 @@ class LatencyEncoder(nn.Module):
         normalization_radius: of :func:`spyketorch.latency.local_normalization`; None for none.
 
     Shape:
-        ``(1, H, W)`` to ``(K, H', W')`` or ``(N, 1, H, W)`` to ``(N, K, H', W')``, uint8 (int16 where T > 254).
+        ``(1, H, W)`` to ``(K, H', W')`` or ``(N, 1, H, W)`` to ``(N, K, H', W')``, uint8 (int16 where T > 254,
+        int32 where T > 32,767).
 
     Raises:
         ValueError: NaN, infinite or (on a CPU, where looking is cheap) negative intensities.

@@ -1,9 +1,13 @@
 """The operations of :mod:`spyketorch.functional` on first-spike times: same names and meaning, a fraction of the work.
 
 A tensor of **first-spike times** ``(C, H, W)``, or ``(N, C, H, W)`` for a batch, holds for each neuron the time step at
-which it fires, 0..T - 1, or T where it stays silent; uint8, or int16 where T > 254. It is the same information as a
-spike wave (:func:`from_wave`, :func:`to_wave`), in a fifteenth of the memory of a uint8 wave of fifteen steps. As times
-do not say how many steps there are, functions that need T take ``time_steps``.
+which it fires, 0..T - 1, or T where it stays silent; uint8, int16 where T > 254, int32 where T > 32,767 (up to 2^24).
+It is the same information as a spike wave (:func:`from_wave`, :func:`to_wave`), in a fifteenth of the memory of a uint8
+wave of fifteen steps.
+
+As times do not say how many steps there are, functions that need T take ``time_steps``. It must be the number that the
+times were made with: a larger one takes silence for a spike, which no check can tell; times beyond a smaller one are an
+error (on a GPU, where reading them would wait for it, only inside :func:`spyketorch.validation`).
 
 Beside its time, a neuron has a **potential at its first spike**; it is 0 where the neuron is silent. The two are all
 that inhibition, the choice of winners and STDP need.
@@ -34,11 +38,10 @@ def _times(value: Any, name: str = "times") -> Tensor:
 
 def _steps(time_steps: int, times: Tensor) -> int:
     """T, which the type of the times must be able to hold, as it stands for silence."""
-    steps = check.integer(time_steps, "time_steps", 1)
-    if steps > torch.iinfo(times.dtype).max:
-        raise check.fail(
-            "time_steps", f"at most {torch.iinfo(times.dtype).max}, for times of {times.dtype}", time_steps
-        )
+    steps, most = check.steps(time_steps), torch.iinfo(times.dtype).max
+    if steps > most:
+        raise check.fail("time_steps", f"at most {most}, for times of {times.dtype}", time_steps)
+    check.times_within(times, "times", steps)
     return steps
 
 
@@ -59,7 +62,7 @@ def from_wave(wave: Tensor, *, validate: bool = False) -> Tensor:
             the check, a neuron's time is T minus the number of steps at which it is not 0.
 
     Returns:
-        ``(C, H, W)`` or ``(N, C, H, W)``, uint8 (int16 where T > 254).
+        ``(C, H, W)`` or ``(N, C, H, W)``, uint8 (int16 where T > 254, int32 where T > 32,767).
 
     Example:
         >>> from_wave(torch.tensor([0, 1, 1]).view(3, 1, 1, 1))
@@ -68,7 +71,7 @@ def from_wave(wave: Tensor, *, validate: bool = False) -> Tensor:
     if validate:
         with check.validation():
             check.spikes(wave, "wave")
-    steps = check.spikes(wave, "wave").shape[-4]
+    steps = check.steps(check.spikes(wave, "wave").shape[-4], "wave.shape[-4]")
     return (steps - wave.count_nonzero(-4)).to(operators.time_dtype(steps))
 
 
@@ -79,7 +82,7 @@ def to_wave(times: Tensor, time_steps: int, dtype: torch.dtype = torch.float32) 
         >>> to_wave(torch.tensor([[[1]]]), 3).flatten()
         tensor([0., 1., 1.])
     """
-    steps = torch.arange(check.integer(time_steps, "time_steps", 1), device=_times(times).device)
+    steps = torch.arange(_steps(time_steps, _times(times)), device=times.device)
     return (times.unsqueeze(-4) <= steps.view(-1, 1, 1, 1)).to(dtype)
 
 
@@ -128,7 +131,8 @@ def convolution_fire(
 
     Args:
         times: first-spike times of the input, ``(C, H, W)`` or ``(N, C, H, W)``.
-        weight: ``(features, C / groups, kernel rows, kernel columns)``.
+        weight: ``(features, C / groups, kernel rows, kernel columns)``. Half types are added, and potentials given, as
+            float32, which holds their sums.
         threshold: a number or one per feature, as in :func:`spyketorch.functional.fire`; a neuron fires at the first
             step at which its potential is above it. None: only the last step counts, where positive potentials fire.
         time_steps: T, how many there are.
@@ -143,11 +147,13 @@ def convolution_fire(
         >>> fired, potentials
         (tensor([[[1]]]), tensor([[[2.]]]))
     """
+    weight = check.weight(weight, "weight")
     shape = layer_geometry(_times(times), "times", weight, stride, padding, dilation, groups)
     steps, batch, settings = _steps(time_steps, times), _batched(times), operators.settings(shape)
     if threshold is None:
         value = operators.last_potentials(batch, weight, steps, settings).clamp_(min=0)
         fired = torch.where(value > 0, steps - 1, steps).to(times.dtype)
+        value = value if potentials else value.new_empty(0)
     else:
         fired, value = operators.convolution_fire(batch, weight, _limit(threshold, weight), steps, settings, potentials)
     return _as(fired, times), _as(value, times) if value.numel() else value
@@ -155,8 +161,8 @@ def convolution_fire(
 
 def _limit(threshold: float | Tensor, weight: Tensor) -> Tensor:
     """The threshold of each feature, ``(features,)``, beside the weight and of its type."""
-    limit = torch.as_tensor(check.threshold(threshold, weight.shape[0], weight.device), dtype=torch.float64)
-    return limit.to(weight).expand(weight.shape[0])
+    limit = check.threshold(threshold, weight.shape[0], weight.device)
+    return torch.as_tensor(limit, dtype=weight.dtype, device=weight.device).detach().expand(weight.shape[0])
 
 
 def pointwise_inhibition(times: Tensor, potentials: Tensor, *, time_steps: int) -> tuple[Tensor, Tensor]:
@@ -174,7 +180,7 @@ def pointwise_inhibition(times: Tensor, potentials: Tensor, *, time_steps: int) 
     time_steps = _steps(time_steps, times)
     first = times.amin(-3, keepdim=True)
     candidate = (times == first) & (first < time_steps)
-    strongest = torch.where(candidate, potentials, -torch.inf).amax(-3, keepdim=True)
+    strongest = torch.where(candidate, potentials, _lowest(potentials)).amax(-3, keepdim=True)
     index = torch.arange(times.shape[-3], device=times.device).view(-1, 1, 1)
     survivor = torch.where(candidate & (potentials == strongest), index, times.shape[-3]).amin(-3, keepdim=True)
     return torch.where(index == survivor, times, time_steps), torch.where(index == survivor, potentials, 0)
@@ -227,7 +233,7 @@ def k_winners(
 
     def best(able: Tensor) -> Tensor:
         now = able & (times == torch.where(able, times, time_steps).amin((-3, -2, -1), keepdim=True))
-        return now & (potentials == torch.where(now, potentials, -torch.inf).amax((-3, -2, -1), keepdim=True))
+        return now & (potentials == torch.where(now, potentials, _lowest(potentials)).amax((-3, -2, -1), keepdim=True))
 
     return winners_in_turn((times < time_steps) & (potentials > 0), kwta, radius, best)
 
@@ -264,6 +270,7 @@ def convolution_winners(
         >>> convolution_winners(torch.tensor([[[0, 1]]]), torch.ones(2, 1, 1, 2), 1, time_steps=3)
         tensor([[0, 0, 0]])
     """
+    weight = check.weight(weight, "weight")
     shape = layer_geometry(_times(times), "times", weight, stride, padding, dilation, groups)
     kwta, radius = choice(kwta, inhibition_radius, weight.shape[0], *shape.output_size(*times.shape[-2:]))
     steps, settings = _steps(time_steps, times), operators.settings(shape)
@@ -306,14 +313,14 @@ def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
         time_steps: T, how many there are.
 
     Returns:
-        Times like ``intensities``, uint8 (int16 where T > 254).
+        Times like ``intensities``, uint8 (int16 where T > 254, int32 where T > 32,767).
 
     Example:
         >>> rank_order(torch.tensor([[[5.0, 0.0, 9.0, 7.0, 3.0]]]), 2)
         tensor([[[1, 2, 0, 0, 1]]], dtype=torch.uint8)
     """
     values = check.intensities(intensities, "intensities")
-    return _as(operators.rank_order(_batched(values), check.integer(time_steps, "time_steps", 1)), intensities)
+    return _as(operators.rank_order(_batched(values), check.steps(time_steps)), intensities)
 
 
 def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1e-12) -> Tensor:
@@ -334,3 +341,10 @@ def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1
 def _pair(times: Tensor, potentials: Tensor) -> None:
     check.same_shape(check.tensor(potentials, "potentials"), "potentials", _times(times), "times")
     check.same_device(potentials, "potentials", times, "times")
+    if potentials.dtype == torch.bool or potentials.is_complex():
+        raise check.fail_type("potentials", "a tensor of numbers", potentials)
+
+
+def _lowest(potentials: Tensor) -> float:
+    """Less than all potentials, in their own type: integers keep every digit."""
+    return -torch.inf if potentials.is_floating_point() else torch.iinfo(potentials.dtype).min

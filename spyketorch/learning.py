@@ -817,7 +817,7 @@ def _outcomes(outcomes: Any, input_spikes: Tensor, weight: Tensor) -> Tensor:
         raise check.fail_type("outcomes", "numbers: above 0 reward, below 0 punishment, 0 neither", outcomes)
     if values.numel() != samples:
         raise check.fail("outcomes", f"one number per sample, {samples}", outcomes)
-    if not values.is_cuda:  # reading from a CUDA device would wait for it
+    if check.free_to_read(values):
         check.finite(values, "outcomes")
     return values.to(weight).view(samples)
 

@@ -170,7 +170,7 @@ class SpikingConvolution(Convolution):
             dilation=dilation,
             groups=groups,
         )
-        self.time_steps = check.integer(time_steps, "time_steps", 1)
+        self.time_steps = check.steps(time_steps)
         self.register_buffer("threshold", None)
         self.threshold = threshold  # type: ignore[assignment]  # __setattr__ takes what the argument may be
 

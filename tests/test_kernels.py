@@ -130,9 +130,9 @@ def lessons(draw):
     }
     space = [int((k - 1) * d + 1 + draw(st.integers(0, 3))) for k, d in zip(kernel, geometry["dilation"], strict=True)]
     channels, features = 2 * groups, 2 * groups * draw(st.integers(1, 3))
-    threshold = draw(st.sampled_from([None, 0.0, 0.5, 1.0, 3.0, "features"]))
+    threshold = draw(st.sampled_from([None, -0.5, 0.0, 0.5, 1.0, 3.0, "features"]))
     lower, upper = draw(st.sampled_from([(0, 1), (-1, 1), (0.25, 0.75)]))
-    low, high = draw(st.sampled_from([(0, 1), (lower, upper), (-2, 2)]))
+    low, high = draw(st.sampled_from([(0, 1), (lower, upper), (-2, 2), (-2, -1)]))
     return {
         "layer": (channels, features, kernel, torch.arange(features) / 4 if threshold == "features" else threshold),
         "geometry": {"time_steps": steps, **geometry},
@@ -144,23 +144,35 @@ def lessons(draw):
         "inhibit": draw(st.booleans()),
         "labels": tensor(rng.integers(0, 3, samples), torch.int64),
         "classes": tensor(rng.integers(0, 3, features), torch.int64),
-        "correction": draw(st.sampled_from([None, None, "guess", "teach"])),
+        "correction": draw(st.sampled_from([None, "guess", "teach"])),
         "active": tensor(rng.random((samples, features)) < 0.7, torch.bool) if draw(st.booleans()) else None,
     }
 
 
-def learn(lesson, dtype, reward):
+class OwnSTDP(snn.STDP):
+    """The standard rule, as a rule of one's own on waves."""
+
+    def forward(self, *args):
+        return super().forward(*args)
+
+
+class OwnRSTDP(snn.RSTDP):
+    def forward(self, *args):
+        return super().forward(*args)
+
+
+def learn(lesson, dtype, reward, kinds=(snn.STDP, snn.RSTDP)):
     module = snn.SpikingConvolution(*lesson["layer"], **lesson["geometry"]).to(dtype)
     module.load_weight(lesson["weight"])
     options = {"pointwise_inhibition": lesson["inhibit"]}
     first = module.winners(lesson["times"], *lesson["winners"], **options)
     if reward:
-        rule = snn.RSTDP(module, *lesson["rates"], **lesson["rule"])
+        rule = kinds[1](module, *lesson["rates"], **lesson["rule"])
         labels, classes = lesson["labels"], lesson["classes"]
         options.update(active=lesson["active"], correction=lesson["correction"])
         chosen = rule.learn(lesson["times"], labels, classes, *lesson["winners"], **options)
     else:
-        chosen = snn.STDP(module, lesson["rates"][0], **lesson["rule"]).learn(
+        chosen = kinds[0](module, lesson["rates"][0], **lesson["rule"]).learn(
             lesson["times"], *lesson["winners"], **options
         )
     last = module.winners(lesson["times"], *lesson["winners"], pointwise_inhibition=lesson["inhibit"])
@@ -171,7 +183,10 @@ def learn(lesson, dtype, reward):
 @given(lesson=lessons())
 @settings(max_examples=100)
 def test_learn(dtype, reward, lesson):
-    _, winners, weight, _ = compare(lambda: learn(lesson, dtype, reward))
+    answers = compare(lambda: learn(lesson, dtype, reward))
+    for got, want in zip(learn(lesson, dtype, reward, (OwnSTDP, OwnRSTDP)), answers, strict=True):
+        same(got, want)
+    _, winners, weight, _ = answers
     kwta, radius = lesson["winners"]
     lower, upper = lesson["rule"]["lower_bound"], lesson["rule"]["upper_bound"]
     assert winners.shape == (len(lesson["times"]), min(kwta, len(weight)), 3)
@@ -181,6 +196,27 @@ def test_learn(dtype, reward, lesson):
         assert len({w[0] for w in chosen}) == len(chosen)
         for i, (_, y, x) in enumerate(chosen):
             assert radius == 0 or all(max(abs(y - b), abs(x - c)) > radius for _, b, c in chosen[:i])
+
+
+@pytest.mark.parametrize("correction", [None, "guess", "teach"])
+@pytest.mark.parametrize("label", [0, 1, 2, 3])
+@pytest.mark.parametrize("threshold", [1.0, None])
+def test_a_sample_without_a_winner_teaches_nothing(correction, label, threshold):
+    """Also where features would win once the first sample has clamped all weights."""
+
+    def run():
+        layer = snn.SpikingConvolution(1, 6, 2, threshold, time_steps=3)
+        layer.load_weight(torch.full((6, 1, 2, 2), -1.0))
+        rule = snn.RSTDP(layer, (0.25, 0.25), (-0.25, 0.25), lower_bound=0.5, upper_bound=1)
+        times, classes = torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 0, 1, 1, 2, 2])
+        found = rule.learn(times, [label], classes, 2, correction=correction)
+        before = layer.weight.clone()
+        return found, before, rule.learn(times, [label], classes, 2, correction=correction), layer.weight
+
+    found, first, again, _ = compare(run)
+    assert (found == -1).all()
+    assert (first == 0.5).all()
+    assert (again[0, 0] == 0).all()
 
 
 @pytest.mark.parametrize("threshold", [1.0, None])

@@ -46,7 +46,7 @@ def online() -> ModuleType:
 
 def time_dtype(time_steps: int) -> torch.dtype:
     """The smallest type for times 0..time_steps."""
-    return torch.uint8 if time_steps <= 254 else torch.int16
+    return torch.uint8 if time_steps <= 254 else torch.int16 if time_steps <= 32_767 else torch.int32
 
 
 def _in_parallel(count: int, work: Callable[[int, int], None], parts_per_thread: int = 4) -> None:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as fn
 from torch import Tensor
 
+from spyketorch import _checks as check
 from spyketorch._convolution import Geometry, full_precision
 
 
@@ -21,7 +22,7 @@ def convolution_fire(
     limit = threshold.view(-1, 1, 1)
     fired: Tensor | None = None
     values: Tensor | None = None
-    for t in range(time_steps):
+    for t in _steps(times, time_steps):
         potentials = _frame(times <= t, weight, shape)
         if fired is None or values is None:
             fired = torch.full_like(potentials, time_steps, dtype=times.dtype)
@@ -32,6 +33,13 @@ def convolution_fire(
             values = torch.where(crosses, potentials, values)
     assert fired is not None and values is not None
     return fired, values if want_values else values.new_empty(0)
+
+
+def _steps(times: Tensor, time_steps: int) -> list[int] | range:
+    """The steps at which a potential may change: all of them where the times cannot be read at no cost."""
+    if time_steps <= 64 or not check.free_to_read(times):
+        return range(time_steps)
+    return [0, *(t for t in torch.unique(times).tolist() if 0 < t < time_steps)]
 
 
 def last_potentials(times: Tensor, weight: Tensor, time_steps: int, shape: Geometry) -> Tensor:
