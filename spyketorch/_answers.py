@@ -1,6 +1,7 @@
 """The answers of finished layers to all images: computed once, kept in memory or in files."""
 
-import hashlib
+import io
+import itertools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import spyketorch
 from spyketorch._files import atomic
+from spyketorch._identity import digest, hashed, its_own, lines, settings
 from spyketorch._progress import progress_bar
 from spyketorch.models import Network
 
@@ -51,7 +53,7 @@ class Answers:
         for number in range(stage, self._stage, -1):  # an earlier run may have left some
             path = self._path(number)
             if path is not None and path.exists():
-                self._stage, self._times = number, _open(path, len(self.images))
+                self._stage, self._times = number, self._open(path, number)
                 break
         if self._stage < stage:
             self._times = self._compute(stage)
@@ -82,8 +84,8 @@ class Answers:
                 for place, some in zip(torch.split(kept, _BATCH), answers(), strict=True):
                     place.copy_(some)
                 return kept
-            _write(path, shape, first.numpy().dtype, answers())
-        return _open(path, len(source))
+            self._write(path, shape, first.numpy().dtype, answers())
+        return self._open(path, stage)
 
     def _path(self, stage: int) -> Path | None:
         """The file, named by all that the answers depend on.
@@ -93,15 +95,55 @@ class Answers:
         if self.directory is None:
             return None
         sample = self.images[:_SAMPLE].to(self.network.stages[0].layer.weight.device)
-        parts = [spyketorch.__version__, self.name, *identity(self.network, stage)]
+        parts = [spyketorch.__version__, self.name, *identity(self.network, stage), *detail(self.network, stage)]
         parts += [digest(below.layer.weight) for below in self.network.stages[:stage]]
         parts += [digest(self.network.features(sample, stage))]
-        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-        return self.directory / f"answers-{stage}-{key}.npy"
+        return self.directory / f"answers-{stage}-{hashed(*parts)[:16]}.npy"
+
+    def _write(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, parts: Iterator[Tensor]) -> None:
+        """A ``.npy`` file, and a checksum behind it; written in order, as a full disk is an error then, not a crash."""
+        head = io.BytesIO()
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(head, header)
+        with atomic(path) as unfinished, unfinished.open("wb") as file:
+            checksum = 0
+            for content in itertools.chain([head.getvalue()], (part.contiguous().numpy().tobytes() for part in parts)):
+                checksum = zlib.crc32(content, checksum)
+                file.write(content)
+            file.write(checksum.to_bytes(4, "little"))
+
+    def _open(self, path: Path, stage: int) -> Tensor:
+        """A stored file, mapped into memory; an error where it is not whole."""
+        steps = self.network.stages[0].layer.time_steps
+        try:
+            times = np.load(path, mmap_mode="c")
+            whole = path.stat().st_size == times.offset + times.nbytes + 4
+            with path.open("rb") as file:
+                checksum = zlib.crc32(file.read(times.offset))
+                file.seek(-4, 2)
+                stored = int.from_bytes(file.read(), "little")
+        except (ValueError, EOFError, OSError, AttributeError) as error:
+            raise ValueError(f"{str(path)!r} is damaged ({error}); delete it, and it is computed anew") from error
+        whole = (
+            whole
+            and times.ndim == 4
+            and len(times) == len(self.images)
+            and times.dtype in (np.uint8, np.int16, np.int32)
+        )
+        highest = lowest = 0
+        for part in np.split(times, range(_BATCH, len(times), _BATCH)) if whole else ():
+            checksum = zlib.crc32(part.tobytes(), checksum)
+            highest, lowest = max(highest, int(part.max(initial=0))), min(lowest, int(part.min(initial=0)))
+        if not whole or checksum != stored or lowest < 0 or highest > steps:
+            raise ValueError(
+                f"{str(path)!r} is damaged, or no times up to {steps} that layer {stage + 1} gets of "
+                f"{len(self.images)} images; delete it, and it is computed anew"
+            )
+        return torch.from_numpy(times)
 
 
 def identity(network: Network, stages: int) -> list[str]:
-    """The encoder and the first stages in words and hashes, without the weights."""
+    """The encoder and the first stages in words and hashes, without the weights: what 0.1 knew of them."""
     parts = [str([stage.layer.weight.dtype for stage in network.stages]), repr(network.encoder)]
     parts += [f"values in the encoder: {_values(network.encoder)}"]
     for number, stage in enumerate(network.stages[:stages], 1):
@@ -112,41 +154,30 @@ def identity(network: Network, stages: int) -> list[str]:
     return parts
 
 
+def detail(network: Network, stages: int) -> list[str]:
+    """What the encoder and the first stages are made of."""
+    found = settings(network.encoder, "encoder")
+    for number, stage in enumerate(network.stages[:stages]):
+        found |= settings(stage, f"stages.{number}")
+    return lines(found)
+
+
+@torch.no_grad()
+def sampled(network: Network, images: Tensor) -> list[str]:
+    """Answers of modules of the user's own, which may depend on what no module tells, to some images."""
+    times = network.encoder(images[:_SAMPLE].to(network.stages[0].layer.weight.device))
+    behind = [part for stage in network.stages for part in (stage.pool, stage.shortcut) if part is not None]
+    found = []
+    for module, given in [(network.encoder, images[:_SAMPLE].to(times.device)), *((part, times) for part in behind)]:
+        if any(map(its_own, module.modules())):
+            try:
+                answers = module(given), module(given)
+            except Exception:  # made for other features than the encoder's
+                continue
+            alike = torch.equal(*answers)  # not random
+            found.append(f"answers of {type(module).__name__} to a sample: {digest(answers[0]) if alike else 'random'}")
+    return found
+
+
 def _values(module: nn.Module) -> str:
     return digest(*module.parameters(), *module.buffers())
-
-
-def digest(*tensors: Tensor) -> str:
-    """A hash of shapes, types and values."""
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()[:16]
-
-
-def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, parts: Iterator[Tensor]) -> None:
-    """A ``.npy`` file, and a checksum behind it; written in order, as a full disk is an error then, not a crash."""
-    with atomic(path) as unfinished, unfinished.open("wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        checksum = 0
-        for part in parts:
-            values = part.contiguous().numpy().tobytes()
-            checksum = zlib.crc32(values, checksum)
-            file.write(values)
-        file.write(checksum.to_bytes(4, "little"))
-
-
-def _open(path: Path, images: int) -> Tensor:
-    """A stored file, mapped into memory; an error where it is not whole."""
-    try:
-        file = np.load(path, mmap_mode="c")
-        with path.open("rb") as raw:
-            raw.seek(-4, 2)
-            whole = int.from_bytes(raw.read(), "little") == zlib.crc32(file)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error}); delete it, and it is computed anew") from error
-    if not whole or file.ndim != 4 or len(file) != images or file.dtype not in (np.uint8, np.int16, np.int32):
-        raise ValueError(f"{str(path)!r} is damaged, or no answers to {images} images; delete it, it is computed anew")
-    return torch.from_numpy(file)

@@ -88,6 +88,21 @@ def number(value: Any, name: str) -> float:
     return float(value)
 
 
+def limit(value: Any, name: str) -> float:
+    """A number of at least 0; infinity is none."""
+    if value == math.inf:
+        return math.inf
+    if number(value, name) < 0:
+        raise fail(name, "0 or more", value)
+    return float(value)
+
+
+def flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise fail_type(name, "True or False", value)
+    return value
+
+
 def callable_(value: Any, name: str) -> None:
     if not callable(value):
         raise fail_type(name, "a function or another callable", value)
@@ -103,6 +118,14 @@ def path(value: Any, name: str) -> Path:
     if not isinstance(value, str | os.PathLike):
         raise fail_type(name, "a path, as str or os.PathLike", value)
     return Path(value).expanduser()
+
+
+def folder(value: Any, name: str) -> Path:
+    """A path where a folder is, or nothing yet."""
+    found = path(value, name)
+    if found.exists() and not found.is_dir():
+        raise NotADirectoryError(f"`{name}` must be a folder, or a name for a new one; {str(found)!r} is a file")
+    return found
 
 
 def to_pair(data: Any) -> tuple[Any, Any]:

@@ -68,6 +68,9 @@ class Fading:
 
     to: float = 0.05
 
+    def __post_init__(self) -> None:
+        check.number(self.to, "to")
+
     def __call__(self, progress: Progress) -> tuple[float, float]:
         factor = 1 - (1 - self.to) * progress.seen / progress.total
         return factor, factor
@@ -82,6 +85,9 @@ class Adaptive:
 
     floor: float = 0.0
 
+    def __post_init__(self) -> None:
+        check.number(self.floor, "floor")
+
     def __call__(self, progress: Progress) -> tuple[float, float]:
         return max(progress.misses, self.floor), max(progress.hits, self.floor)
 
@@ -91,6 +97,10 @@ class Combined:
     """The product of several schedules, such as ``Combined((Adaptive(), Fading()))``."""
 
     schedules: tuple[Schedule, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schedules, Sequence) or not all(map(callable, self.schedules)):
+            raise check.fail_type("schedules", "a tuple of schedules", self.schedules)
 
     def __call__(self, progress: Progress) -> tuple[float, float]:
         factors = [schedule(progress) for schedule in self.schedules]

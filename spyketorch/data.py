@@ -64,7 +64,7 @@ class CacheDataset(Dataset[Any]):
         if key is not None and not isinstance(key, str):
             raise check.fail_type("key", "a string or None", key)
         self.dataset = dataset
-        self.cache_address = None if cache_address is None else check.path(cache_address, "cache_address")
+        self.cache_address = None if cache_address is None else check.folder(cache_address, "cache_address")
         if self.cache_address is not None:
             self.cache_address.mkdir(parents=True, exist_ok=True)
         self._memory: dict[int, Any] = {}

@@ -11,24 +11,26 @@ import signal
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch._answers import Answers, digest, identity
+from spyketorch._answers import Answers, detail, identity, sampled
 from spyketorch._batches import batch_size
+from spyketorch._checkpoint import read
 from spyketorch._diagnosis import Report as Report
 from spyketorch._diagnosis import TrainingWarning as TrainingWarning
 from spyketorch._diagnosis import convergence, warn_after, warn_before, warn_labels
-from spyketorch._files import atomic
+from spyketorch._files import owned, save, sweep
+from spyketorch._identity import digest
 from spyketorch._images import looked_at
 from spyketorch._lessons import Adaptive as Adaptive
 from spyketorch._lessons import Combined as Combined
@@ -108,6 +110,14 @@ def _evaluation(decided: Tensor, labels: Tensor) -> Evaluation:
     return Evaluation(torch.bincount(index, minlength=classes * (classes + 1)).view(classes, classes + 1))
 
 
+class _Place(NamedTuple):
+    """Where a run stands: layers that are finished, images that the next one has seen, how its last period went."""
+
+    stage: int = 0
+    seen: int = 0
+    shares: tuple[float, ...] = (0.0, 1.0, 0.0)
+
+
 class Trainer:
     """Trains the layers of a network one after the other.
 
@@ -156,6 +166,8 @@ class Trainer:
         progress: bool | None = None,
         writer: Any = None,
     ) -> None:
+        if not isinstance(network, Network):
+            raise check.fail_type("network", "a models.Network", network)
         given = list(lessons) if isinstance(lessons, Sequence) else []
         last = given[-1] if given and isinstance(given[-1], Readout) else None
         layers, stages = [lesson for lesson in given if isinstance(lesson, Lesson)], len(network.stages)
@@ -166,13 +178,18 @@ class Trainer:
         if last is not None and not isinstance(network.readout, LinearReadout):
             raise check.fail("lessons", "without Readout where the network's `readout` is no LinearReadout", lessons)
         self.network, self.lessons, self.last = network, layers, last
-        self.directory = None if directory is None else check.path(directory, "directory")
-        self.seed, self.shuffle, self.resume = check.integer(seed, "seed", 0), shuffle, resume
-        self.memory_limit, self.checkpoint_seconds = memory_limit, checkpoint_seconds
-        self.progress, self.writer = progress, writer
+        self.directory = None if directory is None else check.folder(directory, "directory")
+        self.seed, self.shuffle = check.integer(seed, "seed", 0), check.flag(shuffle, "shuffle")
+        self.resume = check.flag(resume, "resume")
+        self.memory_limit = check.limit(memory_limit, "memory_limit")
+        self.checkpoint_seconds = check.limit(checkpoint_seconds, "checkpoint_seconds")
+        self.progress = None if progress is None else check.flag(progress, "progress")
+        if writer is not None and not callable(getattr(writer, "add_scalar", None)):
+            raise check.fail_type("writer", "None, or an object with add_scalar(name, value, step)", writer)
+        self.writer = writer
         self.history: list[dict[str, float]] = []
-        self._stage = self._seen = 0
-        self._shares = (0.0, 1.0, 0.0)
+        self._place = _Place()
+        self._reports: list[Report] = []  # of a finished run
         self._wins = [torch.zeros(stage.layer.out_channels, dtype=torch.int64) for stage in network.stages]
         self._identity: dict[str, str] = {}
         self._saved = 0.0
@@ -194,26 +211,46 @@ class Trainer:
 
         Raises:
             FileExistsError: there is a checkpoint and ``resume`` is False.
-            ValueError: the checkpoint belongs to another network, recipe or data set, or an earlier call had others.
+            BlockingIOError: another run that is still going owns the directory; nothing of it is touched.
+            ValueError: the checkpoint is damaged, or belongs to another network, recipe or data set, or an earlier call
+                had others.
             KeyboardInterrupt: after Ctrl-C, once the state is saved.
+
+        However it ends, the network is as after a whole number of periods, and a further call goes on from there. When
+        all lessons are learned a further call learns nothing, warns and gives the same reports.
         """
         check.images(images)
         if labels is not None:
             labels = check.labels(labels, len(images), torch.device("cpu"))
         elif self.last is not None or any(isinstance(lesson, Reinforced) for lesson in self.lessons):
             raise check.fail("labels", "the class of each image, for R-STDP and for a read-out", labels)
-        self._begin(self._identify(images, labels))
+        for lesson in self.lessons:  # what would fail hours later
+            _factors(lesson, Progress(0, lesson.epochs * len(images)))
+        identity = self._identify(images, labels)
+        with nullcontext() if self.directory is None else self._own(self.directory):
+            self._begin(identity, len(images))
+            if not self._reports:
+                self._reports = self._run(images, labels)
+                return self._reports
+        warnings.warn(
+            "this Trainer has finished, so this call learned nothing and gives the reports of its run; to teach the "
+            "network more make another Trainer, in another directory",
+            stacklevel=2,
+        )
+        return self._reports
+
+    def _run(self, images: Tensor, labels: Tensor | None) -> list[Report]:
         reports = []
         name = self._identity["images"]
         answers = Answers(self.network, images, name, self.directory, self.memory_limit, self.progress)
         with _interrupts(deferred=self.directory is not None) as interrupted:
             for number, lesson in enumerate(self.lessons):
-                if number >= self._stage:
+                if number >= self._place.stage:
                     self._learn(number, lesson, answers(number), labels, interrupted)
                 reports.append(self._report(number, lesson, images))
                 if interrupted():  # while the layers below answered, or in the report
                     raise self._stopped()
-            if labels is not None and self.last is not None and self._stage == len(self.lessons):
+            if labels is not None and self.last is not None and self._place.stage == len(self.lessons):
                 self._read(self.last, answers(len(self.network.stages)), labels, interrupted)
         return reports
 
@@ -228,8 +265,9 @@ class Trainer:
                 if interrupted():
                     raise self._stopped()
 
-            readout.fit(times, labels, penalty=lesson.penalty, iterations=lesson.iterations, tell=tell)
-        self._stage += 1
+            with self._whole(readout):
+                readout.fit(times, labels, penalty=lesson.penalty, iterations=lesson.iterations, tell=tell)
+                self._place = _Place(self._place.stage + 1)
         self._save()
 
     def _readout(self) -> LinearReadout:
@@ -244,23 +282,23 @@ class Trainer:
         stage = self.network.stages[number]
         rule, device = lesson.rule(stage), stage.layer.weight.device
         total = lesson.epochs * len(times)
-        if self._seen == 0:
+        if self._place.seen == 0:
             with _learning_threshold(stage.layer, lesson):
                 warn_before(number + 1, stage.layer, lesson, times[:200].to(device))
             if labels is not None and isinstance(lesson, Reinforced):
                 warn_labels(number + 1, labels, self.network.classes)
-        with progress_bar(f"learning layer {number + 1}", total, self.progress, initial=self._seen) as bar:
-            while self._seen < total:
-                epoch, start = divmod(self._seen, len(times))
+        with progress_bar(f"learning layer {number + 1}", total, self.progress, initial=self._place.seen) as bar:
+            while self._place.seen < total:
+                epoch, start = divmod(self._place.seen, len(times))
                 order = np.arange(len(times))
                 if self.shuffle:
                     order = np.random.default_rng([self.seed, number, epoch]).permutation(len(times))
                 part = torch.from_numpy(order[start : start + lesson.period])
-                factors = lesson.schedule(Progress(self._seen, total, *self._shares))
-                winners = self._period(lesson, rule, factors, times[part].to(device), labels, part, (epoch, start))
-                self._count(number, lesson, winners, labels, part)
-                self._seen += len(part)
-                self._record(number, lesson)
+                with self._whole(stage.layer):
+                    factors = _factors(lesson, Progress(self._place.seen, total, *self._place.shares))
+                    winners = self._period(lesson, rule, factors, times[part].to(device), labels, part, (epoch, start))
+                    self._count(number, lesson, winners, labels, part)
+                    self._record(number, lesson)
                 bar.update(len(part))
                 bar.set_postfix_str(self._text(lesson))
                 if interrupted():
@@ -269,8 +307,26 @@ class Trainer:
                 if time.monotonic() - self._saved > self.checkpoint_seconds:
                     self._save()
         warn_after(number + 1, self._wins[number])
-        self._stage, self._seen, self._shares = number + 1, 0, (0.0, 1.0, 0.0)
+        self._place = _Place(number + 1)
         self._save()
+
+    @contextmanager
+    def _whole(self, layer: nn.Module) -> Iterator[None]:
+        """All that is learned within the block, or, when it is left by Ctrl-C or an error, nothing of it."""
+        tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+        values, threshold = [tensor.detach().clone() for tensor in tensors], getattr(layer, "threshold", None)
+        place, wins, rows = self._place, [count.clone() for count in self._wins], len(self.history)
+        try:
+            yield
+        except BaseException:
+            with torch.no_grad():
+                for tensor, value in zip(tensors, values, strict=True):
+                    tensor.copy_(value)
+            if threshold is not None:  # perhaps another tensor, as homeostasis makes
+                layer.threshold = threshold
+            self._place, self._wins = place, wins
+            del self.history[rows:]
+            raise
 
     def _period(
         self,
@@ -326,16 +382,17 @@ class Trainer:
         if isinstance(lesson, Reinforced) and labels is not None:
             decided = self.network.classes.cpu()[first.clamp(min=0)]
             hits = float(((decided == labels[part]) & (first >= 0)).double().mean())
-        self._shares = (hits, 1 - hits - silent, silent)
+        shares = (hits, max(0.0, 1 - hits - silent), silent)
+        self._place = _Place(self._place.stage, self._place.seen + len(part), shares)
 
     def _record(self, number: int, lesson: Lesson) -> None:
-        hits, misses, silent = self._shares
-        row = {"layer": number + 1, "seen": self._seen, "hits": hits, "misses": misses, "silent": silent}
+        hits, misses, silent = self._place.shares
+        row = {"layer": number + 1, "seen": self._place.seen, "hits": hits, "misses": misses, "silent": silent}
         row["convergence"] = convergence(self.network.stages[number].layer.weight, lesson.bounds)
         self.history.append(row)
         if self.writer is not None:
             for name in ("hits", "silent", "convergence"):
-                self.writer.add_scalar(f"layer {number + 1}/{name}", row[name], self._seen)
+                self.writer.add_scalar(f"layer {number + 1}/{name}", row[name], self._place.seen)
 
     def _text(self, lesson: Lesson) -> str:
         row = self.history[-1]
@@ -356,18 +413,23 @@ class Trainer:
 
     # checkpoints
 
-    def _begin(self, identity: dict[str, str]) -> None:
+    @contextmanager
+    def _own(self, directory: Path) -> Iterator[None]:
+        """The directory, made where it is missing, for this run alone."""
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass  # a folder that cannot be written to is better found now than hours later
+        with owned(directory):
+            yield
+
+    def _begin(self, identity: dict[str, str], images: int) -> None:
         """Go on from the checkpoint, if there is one, or from an earlier call."""
         for name in ("images", "labels"):
             if self._identity.get(name, identity[name]) != identity[name]:
                 raise ValueError(f"this Trainer has begun with other {name}; make a new one to learn these")
-        if self.directory is not None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.directory):
-                pass  # a folder that cannot be written to is better found now than hours later
-            for left in (*self.directory.glob(".checkpoint.pt.*.part"), *self.directory.glob(".answers-*.part")):
-                left.unlink()  # a run that was killed could not
-        self._load(identity)
+        self._load(identity, images)
+        if self.directory is not None:  # a run that was killed could not
+            sweep([*self.directory.glob(".checkpoint.pt.*.part"), *self.directory.glob(".answers-*.part")])
         self._identity, self._saved = identity, time.monotonic()
 
     def _stopped(self) -> KeyboardInterrupt:
@@ -379,6 +441,7 @@ class Trainer:
                 if isinstance(lesson, Unsupervised) and lesson.homeostasis:  # thresholds are learned, as weights are
                     stack.enter_context(_threshold(stage.layer, None))
             network = identity(self.network, len(self.network.stages))
+            parts = detail(self.network, len(self.network.stages)) + sampled(self.network, images)
         network += [f"classes {None if self.network.classes is None else self.network.classes.tolist()}"]
         if self.last is not None:  # it depends on layers that have no lesson
             untaught = self.network.stages[len(self.lessons) :]
@@ -386,6 +449,7 @@ class Trainer:
         return {
             "lessons": "\n".join(map(repr, [*self.lessons, self.last])),
             "network": "\n".join([*network, str(self.network.readout)]),
+            "network in detail": "\n".join(parts),
             "images": f"{tuple(images.shape)} {images.dtype} {digest(images)}",
             "labels": "none" if labels is None else digest(labels),
             "seed": f"{self.seed}, shuffle {self.shuffle}",
@@ -398,39 +462,25 @@ class Trainer:
         layers = [stage.layer for stage in self.network.stages]
         content = {
             "identity": self._identity,
-            "stage": self._stage,
-            "seen": self._seen,
-            "shares": list(self._shares),
+            "stage": self._place.stage,
+            "seen": self._place.seen,
+            "shares": list(self._place.shares),
             "wins": self._wins,
             "weights": [layer.weight.detach().cpu() for layer in layers],
             "thresholds": [layer.threshold for layer in layers],
             "readout": None if self.last is None else self._readout().state_dict(),
             "history": json.dumps(self.history),
         }
-        with atomic(self.checkpoint) as part:
-            torch.save(content, part)
+        save(content, self.checkpoint)
 
-    def _load(self, identity: dict[str, str]) -> None:
+    def _load(self, identity: dict[str, str], images: int) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         if not self.resume and not self._identity:
             raise FileExistsError(
                 f"{str(self.checkpoint)!r} holds a run: resume=True goes on with it, another directory begins anew"
             )
-        try:
-            content: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            found = dict(content["identity"])
-        except Exception as error:  # torch raises many types for a damaged file
-            raise ValueError(f"{str(self.checkpoint)!r} is not a checkpoint of a Trainer: {error}") from error
-        for name, mine in identity.items():
-            if found.get(name) != mine:
-                raise ValueError(
-                    f"the checkpoint {str(self.checkpoint)!r} was made with other {name}: "
-                    f"{_difference(str(found.get(name)), mine)}; another directory begins anew"
-                )
-        self._stage, self._seen = content["stage"], content["seen"]
-        self._shares = tuple(content["shares"])
-        self._wins, self.history = content["wins"], json.loads(content["history"])
+        content = read(self.checkpoint, identity, self.network, self.lessons, images)
         for stage, weight, threshold in zip(
             self.network.stages, content["weights"], content["thresholds"], strict=True
         ):
@@ -438,6 +488,8 @@ class Trainer:
             stage.layer.threshold = threshold
         if self.last is not None:
             self._readout().load_state_dict(content["readout"])
+        self._place = _Place(content["stage"], content["seen"], tuple(content["shares"]))
+        self._wins, self.history = content["wins"], json.loads(content["history"])
 
 
 def _wins(winners: Tensor, features: int) -> Tensor:
@@ -446,12 +498,6 @@ def _wins(winners: Tensor, features: int) -> Tensor:
     return torch.zeros(features, dtype=torch.int64, device=won.device).index_add_(
         0, won.clamp(min=0), (won >= 0).long()
     )
-
-
-def _difference(there: str, here: str) -> str:
-    """The first line in which two texts differ."""
-    lines = zip_longest(there.splitlines(), here.splitlines(), fillvalue="")
-    return next(f"{a.strip()!r} there, {b.strip()!r} here" for a, b in lines if a != b)
 
 
 @contextmanager
@@ -472,6 +518,16 @@ def _interrupts(*, deferred: bool) -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _factors(lesson: Lesson, progress: Progress) -> tuple[float, float]:
+    """What the schedule of a lesson says."""
+    factors: Any = lesson.schedule(progress)
+    if not isinstance(factors, Sequence) or len(factors) != 2:
+        raise check.fail(
+            "schedule", "a function that gives two factors, of the rates of reward and punishment", factors
+        )
+    return check.number(factors[0], "schedule"), check.number(factors[1], "schedule")
 
 
 def _fits(lesson: Lesson, layer: SpikingConvolution, classes: Tensor | None) -> None:

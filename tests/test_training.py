@@ -1,6 +1,8 @@
 """Training: lessons learn, runs stop and go on with the same bits, and what does not fit is refused."""
 
+import functools
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -14,12 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_files import refused_or_whole
 
-from spyketorch import latency, snn
+from spyketorch import _files, latency, snn
+from spyketorch._answers import Answers
 from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
 from spyketorch.models import Network, Stage
+from spyketorch.readout import LinearReadout
 from spyketorch.training import (
     Adaptive,
+    Combined,
     Constant,
     Doubling,
     Evaluation,
@@ -163,6 +169,318 @@ def test_stored_answers_of_another_encoder_are_not_taken(tmp_path):
     assert [answers(30), answers(30), answers(200), answers(200, 9.0)] == [1, 1, 2, 3]
 
 
+class Hook(torch.nn.Module):
+    """An encoder's filter whose number stands in a closure, or nowhere that can be seen."""
+
+    def __init__(self, shift, hidden):
+        super().__init__()
+        if hidden:
+            self.shift = functools.partial(Secret(shift))
+        else:
+            self.shift = lambda images: (images - shift).abs()
+
+    def forward(self, images):
+        return torch.cat([images, self.shift(images)], 1)
+
+
+SECRETS = []
+
+
+class Secret:
+    def __init__(self, shift):
+        SECRETS.append(shift)
+        self.place = "somewhere"
+        self.read = iter(())
+
+    def __call__(self, images):
+        return (images - SECRETS[-1]).abs()
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_checkpoint_of_another_encoder_is_refused(tmp_path, hidden):
+    images, labels = bars(60)
+
+    def run(shift):
+        made = network()
+        made.encoder.filter = Hook(shift, hidden)
+        Trainer(made, LESSONS, tmp_path, progress=False, resume=True).fit(images, labels)
+
+    run(30)
+    run(30)
+    with pytest.raises(ValueError, match=r"made with other network.*(encoder|sample)"):
+        run(200)
+
+
+def test_flipped_bits_of_checkpoints_and_answers(tmp_path):
+    images, labels = bars(40)
+    want, _, _ = train(images, labels, tmp_path, memory_limit=0)
+
+    def read():
+        return weights(train(images, labels, tmp_path, resume=True)[0])
+
+    def same(found):
+        return all(map(torch.equal, found, weights(want)))
+
+    assert refused_or_whole(tmp_path / "checkpoint.pt", read, same, flips=150, cuts=50) == 200
+    path = min(tmp_path.glob("answers-0-*.npy"))
+    read_answers = Answers(want, images, "", tmp_path, 0, False)._open
+    whole = torch.from_numpy(np.load(path))
+    assert refused_or_whole(path, lambda: read_answers(path, 0).clone(), lambda found: torch.equal(found, whole)) == 600
+
+
+def changes():
+    nan, bits = float("nan"), torch.zeros(4, dtype=torch.int64)
+    yield from (("stage", value) for value in (-1, 3, 0.0, "1", None, True, 10**30))
+    yield from (("seen", value) for value in (-1, nan, 7, 49, 16.0, None, 10**30))
+    yield from (("shares", value) for value in ([nan, 0.0, 0.0], [2.0, -1.0, 0.0], [0.5, 0.5], None, "abc"))
+    yield from (
+        ("wins", [value, torch.zeros(8, dtype=torch.int64)]) for value in (bits - 1, bits[:3], bits.float(), None)
+    )
+    yield from (("weights", value) for value in ([], None, [torch.zeros(1)] * 2))
+    yield from (("thresholds", value) for value in ([None, None], [torch.tensor(nan), None], [torch.ones(3), None]))
+    yield from (("history", value) for value in ("", "7", "[7]", "[{}]", '[{"layer": "x"}]', None, b"[]"))
+    yield from (("identity", value) for value in (None, 7, {"images": 7}, "text"))
+    yield from (("readout", value) for value in ({}, 7))
+
+
+@pytest.mark.parametrize("name, value", [*changes()], ids=str)
+def test_checkpoints_that_make_no_sense_are_refused(tmp_path, name, value):
+    refused_with(tmp_path, lambda content: {**content, name: value})
+
+
+@pytest.mark.parametrize("change", ["nan", "integer", "complex", "double", "shape", "missing", "list"])
+def test_checkpoints_with_weights_that_make_no_sense_are_refused(tmp_path, change):
+    def changed(content):
+        one, two = content["weights"]
+        two = {
+            "nan": two * torch.nan,
+            "integer": two.long(),
+            "complex": two.to(torch.complex64),
+            "double": two.double(),
+            "shape": two[:1],
+            "missing": None,
+            "list": two.tolist(),
+        }[change]
+        return {**content, "weights": [one, two]}
+
+    refused_with(tmp_path, changed)
+    refused_with(tmp_path, lambda content: [content])
+    refused_with(tmp_path, lambda content: {key: content[key] for key in ("identity", "stage")})
+
+
+def refused_with(folder, change):
+    images, labels = bars(40)
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        train(images, labels, folder)
+        _files.save({**_files.load(path), "stage": 0, "seen": 16}, path)
+    good = path.read_bytes()
+    _files.save(change(_files.load(path)), path)
+    made = network()
+    want = weights(made)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt"):
+        Trainer(made, LESSONS, folder, resume=True, progress=False).fit(images, labels)
+    assert all(map(torch.equal, weights(made), want))
+    path.write_bytes(good)
+    train(images, labels, folder, resume=True)
+
+
+def test_answers_with_times_beyond_the_last_are_refused(tmp_path):
+    images, _ = bars(40)
+    answers = Answers(network(), images, "name", tmp_path, 0, False)
+    for dtype, value, fine in (
+        (np.uint8, T, True),
+        (np.uint8, T + 1, False),
+        (np.int16, -1, False),
+        (np.int8, 0, False),
+    ):
+        parts = iter([torch.from_numpy(np.full((40, 2, 12, 12), value, dtype))])
+        answers._write(tmp_path / "x.npy", (40, 2, 12, 12), np.dtype(dtype), parts)
+        if fine:
+            assert (answers._open(tmp_path / "x.npy", 0) == value).all()
+        else:
+            with pytest.raises(ValueError, match=r"x\.npy.*times up to 6"):
+                answers._open(tmp_path / "x.npy", 0)
+
+
+def test_checkpoints_of_the_first_version_go_on(tmp_path):
+    """They have no checksum, say less of the network, and hold thresholds in another type."""
+    images, labels = bars(40)
+    want, _, _ = train(images, labels, tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    content = _files.load(path)
+    del content["identity"]["network in detail"]
+    content["thresholds"] = [None if value is None else value.double() for value in content["thresholds"]]
+    torch.save(content, path)
+    made, _, _ = train(images, labels, tmp_path, resume=True)
+    assert all(map(torch.equal, weights(made), weights(want)))
+
+
+def test_a_folder_is_one_runs_while_it_runs(tmp_path):
+    """The second is told, and touches nothing, not even what looks like left by a run that was killed."""
+    images, labels = bars(40)
+    told = []
+
+    class Writer:
+        def add_scalar(self, name, value, step):
+            if told:
+                return
+            part = tmp_path / ".answers-0-some.npy.x.part"
+            part.write_bytes(b"being written")
+            before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+            for resume in (False, True):
+                with pytest.raises(BlockingIOError, match="another run") as error:
+                    train(images, labels, tmp_path, resume=resume)
+                told.append(str(error.value))
+            assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    train(images, labels, tmp_path, writer=Writer(), memory_limit=0, checkpoint_seconds=0)
+    assert len(told) == 2
+    assert str(tmp_path) in told[0]
+    left = tmp_path / ".answers-0-some.npy.x.part"
+    with pytest.raises(ValueError, match="other images"):
+        train(images + 1, labels, tmp_path, resume=True)
+    assert left.exists()  # of a run that it is none of
+    train(images, labels, tmp_path, resume=True)
+    assert not left.exists()
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Stop])
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("place", ["rule", "rule after learning", "schedule", "writer", "thresholds"])
+def test_a_period_is_whole_or_undone(tmp_path, monkeypatch, kind, folder, place):
+    """Stopped anywhere within a period, a further call ends with the same bits; layers without a threshold too."""
+    images, labels = bars(60)
+    lessons = [replace(LESSONS[0], homeostasis=0.1), LESSONS[1]]
+    want, whole, _ = train(images, labels, lessons=lessons)
+    turns = itertools.count(1)
+    stops = {3, 6, 7, 11}
+
+    def stopping(function, *, after=False):
+        def stop(*given, **named):
+            answer = function(*given, **named) if after else None
+            if next(turns) in stops:
+                raise kind
+            return answer if after else function(*given, **named)
+
+        return stop
+
+    class Writer:
+        add_scalar = staticmethod(stopping(lambda *given: None) if place == "writer" else lambda *given: None)
+
+    if place == "schedule":
+        monkeypatch.setattr(Adaptive, "__call__", stopping(Adaptive.__call__))
+    elif place == "thresholds":
+        monkeypatch.setattr(Trainer, "_move_thresholds", stopping(Trainer._move_thresholds, after=True))
+    elif place != "writer":
+        for rule in (snn.STDP, snn.RSTDP):
+            monkeypatch.setattr(rule, "learn", halfway(rule.learn, turns, stops, kind, place == "rule"))
+    made = network()
+    trainer = Trainer(made, lessons, tmp_path if folder else None, progress=False, writer=Writer())
+    stopped = 0
+    while not trainer._reports:
+        try:
+            trainer.fit(images, labels)
+        except (KeyboardInterrupt, Stop):
+            stopped += 1
+    assert stopped > 0
+    assert all(map(torch.equal, weights(made), weights(want)))
+    assert torch.equal(made.stages[0].layer.threshold, want.stages[0].layer.threshold)
+    assert trainer.history == whole.history
+    assert all(map(torch.equal, trainer._wins, whole._wins))
+
+
+def halfway(learn, turns, stops, kind, in_the_middle):
+    def stop(self, times, *given, **named):
+        if next(turns) not in stops:
+            return learn(self, times, *given, **named)
+        some = len(times) // 2 if in_the_middle else len(times)
+        given = [
+            value[:some] if isinstance(value, torch.Tensor) and len(value) == len(times) else value for value in given
+        ]
+        named = {name: value[:some] if isinstance(value, torch.Tensor) else value for name, value in named.items()}
+        learn(self, times[:some], *given, **named)
+        raise kind
+
+    return stop
+
+
+def test_an_interrupted_readout_begins_anew(monkeypatch):
+    images, labels = bars(40)
+    fit, turns = LinearReadout.fit, iter([True, False])
+
+    def built():
+        made = network()
+        made.readout = LinearReadout(tuple(made.features(images[:1]).shape[1:]), 2, time_steps=T)
+        return made, Trainer(made, [*LESSONS, Readout(iterations=5)], progress=False)
+
+    want, trainer = built()
+    trainer.fit(images, labels)
+    made, trainer = built()
+
+    def interrupted(self, *given, **named):
+        found = fit(self, *given, **named)
+        if next(turns):
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(LinearReadout, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(images, labels)
+    assert not made.readout.weight.any()
+    trainer.fit(images, labels)
+    assert torch.equal(made.readout.weight, want.readout.weight)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seed": -1},
+        {"seed": 1.5},
+        {"seed": "0"},
+        {"shuffle": "no"},
+        {"resume": 1},
+        {"memory_limit": "2e9"},
+        {"memory_limit": -1},
+        {"memory_limit": float("nan")},
+        {"checkpoint_seconds": "20"},
+        {"checkpoint_seconds": -1},
+        {"checkpoint_seconds": None},
+        {"progress": "yes"},
+        {"writer": 3},
+        {"writer": object()},
+    ],
+    ids=str,
+)
+def test_settings_are_checked_where_they_are_given(wrong):
+    with pytest.raises((ValueError, TypeError), match=f"`{min(wrong)}`"):
+        Trainer(network(), LESSONS, **wrong)
+
+
+def test_settings_without_a_limit(tmp_path):
+    train(*bars(20), tmp_path, memory_limit=float("inf"), checkpoint_seconds=float("inf"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda p: 1.0, lambda p: (1.0,), lambda p: ("a", 1.0), lambda p: (float("nan"), 1.0)]
+)
+def test_schedules_are_asked_before_the_first_layer_learns(wrong):
+    made = network()
+    want = weights(made)
+    with pytest.raises((ValueError, TypeError), match="`schedule`"):
+        Trainer(made, [LESSONS[0], replace(LESSONS[1], schedule=wrong)], progress=False).fit(*bars(20))
+    assert all(map(torch.equal, weights(made), want))
+
+
+def test_a_network_that_is_none():
+    with pytest.raises(TypeError, match="`network`"):
+        Trainer(torch.nn.Linear(1, 1), LESSONS)
+
+
 SCRIPT = """
     import sys
     sys.path.insert(0, {tests!r})
@@ -255,7 +573,8 @@ def test_a_trainer_fits_once(tmp_path):
     for directory in (None, tmp_path):
         made, trainer, reports = train(images, labels, directory)
         want = weights(made)
-        assert [str(report) for report in trainer.fit(images, labels)] == [str(report) for report in reports]
+        with pytest.warns(UserWarning, match="learned nothing"):
+            assert trainer.fit(images, labels) is reports
         assert all(map(torch.equal, weights(made), want))
         with pytest.raises(ValueError, match="other images"):
             trainer.fit(images + 1, labels)
@@ -310,6 +629,9 @@ def test_ctrl_c_in_a_report_is_not_lost(tmp_path, monkeypatch):
         (Readout, {"penalty": -1.0}),
         (Readout, {"iterations": 0}),
         (Doubling, {"every": 0}),
+        (Fading, {"to": "no"}),
+        (Adaptive, {"floor": float("nan")}),
+        (Combined, {"schedules": Constant()}),
     ],
     ids=str,
 )
