@@ -184,8 +184,8 @@ def checkpoint(features):
     """A state_dict of such a network made by hand, key by key, with values of its own."""
     f1, f2, f3 = features
     generator = torch.Generator().manual_seed(3)
-    weights = {1: (f1, 6, 5, 5), 2: (f2, f1, 3, 3), 3: (f3, f2, 5, 5)}
-    weights = {layer: torch.rand(shape, generator=generator) for layer, shape in weights.items()}
+    shapes = {1: (f1, 6, 5, 5), 2: (f2, f1, 3, 3), 3: (f3, f2, 5, 5)}
+    weights = {layer: torch.rand(shape, generator=generator) for layer, shape in shapes.items()}
     state = {f"conv{layer}.weight": weight for layer, weight in weights.items()}
     for place, (rule, layer) in enumerate(RULES.items(), 1):
         for feature in range(features[layer - 1]):

@@ -293,8 +293,8 @@ def test_answers_do_not_depend_on_batch_or_threads(network, threads, count):
         for whole, one in zip(want, call(x[5]), strict=True):
             assert torch.equal(one, whole[5])
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(3))
-        for whole, got in zip(want, call(x[order]), strict=True):
-            assert torch.equal(got, whole[order])
+        for whole, moved in zip(want, call(x[order]), strict=True):
+            assert torch.equal(moved, whole[order])
 
 
 @pytest.mark.parametrize("threshold", [7.0, None])
@@ -317,8 +317,8 @@ def test_learning_does_not_depend_on_chunks_or_threads(network, threads, thresho
             found = [rule.learn(t, y, classes, kwta, active=a) for t, y, a in parts]
         else:
             rates = (0.02, -0.03) if threshold else (-0.01, -0.02)  # anti-Hebbian, so that winners change
-            rule = snn.STDP(module, rates, lower_bound=0.2, upper_bound=0.8)
-            found = [rule.learn(t, kwta, 1, pointwise_inhibition=threshold is not None) for t in times.split(size)]
+            stdp = snn.STDP(module, rates, lower_bound=0.2, upper_bound=0.8)
+            found = [stdp.learn(t, kwta, 1, pointwise_inhibition=threshold is not None) for t in times.split(size)]
         return torch.cat(found), module.weight.detach()
 
     threads(1)

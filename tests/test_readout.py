@@ -272,7 +272,7 @@ def test_a_run_killed_in_the_read_out_goes_on_to_the_same_bits(tmp_path):
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, env=path).returncode == 9
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert not saved["readout"]["weight"].any()
-    assert same(train(*bars(60), tmp_path, resume=True), train(*bars(60)))
+    assert same(train(*bars(60), directory=tmp_path, resume=True), train(*bars(60)))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
@@ -286,8 +286,8 @@ def test_ctrl_c_in_the_read_out_says_how_to_go_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(LinearReadout, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt, match="resume=True"):
-            train(*bars(60), tmp_path)
-    assert same(train(*bars(60), tmp_path, resume=True), train(*bars(60)))
+            train(*bars(60), directory=tmp_path)
+    assert same(train(*bars(60), directory=tmp_path, resume=True), train(*bars(60)))
 
 
 def test_a_layer_may_learn_with_another_threshold_than_its_own():

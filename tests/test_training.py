@@ -523,7 +523,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     _, text = run.communicate(timeout=60)
     assert run.returncode != 0
     assert "resume=True" in text
-    made, _, _ = train(*bars(3000), tmp_path, resume=True)
+    made, _, _ = train(*bars(3000), directory=tmp_path, resume=True)
     want, _, _ = train(*bars(3000))
     assert all(map(torch.equal, weights(made), weights(want)))
 
@@ -602,7 +602,7 @@ def test_ctrl_c_in_a_report_is_not_lost(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_report", interrupted)
     with pytest.raises(KeyboardInterrupt, match="resume=True"):
-        train(*bars(40), tmp_path)
+        train(*bars(40), directory=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -410,14 +410,14 @@ def test_labels_stand_above_their_tiles():
 def test_an_animation_has_a_frame_per_step(tmp_path):
     animation = vis.animate_wave(TIMES, time_steps=T, interval=50, title="a digit")
     seen = []
-    draw = animation._func
+    draw = animation._func  # type: ignore[attr-defined]
 
     def watched(step):
         artists = draw(step)
         seen.append((array(artists[0]).tolist(), artists[0].axes.get_title()))
         return artists
 
-    animation._func = watched
+    animation._func = watched  # type: ignore[attr-defined]
     animation.save(tmp_path / "wave.gif", writer="pillow")
     strip = tiles(vis.plot_wave(TIMES, time_steps=T), 2, 3).tolist()
     assert seen[-T:] == [(frame, f"a digit, t = {step}") for step, frame in enumerate(strip)]
