@@ -216,8 +216,12 @@ class Filter(nn.Module):
                 f"`input` must be at least as large as the kernels, {self.max_window_size} pixels, with the padding of "
                 f"{self.padding}; got {check.describe(input)}"
             )
+        kernels = self.kernels.to(image.dtype)
         with full_precision(image):
-            output = fn.conv2d(image, self.kernels.to(image.dtype), padding=self.padding)
+            if image.ndim == 4 and self._adds_a_batch_otherwise(image):
+                output = torch.cat([fn.conv2d(one, kernels, padding=self.padding) for one in image.split(1)])
+            else:
+                output = fn.conv2d(image, kernels, padding=self.padding)
         if not rounding:
             output = self._without_rounding(output, image)
         if self.thresholds is not None:
@@ -234,6 +238,11 @@ class Filter(nn.Module):
         if cheap and self.thresholds is not None and min(self.thresholds) > float(lost.max()):
             return output  # the thresholds see to it
         return torch.where(output.abs() <= lost, 0, output)
+
+    def _adds_a_batch_otherwise(self, image: Tensor) -> bool:
+        """Where torch's convolution of a batch is not, to the bit, that of its images, and a spike may move."""
+        on_cpu = image.device.type == "cpu" and not torch.compiler.is_compiling()
+        return on_cpu and len(image) > 1 and (self.max_window_size <= 3 or image.dtype == torch.float64)
 
     def extra_repr(self) -> str:
         kernels = [k if isinstance(k, FilterKernel) else tuple(_kernel_tensor(k).shape) for k in self.filter_kernels]

@@ -13,49 +13,78 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 torch.set_num_threads(1)
 
 # Seconds each: new processes, notebooks, examples, whole trainings, whole maps. `pytest -m "not slow"` leaves them out.
-SLOW = """
-    test_examples.py
-    test_notebooks.py
-    test_kernels.py::test_learn
-    test_kernels.py::test_opcheck
-    test_kernels.py::test_without_numba
-    test_kernels.py::test_times_that_the_steps_do_not_hold
-    test_kernels.py::test_numba_is_imported_late
-    test_documents.py::test_snippet[start.md
-    test_latency.py::test_a_network_compiles_without_graph_breaks
-    test_packaging.py::test_import
-    test_packaging.py::test_sdist
-    test_packaging.py::test_wheel
-    test_readout.py::test_a_run_killed
-    test_training.py::test_a_killed_run
-    test_training.py::test_ctrl_c
-    test_visualization.py::test_importing
-""".split()
+SLOW = [
+    "test_examples.py",
+    "test_notebooks.py",
+    "test_kernels.py::test_learn",
+    "test_kernels.py::test_opcheck",
+    "test_kernels.py::test_without_numba",
+    "test_kernels.py::test_times_that_the_steps_do_not_hold",
+    "test_kernels.py::test_numba_is_imported_late",
+    "test_documents.py::test_snippet[start.md",
+    "test_latency.py::test_a_network_compiles_without_graph_breaks",
+    "test_packaging.py::test_import",
+    "test_packaging.py::test_sdist",
+    "test_packaging.py::test_wheel",
+    "test_readout.py::test_a_run_killed",
+    "test_training.py::test_a_killed_run",
+    "test_training.py::test_ctrl_c",
+    "test_visualization.py::test_importing",
+]
 
-# Their tests make tensors where torch's default device is, and say nothing of the CPU: `pytest --device cuda` runs them
-# there. The others test what is of the CPU (compiled loops, files, pictures, processes), or move tensors by themselves.
-ANYWHERE = """
-    test_devices_agree.py
-""".split()
+# The same on every device: they make tensors where torch's default device is. `pytest --device cuda` runs them there,
+# and leaves out the rest, which is of the CPU (files, pictures, compiled loops, processes) or moves tensors by itself.
+ANYWHERE = ["test_encoding.py", "test_functional.py", "test_latency.py", "test_learning.py", "test_snn.py"]
 
 
 def pytest_addoption(parser):
-    """``--device``, of the tests that are the same on every device."""
-    parser.addoption("--device", default="cpu", help="cpu, cuda or mps: where tests that can run anywhere are run")
+    """Where the tests run that are the same on every device."""
+    parser.addoption("--device", default="cpu", help="cpu (all tests), cuda or mps (those that are the same anywhere)")
 
 
 def pytest_configure(config):
     """A device that is not there ends the run before it starts."""
     config.addinivalue_line("markers", 'slow: takes seconds; left out by -m "not slow"')
-    wanted = config.getoption("--device")
+    device = config.getoption("--device")
     try:
-        torch.ones(1, device=wanted).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise pytest.UsageError(f"--device {wanted} is not there: {str(error).splitlines()[0]}") from None
+        torch.ones(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
+        raise pytest.UsageError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
-def pytest_collection_modifyitems(items):
-    """The marker is set here, by what was measured, and not all over the tests."""
+def is_of(item, names):
+    """Whether a test is one of those, named by file or by the beginning of its name."""
+    return any(item.nodeid.removeprefix("tests/").startswith(name) for name in names)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Marks the slow ones, in one place, by what was measured; chooses those that can run on another device."""
     for item in items:
-        if any(item.nodeid.removeprefix("tests/").startswith(name) for name in SLOW):
+        if is_of(item, SLOW):
             item.add_marker("slow")
+    if config.getoption("--device") != "cpu":
+        left_out = [item for item in items if not is_of(item, ANYWHERE)]
+        items[:] = [item for item in items if is_of(item, ANYWHERE)]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def device(pytestconfig):
+    """Where tests run that are the same on every device."""
+    return torch.device(pytestconfig.getoption("--device"))
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"], scope="session")
+def dtype(request, device):
+    """Both floating types."""
+    if request.param == torch.float64 and device.type == "mps":
+        pytest.skip("Apple's GPUs have no float64")
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def seeded(device):
+    """Every test starts from the same random state, on its device."""
+    torch.manual_seed(0)
+    with device:
+        yield

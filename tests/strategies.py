@@ -120,7 +120,9 @@ def layers(draw, plain=False, batched=False, low=0, high=1, max_steps=4):
 
 
 def tensor(array, dtype=torch.float64, contiguous=True):
-    """Array as a fresh tensor, on request with the strides of another memory order."""
+    """Array as a fresh tensor on the default device, on request with the strides of another memory order."""
+    if dtype == torch.float64 and torch.get_default_device().type == "mps":
+        dtype = torch.float32  # Apple's GPUs have no float64; on the grid float32 is as exact
     out = torch.tensor(np.ascontiguousarray(array)).to(dtype)
     if contiguous:
         return out
@@ -130,8 +132,8 @@ def tensor(array, dtype=torch.float64, contiguous=True):
 
 def same(got, want):
     """Assert equal shapes and exactly equal values; `got` a tensor, `want` a tensor or array."""
-    got = got.detach().to(torch.float64).numpy()
-    want = want.detach().to(torch.float64).numpy() if isinstance(want, torch.Tensor) else np.asarray(want, float)
+    got = got.numpy(force=True).astype(float)
+    want = want.numpy(force=True).astype(float) if isinstance(want, torch.Tensor) else np.asarray(want, float)
     assert got.shape == want.shape, f"shape {got.shape}, expected {want.shape}"
     for place in np.argwhere(got != want):
         raise AssertionError(f"at {tuple(place)}: {got[tuple(place)]}, expected {want[tuple(place)]}")
@@ -139,7 +141,7 @@ def same(got, want):
 
 def close(got, want, rtol=1e-5, atol=1e-6):
     """Assert equal shapes and values up to rounding."""
-    got = got.detach().to(torch.float64).numpy()
+    got, want = (x.numpy(force=True).astype(float) if isinstance(x, torch.Tensor) else x for x in (got, want))
     assert got.shape == np.shape(want), f"shape {got.shape}, expected {np.shape(want)}"
     np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
 

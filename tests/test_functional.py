@@ -191,7 +191,7 @@ def test_pointwise_inhibition(dtype, p, c):
 @given(p=thresholded())
 def test_one_feature_survives_at_each_position(p):
     out = sf.pointwise_inhibition(tensor(p))
-    assert ((out > 0).any(dim=0).sum(dim=0) == torch.from_numpy((p > 0).any(axis=(0, 1)).astype(int))).all()
+    assert ((out > 0).any(dim=0).sum(dim=0) == torch.tensor((p > 0).any(axis=(0, 1)).astype(int))).all()
     same(sf.pointwise_inhibition(out), out)
 
 

@@ -45,7 +45,11 @@ def spikes_of(p, dtype=torch.float32, c=True):
     """Times and first potentials of thresholded potentials, and the potentials as a tensor."""
     dense = tensor(p, dtype)
     times = latency.from_wave(dense)
-    return tensor(times.numpy(), torch.uint8, c), tensor(first(dense, times).numpy(), dtype, c), dense
+    return (
+        tensor(times.numpy(force=True), torch.uint8, c),
+        tensor(first(dense, times).numpy(force=True), dtype, c),
+        dense,
+    )
 
 
 # wave and times
@@ -149,7 +153,7 @@ def dense_fire(wave, weight, threshold, **geometry):
 def test_convolution_fire(dtype, data, layer, c, kind):
     kind = kind if dtype == torch.float32 else torch.uint8  # every pair of types is compiled once
     times, weight = latency.from_wave(tensor(layer.wave)), tensor(layer.weight, dtype, c)
-    times, steps = tensor(times.numpy(), kind, c), layer.wave.shape[1]
+    times, steps = tensor(times.numpy(force=True), kind, c), layer.wave.shape[1]
     kept, kept_weight = times.clone(), weight.clone()
     threshold = data.draw(thresholds(len(weight)))
     want = dense_fire(latency.to_wave(times, steps, dtype), weight, threshold, **layer.geometry)
@@ -288,8 +292,8 @@ def test_rank_order_of_any_floats():
     batch = np.stack([rng.permutation(values).astype(np.float32).reshape(1, 7, 61) for _ in range(3)])
     for steps in (1, 7, 405, 300):
         want = np.stack([ref.rank_order(v, steps) for v in batch])
-        same(latency.rank_order(torch.from_numpy(batch), steps), want)
-        same(latency.rank_order(torch.from_numpy(batch).double(), steps), want)
+        same(latency.rank_order(torch.tensor(batch), steps), want)
+        same(latency.rank_order(torch.tensor(batch).double(), steps), want)
 
 
 @given(batch=intensities(batched=True), radius=st.integers(0, 4), eps=st.sampled_from([1e-12, 0.5]), c=contiguous)
@@ -298,14 +302,14 @@ def test_local_normalization(dtype, batch, radius, eps, c):
     out = samplewise(lambda v: latency.local_normalization(v, radius, eps), x)
     assert out.dtype == dtype
     close(out, np.stack([ref.local_normalization(v, radius, eps) for v in batch]))
-    close(out, sf.local_normalization(x, radius, eps).numpy())
+    close(out, sf.local_normalization(x, radius, eps).numpy(force=True))
     same(x, batch)
 
 
 def test_local_normalization_of_integers():
     x = torch.randint(0, 255, (2, 5, 6))
     assert torch.equal(latency.local_normalization(x, 1), latency.local_normalization(x.float(), 1))
-    close(latency.local_normalization(x, 1), sf.local_normalization(x, 1).numpy())
+    close(latency.local_normalization(x, 1), sf.local_normalization(x, 1).numpy(force=True))
 
 
 # layers and networks
