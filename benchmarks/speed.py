@@ -4,41 +4,31 @@
 
 Prints milliseconds per image for each phase: the dense loop as scripts of the original write it (one image at a time,
 all time steps, all layers), the same in one batch where that makes sense, and the engine on first-spike times.
-All are measured in one run, in turn, on the same images and weights, which the engine trained before; the median of the
-rounds counts. The work that the engine does is counted, and set against what this machine does in contiguous additions.
+The engine is timed on a batch and one image a call. All are measured in one run, by turns, on the same images and
+weights, which the engine trained before; medians and quartiles of the rounds are told. The work that the engine does is
+counted, and set against what this machine does in contiguous additions.
 """
 
 import argparse
-import datetime
-import json
-import platform
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import common
 import numpy as np
 import torch
+import two_layers
 from torch import Tensor, nn
 from torchvision.datasets import MNIST
-from two_layers import compare, timed
 
-import spyketorch
 from spyketorch import functional as sf
 from spyketorch import latency, snn
 from spyketorch.encoding import DoGKernel, Filter, Intensity2Latency, LatencyEncoder, LocalNormalization
 
 T = 15
-#: ms per image to reach on two cores, and the ratio to the dense loop
-TARGETS = {
-    "encode": (0.15, 20),
-    "train 1": (0.25, 17),
-    "train 2": (0.25, 50),
-    "train 3": (0.15, 150),
-    "infer": (0.5, 50),
-}
 
 
 class Engine:
@@ -67,8 +57,8 @@ class Engine:
     def infer(self, images: Tensor) -> Tensor:
         return self.decide(self.pooled2(self.pooled1(self.encode(images))))
 
-    def train(self, images: Tensor, labels: Tensor, epochs: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Train all layers; gives the input of each."""
+    def train(self, images: Tensor, labels: Tensor, epochs: int) -> tuple[list[Tensor], dict[int, float]]:
+        """Train all layers; gives the input of each, and what each epoch of layer 3 took, in ms per image."""
         first = self.encode(images)
         for rule, times, kwta, radius in ((self.stdp1, first, 5, 3), (self.stdp2, None, 8, 1)):
             times, rate = self.pooled1(first) if times is None else times, 0.004
@@ -78,9 +68,8 @@ class Engine:
                 rule.update_all_learning_rate(rate, -0.75 * rate)
         second = self.pooled1(first)
         third = self.pooled2(second)
-        for _ in range(epochs):
-            self.rstdp.learn(third, labels, self.classes)
-        return first, second, third
+        epoch = common.Work(lambda: self.rstdp.learn(third, labels, self.classes), len(third))
+        return [first, second, third], {number: common.once(epoch) for number in range(1, epochs + 1)}
 
 
 class Dense:
@@ -169,83 +158,71 @@ def main() -> None:
     data = MNIST(options.data, train=True)
     images, labels = data.data[:train, None].float(), data.targets[:train]
     engine = Engine()
-    first, second, third = (times[:many] for times in engine.train(images, labels, 1 if options.quick else 20))
+    inputs, by_epoch = engine.train(images, labels, 2 if options.quick else 20)
+    first, second, third = (times[:many] for times in inputs)
     images, labels = images[:many], labels[:many]
     dense = Dense(engine)
     few_waves = [latency.to_wave(x[:few].contiguous(), T) for x in (first, second, third)]
     padded = [sf.pad(w, (p,) * 4) for w, p in zip(few_waves, (2, 1, 2), strict=True)]
+    compare_decisions(engine, dense, few_waves[0], padded, (second, third), few)
 
-    agree = torch.tensor([dense.decide(w)[0][0] // 20 for w in few_waves[0]]) == engine.decide(third[:few])
-    print(f"decisions that agree: {int(agree.sum())} of {few}")
-    stale = engine.pooled1(first), engine.pooled2(second)
-    waves = sf.pooling(sf.fire(dense.convs[0](padded[0]), 15), 2), sf.pooling(sf.fire(dense.convs[1](padded[1]), 10), 3)
-    differ = [float((latency.from_wave(w) != s[:few]).float().mean()) for w, s in zip(waves, stale, strict=True)]
-    print(f"spikes that differ from the dense path: layer 1 {differ[0]:.1e}, layer 2 {differ[1]:.1e}")
+    def online(learn: Callable[[Tensor], object], times: Tensor) -> Callable[[], object]:
+        """One image a call."""
+        return lambda: [learn(times[i : i + 1]) for i in range(few)]
 
-    phases: dict[str, tuple[Callable[[], object], Callable[[], object], Callable[[], object] | None]] = {
-        "encode": (
-            lambda: engine.encode(images),
-            lambda: [dense.encode(image) for image in images[:few]],
-            lambda: dense.encode(images[:few]),
-        ),
-        "train 1": (
-            lambda: engine.stdp1.learn(first, 5, 3),
-            lambda: [dense.learn(0, wave, 15, 5, 3) for wave in padded[0]],
-            None,
-        ),
-        "train 2": (
-            lambda: engine.stdp2.learn(second, 8, 1),
-            lambda: [dense.learn(1, wave, 10, 8, 1) for wave in padded[1]],
-            None,
-        ),
-        "train 3": (
-            lambda: engine.rstdp.learn(third, labels, engine.classes),
-            lambda: [dense.learn3(wave) for wave in padded[2]],
-            None,
-        ),
-        "infer": (
-            lambda: engine.infer(images),
-            lambda: [dense.decide(dense.encode(image)) for image in images[:few]],
-            lambda: dense.decide(dense.encode(images[:few])),
-        ),
+    def reward(part: Tensor) -> Tensor:
+        return engine.rstdp.learn(part, labels[: len(part)], engine.classes)
+
+    phases: dict[str, dict[str, Callable[[], object]]] = {
+        "encode": {
+            "engine": lambda: engine.encode(images),
+            "engine, one by one": online(engine.encode, images),
+            "dense loop": lambda: [dense.encode(image) for image in images[:few]],
+            "dense batch": lambda: dense.encode(images[:few]),
+        },
+        "train 1": {
+            "engine": lambda: engine.stdp1.learn(first, 5, 3),
+            "engine, one by one": online(lambda part: engine.stdp1.learn(part, 5, 3), first),
+            "dense loop": lambda: [dense.learn(0, wave, 15, 5, 3) for wave in padded[0]],
+        },
+        "train 2": {
+            "engine": lambda: engine.stdp2.learn(second, 8, 1),
+            "engine, one by one": online(lambda part: engine.stdp2.learn(part, 8, 1), second),
+            "dense loop": lambda: [dense.learn(1, wave, 10, 8, 1) for wave in padded[1]],
+        },
+        "train 3": {
+            "engine": lambda: reward(third),
+            "engine, one by one": online(reward, third),
+            "dense loop": lambda: [dense.learn3(wave) for wave in padded[2]],
+        },
+        "image to decision": {
+            "engine": lambda: engine.infer(images),
+            "engine, one by one": online(engine.infer, images),
+            "dense loop": lambda: [dense.decide(dense.encode(image)) for image in images[:few]],
+            "dense batch": lambda: dense.decide(dense.encode(images[:few])),
+        },
     }
-    figures: dict[str, dict[str, float]] = {}
-    for name, (fast, slow, batch) in phases.items():
-        fast(), slow()
-        times = [(timed(fast, many), timed(slow, few)) for _ in range(rounds)]
-        figures[name] = {
-            "engine": statistics.median(t[0] for t in times),
-            "dense": statistics.median(t[1] for t in times),
-        }
-        figures[name]["ratio"] = statistics.median(t[1] / t[0] for t in times)
-        if batch is not None:
-            figures[name]["dense, batched"] = statistics.median(timed(batch, few) for _ in range(rounds))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        figures[name]["engine, 1 thread"] = statistics.median(timed(fast, many) for _ in range(rounds))
-        torch.set_num_threads(threads)
+    table: dict[str, common.Times] = {}
+    for name, calls in phases.items():
+        works = {how: common.Work(call, many if how == "engine" else few) for how, call in calls.items()}
+        works["engine, 1 thread"] = works["engine"]._replace(threads=1)
+        table[name] = common.by_turns(works, rounds)
 
-    about = {
-        "date": datetime.date.today().isoformat(),
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "spyketorch": spyketorch.__version__,
-    }
-    print(" ".join(f"{k} {v}" for k, v in about.items()))
-    print(
-        f"{'ms per image':<12}{'dense loop':>12}{'dense batch':>13}{'1 thread':>10}{'engine':>9}{'ratio':>8}   to reach"
-    )
-    for name, row in figures.items():
-        batched = f"{row['dense, batched']:.2f}" if "dense, batched" in row else "-"
-        target = "{} ms, {}x".format(*TARGETS[name])
-        engine_times = f"{row['engine, 1 thread']:>10.3f}{row['engine']:>9.3f}"
-        print(f"{name:<12}{row['dense']:>12.2f}{batched:>13}{engine_times}{row['ratio']:>7.0f}x   {target}")
+    print(" ".join(f"{k} {v}" for k, v in common.about().items()))
+    print(f"the engine on batches of {many}, the others on {few} images; median and quartiles of {rounds} rounds")
+    common.tell("ms per image", table)
+    for name, times in table.items():
+        alone = common.ratio(times, "dense loop", "engine, one by one")
+        print(f"{name}: {common.ratio(times, 'dense loop', 'engine'):.0f}x the dense loop, one by one {alone:.1f}x")
+    figures: dict[str, Any] = {"three layers": common.as_json(table), "layer 3 by epoch": by_epoch}
+    shown = {epoch: by_epoch[epoch] for epoch in (1, 5, 20) if epoch in by_epoch}
+    print("layer 3 by reward, ms per image in epoch " + ", ".join(f"{e}: {t:.2f}" for e, t in shown.items()))
     rate = adds_per_nanosecond()
+    figures["additions per ns and core"] = rate
     print(f"the engine's work, and its limit at {rate:.1f} additions per ns and core:")
     for number, (times, layer) in enumerate(((first, engine.one), (second, engine.two), (third, engine.three)), 1):
         spikes, adds = additions(times, layer)
-        limit = adds / rate / 1e6 / about["threads"]
+        limit = adds / rate / 1e6 / torch.get_num_threads()
         figures[f"layer {number}"] = {"input spikes": spikes, "additions": adds, "limit": limit}
         print(
             f"layer {number}: {spikes:.0f} input spikes, {adds / 1e6:.2f} M additions, at least {limit:.3f} ms forward"
@@ -255,9 +232,22 @@ def main() -> None:
     figures["peak MB"] = {kind: peak(kind, options.data, many) for kind in ("nothing", "engine", "dense")}
     text = "inference of {} images at once, peak memory of the process: engine {engine:.0f} MB, dense {dense:.0f} MB"
     print(text.format(many, **figures["peak MB"]), "({nothing:.0f} MB with neither)".format(**figures["peak MB"]))
-    figures["two layers"] = compare(images, rounds)  # type: ignore[assignment]
-    if options.json:
-        options.json.write_text(json.dumps({"about": about, "ms per image": figures}, indent=1))
+    figures["two layers"] = common.as_json(two_layers.compare(images, few, rounds))
+    common.write(options.json, figures)
+
+
+def compare_decisions(
+    engine: Engine, dense: Dense, waves: Tensor, padded: list[Tensor], inputs: tuple[Tensor, Tensor], few: int
+) -> None:
+    """How often both representations agree, with float weights."""
+    agree = torch.tensor([dense.decide(wave)[0][0] // 20 for wave in waves]) == engine.decide(inputs[1][:few])
+    print(f"decisions that agree: {int(agree.sum())} of {few}")
+    pooled = [
+        sf.pooling(sf.fire(conv(wave), threshold), size)
+        for conv, wave, threshold, size in zip(dense.convs[:2], padded[:2], (15, 10), (2, 3), strict=True)
+    ]
+    differ = [float((latency.from_wave(w) != s[:few]).float().mean()) for w, s in zip(pooled, inputs, strict=True)]
+    print(f"spikes that differ from the dense path: layer 1 {differ[0]:.1e}, layer 2 {differ[1]:.1e}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """Speed of the two-layer MNIST network of Kheradpisheh et al. 2018, beside Spyker's sparse path if installed.
 
 Two DoG maps, 32 features of 5 x 5, pooling, 150 of 2 x 2. Both libraries see the same images and, to infer, use the
-same weights. The engine learns one image after the other; Spyker is timed so, too, and in batches of 64, for which it
-applies all updates at the end.
+same weights. Both are timed one image a call and in batches of 64, of which Spyker answers all before it applies the
+updates while the engine learns one image after the other; the engine also with all images in one call.
 """
 
+import importlib
 import importlib.util
 import math
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
+import common
 from torch import Tensor
 
 from spyketorch import latency, snn
@@ -19,52 +19,39 @@ from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
 
 T = 15
 THRESHOLDS = (15.0, 10.0)
-#: what Spyker's sparse path was measured at, and by how much to be ahead of it
-SPYKER = {"train 1": 0.66, "train 2": 1.12, "infer": 3.28}
-AHEAD = 3
 
 
 class TwoLayers:
-    """The network on first-spike times, and the phases that are timed."""
+    """The network on first-spike times, and the phases that are timed, in batches of that many images."""
 
-    def __init__(self, images: Tensor) -> None:
+    def __init__(self, images: Tensor, batch: int) -> None:
         kernels = Filter([DoGKernel(7, 1, 2), DoGKernel(7, 2, 1)], padding=3, thresholds=10)
-        self.images, self.encoder = images, LatencyEncoder(kernels, T)
+        self.images, self.batches, self.encoder = images, images.split(batch), LatencyEncoder(kernels, T)
         self.one = snn.SpikingConvolution(2, 32, 5, THRESHOLDS[0], 0.8, 0.05, time_steps=T, padding=2)
         self.two = snn.SpikingConvolution(32, 150, 2, THRESHOLDS[1], 0.8, 0.05, time_steps=T)
         self.rules = [snn.STDP(layer, (0.05, -0.04)) for layer in (self.one, self.two)]
         self.first = self.encode()
         self.learn(0)
-        self.second = latency.pooling(self.one(self.first), 2)
+        self.second = [latency.pooling(self.one(times), 2) for times in self.first]
         self.learn(1)
 
-    def encode(self) -> Tensor:
-        return self.encoder(self.images)
+    def encode(self) -> list[Tensor]:
+        return [self.encoder(part) for part in self.batches]
 
     def learn(self, layer: int) -> None:
-        if layer == 0:
-            self.rules[0].learn(self.first, 5, 2)
-        else:
-            self.rules[1].learn(self.second, 8, 1)
+        for times in self.second if layer else self.first:
+            self.rules[layer].learn(times, *((8, 1) if layer else (5, 2)))
 
-    def infer(self) -> Tensor:
-        return latency.pooling(self.two(latency.pooling(self.one(self.encode()), 2)), 3)
-
-    def phases(self) -> dict[str, Callable[[], Any]]:
-        return {
-            "encode": self.encode,
-            "train 1": lambda: self.learn(0),
-            "train 2": lambda: self.learn(1),
-            "infer": self.infer,
-        }
+    def infer(self) -> list[Tensor]:
+        return [latency.pooling(self.two(latency.pooling(self.one(times), 2)), 3) for times in self.encode()]
 
 
 class Spyker:
-    """The same by Spyker's sparse operations."""
+    """The same by Spyker's sparse operations, with the weights and filters of ours."""
 
     def __init__(self, ours: TwoLayers, batch: int) -> None:
         self.spyker = importlib.import_module("spyker")
-        self.batches, self.filter = ours.images.split(batch), ours.encoder.filter
+        self.images, self.batches, self.filter = ours.images, ours.images.split(batch), ours.encoder.filter
         self.weights = [self.spyker.to_tensor(layer.weight.numpy()) for layer in (ours.one, ours.two)]
         self.layers = [self.spyker.Conv(2, 32, 5, pad=2, mean=0.8, std=0.05)]
         self.layers.append(self.spyker.Conv(32, 150, 2, mean=0.8, std=0.05))
@@ -94,47 +81,50 @@ class Spyker:
             sparse.gather(sparse.pool(sparse.conv(self.pooled(x, one), two, THRESHOLDS[1]), 3)) for x in self.encode()
         ]
 
-    def phases(self) -> dict[str, Callable[[], Any]]:
-        return {
-            "encode": self.encode,
-            "train 1": lambda: self.learn(0),
-            "train 2": lambda: self.learn(1),
-            "infer": self.infer,
-        }
+
+def phases(rival: TwoLayers | Spyker) -> dict[str, Callable[[], Any]]:
+    return {
+        "encode": rival.encode,
+        "train 1": lambda: rival.learn(0),
+        "train 2": lambda: rival.learn(1),
+        "infer": rival.infer,
+    }
 
 
 def spikes_per_image(ours: TwoLayers, peer: Spyker) -> tuple[float, float]:
     """Spikes that the second layer gets in both, which should be the same work."""
     theirs = sum(float(x.sparsity()) * math.prod(x.shape) for x in peer.second)
-    return float((ours.second < T).sum()) / len(ours.images), theirs / len(ours.images)
+    return sum(float((x < T).sum()) for x in ours.second) / len(ours.images), theirs / len(peer.images)
 
 
-def compare(images: Tensor, rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds per image of each phase, ours and Spyker's, by turns in one run; printed, too."""
-    ours = TwoLayers(images)
-    rivals = {"engine": ours.phases()}
+def compare(images: Tensor, few: int, rounds: int) -> dict[str, common.Times]:
+    """Milliseconds per image of each phase, ours and Spyker's, by turns; ``few`` images are seen one a call."""
+    rivals: dict[str, TwoLayers | Spyker] = {
+        "engine, all at once": TwoLayers(images, len(images)),
+        "engine, batch 64": TwoLayers(images, 64),
+        "engine, batch 1": TwoLayers(images[:few], 1),
+    }
     if importlib.util.find_spec("spyker"):
-        for batch in (1, 64):
-            peer = Spyker(ours, batch)
-            rivals[f"Spyker, batch {batch}"] = peer.phases()
+        ours = rivals["engine, batch 64"]
+        assert isinstance(ours, TwoLayers)
+        peer = Spyker(ours, 64)
+        rivals["Spyker, batch 64"] = peer
         print("spikes into layer 2, here and in Spyker: {:.0f} {:.0f}".format(*spikes_per_image(ours, peer)))
-    print(f"{'two layers':<12}" + "".join(f"{name:>18}" for name in rivals) + "   to be ahead of Spyker's sparse path")
-    figures = {}
-    for phase in ours.phases():
-        rows = [[timed(rival[phase], len(images)) for rival in rivals.values()] for _ in range(rounds)]
-        row = [statistics.median(column) for column in zip(*rows, strict=True)]
-        target = f"{AHEAD}x, so {SPYKER[phase] / AHEAD:.2f}" if phase in SPYKER else ""
-        print(
-            f"{phase:<12}{row[0]:>18.3f}"
-            + "".join(f"{t:>9.3f} ({t / row[0]:>4.1f}x)" for t in row[1:])
-            + f"   {target}"
+        single = rivals["engine, batch 1"]
+        assert isinstance(single, TwoLayers)
+        rivals["Spyker, batch 1"] = Spyker(single, 1)
+    calls = {name: phases(rival) for name, rival in rivals.items()}
+    table = {
+        phase: common.by_turns(
+            {name: common.Work(calls[name][phase], len(rival.images)) for name, rival in rivals.items()}, rounds
         )
-        figures[phase] = dict(zip(rivals, row, strict=True))
-    return figures
-
-
-def timed(work: Callable[[], Any], images: int) -> float:
-    """Milliseconds per image."""
-    start = time.perf_counter()
-    work()
-    return (time.perf_counter() - start) * 1e3 / images
+        for phase in ("encode", "train 1", "train 2", "infer")
+    }
+    common.tell("two layers", table)
+    if "Spyker, batch 1" in rivals:
+        for phase, times in table.items():
+            batches, singles = (
+                common.ratio(times, f"Spyker, batch {size}", f"engine, batch {size}") for size in (64, 1)
+            )
+            print(f"{phase}: Spyker takes {batches:.1f}x in batches of 64, {singles:.1f}x one image a call")
+    return table
