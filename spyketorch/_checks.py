@@ -68,6 +68,8 @@ def fail_type(name: str, accepted: str, value: Any) -> TypeError:
 
 def integer(value: Any, name: str, minimum: int | None = None) -> int:
     """An integer; a one-element tensor will do."""
+    if type(value) is int and (minimum is None or value >= minimum):
+        return value
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -167,15 +169,18 @@ def tensor(value: Any, name: str) -> Tensor:
     return value
 
 
+_COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
+
+
 def _sized(value: Any, name: str, ranks: tuple[int, ...], accepted: str) -> Tensor:
     checked = tensor(value, name)
+    if checked.ndim in ranks and checked.numel() and checked.dtype not in _COMPLEX and checked.layout == torch.strided:
+        return checked
     if checked.ndim not in ranks:
         raise fail(name, accepted, value)
     if checked.is_complex() or checked.layout != torch.strided:
         raise fail_type(name, "real and dense", value)
-    if 0 in checked.shape:
-        raise fail(name, f"{accepted}, every size at least 1", value)
-    return checked
+    raise fail(name, f"{accepted}, every size at least 1", value)
 
 
 def wave(value: Any, name: str) -> Tensor:
@@ -292,6 +297,8 @@ def writable(value: Tensor, name: str) -> Tensor:
 
 def threshold(value: Any, features: int, device: torch.device) -> float | Tensor:
     """A number, or a tensor with one per feature."""
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
+        return float(value)
     if not isinstance(value, Tensor) or (value.ndim == 0 and free_to_read(value)):
         return number(value, "threshold")
     if value.shape not in ((features,), ()) or value.dtype == torch.bool or value.is_complex():

@@ -27,14 +27,15 @@ class Geometry(NamedTuple):
 
     def output_size(self, height: int, width: int, name: str = "kernel_size") -> tuple[int, int]:
         """Rows and columns of the output map of an input map; an error where the kernel does not fit."""
-        spans = [(k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
-        padded = [height + 2 * self.padding[0], width + 2 * self.padding[1]]
-        if spans[0] > padded[0] or spans[1] > padded[1]:
+        rows = height + 2 * self.padding[0] - (self.kernel_size[0] - 1) * self.dilation[0] - 1
+        columns = width + 2 * self.padding[1] - (self.kernel_size[1] - 1) * self.dilation[1] - 1
+        if rows < 0 or columns < 0:
+            padded = height + 2 * self.padding[0], width + 2 * self.padding[1]
             raise ValueError(
                 f"`{name}` must fit into the padded input of {padded[0]} x {padded[1]} (rows x columns); got "
-                f"{self.kernel_size}, which spans {spans[0]} x {spans[1]}"
+                f"{self.kernel_size}, which spans {padded[0] - rows} x {padded[1] - columns}"
             )
-        return (padded[0] - spans[0]) // self.stride[0] + 1, (padded[1] - spans[1]) // self.stride[1] + 1
+        return rows // self.stride[0] + 1, columns // self.stride[1] + 1
 
     def receptive_field(self, winner: tuple[int, int, int], channels_per_group: int) -> tuple[slice, slice, slice]:
         """Where the inputs of one neuron lie in the zero-padded input (C, H, W)."""
@@ -93,6 +94,12 @@ def layer_geometry(
     if check.tensor(weight, "weight").ndim != 4:
         raise check.fail("weight", "of shape (features, C / groups, rows, columns)", weight)
     shape = geometry(tuple(weight.shape[2:]), stride, padding, dilation, groups, weight.shape[0])
+    check_fits(input, name, weight, shape)
+    return shape
+
+
+def check_fits(input: Tensor, name: str, weight: Tensor, shape: Geometry) -> None:
+    """An error where a layer of this weight cannot read the input (..., C, H, W)."""
     channels = weight.shape[1] * shape.groups
     if input.shape[-3] != channels:
         raise ValueError(
@@ -101,7 +108,6 @@ def layer_geometry(
         )
     check.same_device(input, name, weight, "weight")
     shape.output_size(*input.shape[-2:])
-    return shape
 
 
 def pooling_geometry(input: Tensor, kernel_size: object, stride: object, padding: object) -> Geometry:

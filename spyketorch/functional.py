@@ -13,7 +13,7 @@ References:
 
 import math
 from collections.abc import Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.parameter import Parameter  # noqa: F401  scripts take it from a star import
 
 from spyketorch import _checks as check
-from spyketorch._convolution import full_precision, layer_geometry, pooling_geometry
+from spyketorch._convolution import Geometry, full_precision, layer_geometry, pooling_geometry
 from spyketorch._winners import choice, winners_in_turn
 
 #: (feature, row, column) of a winning neuron
@@ -134,15 +134,19 @@ def convolution(
         torch.Size([15, 30, 24, 24])
     """
     shape = layer_geometry(check.spikes(input, "input"), "input", weight, stride, padding, dilation, groups)
+    return _convolve(input, weight, shape)
+
+
+def _convolve(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
+    """:func:`convolution` of a wave that fits."""
     if input.dtype != weight.dtype:
         if input.is_floating_point() or input.is_complex():
             raise check.fail_type("input", f"of the type of `weight`, {weight.dtype}, or bool or integer", input)
         input = input.to(weight.dtype)
+    frames = input if input.ndim == 4 else input.flatten(0, -4)
     with full_precision(input):
-        frames = fn.conv2d(
-            input.flatten(0, -4), weight, None, shape.stride, shape.padding, shape.dilation, shape.groups
-        )
-    return frames.view(*input.shape[:-3], *frames.shape[-3:])
+        frames = fn.conv2d(frames, weight, None, shape.stride, shape.padding, shape.dilation, shape.groups)
+    return frames if input.ndim == 4 else frames.view(*input.shape[:-3], *frames.shape[-3:])
 
 
 def _limit(potentials: Tensor, threshold: float | Tensor) -> float | Tensor:
@@ -157,7 +161,7 @@ def _comparable(potentials: Tensor) -> Tensor:
 
 def _fired(potentials: Tensor, threshold: float | Tensor | None) -> Tensor:
     """Where and when potentials are above the threshold: 1 and 0 in their type."""
-    potentials = check.potentials(potentials, "potentials").detach()
+    potentials = potentials.detach()
     if threshold is None:
         fired = torch.zeros_like(potentials)
         fired.select(_TIME, -1).copy_(potentials.select(_TIME, -1) > 0)
@@ -168,16 +172,14 @@ def _fired(potentials: Tensor, threshold: float | Tensor | None) -> Tensor:
 
 def _kept(potentials: Tensor, threshold: float | Tensor | None) -> Tensor:
     """Potentials where they are above the threshold, 0 elsewhere."""
-    check.potentials(potentials, "potentials")
     if threshold is None:
-        last = potentials.select(_TIME, -1)
-        kept = torch.zeros_like(potentials)
-        kept.select(_TIME, -1).copy_(last.masked_fill(last <= 0, 0))
+        kept, last = torch.zeros_like(potentials), potentials.select(_TIME, -1)
+        kept.select(_TIME, -1).copy_(last.relu() if potentials.is_floating_point() else last.masked_fill(last <= 0, 0))
         return kept
     limit = _limit(potentials, threshold)
     if isinstance(limit, Tensor) or not potentials.is_floating_point():
         return potentials.masked_fill(_comparable(potentials) <= limit, 0)
-    return fn.threshold(potentials, limit, 0)  # the same, five times as fast
+    return torch.threshold(potentials, limit, 0)  # the same, five times as fast
 
 
 def threshold(potentials: Tensor, threshold: float | Tensor | None = None) -> Tensor:
@@ -195,12 +197,12 @@ def threshold(potentials: Tensor, threshold: float | Tensor | None = None) -> Te
         >>> threshold(torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1), 2).flatten()
         tensor([0., 0., 3.])
     """
-    return _kept(potentials, threshold)
+    return _kept(check.potentials(potentials, "potentials"), threshold)
 
 
 def threshold_(potentials: Tensor, threshold: float | Tensor | None = None) -> Tensor:
     """:func:`threshold` in place: changes and returns ``potentials``."""
-    kept = _kept(potentials, threshold)
+    kept = _kept(check.potentials(potentials, "potentials"), threshold)
     return check.writable(potentials, "potentials").copy_(kept)
 
 
@@ -254,8 +256,13 @@ def fire(
         >>> fire(potentials, 2).flatten(), fire(potentials, 2, latch=True).flatten()
         (tensor([0., 1., 0.]), tensor([0., 1., 1.]))
     """
-    spikes = fired = _fired(potentials, threshold)
+    check.potentials(potentials, "potentials")
     thresholded = _kept(potentials, threshold) if return_thresholded_potentials else None
+    if threshold is None and thresholded is not None:
+        fired = torch.gt(thresholded.detach(), 0, out=torch.empty_like(potentials.detach()))
+    else:
+        fired = _fired(potentials, threshold)
+    spikes = fired
     if latch:
         spikes = fired.cummax(_TIME).values
         if thresholded is not None:
@@ -270,17 +277,34 @@ def fire_(potentials: Tensor, threshold: float | Tensor | None = None, *, latch:
     return check.writable(potentials, "potentials").copy_(spikes)
 
 
-def _earliest(fired: Tensor) -> Tensor:
-    """First True along time, T where there is none; the time axis stays, with size 1."""
-    steps = torch.arange(fired.shape[_TIME], dtype=torch.int32, device=fired.device).view(-1, 1, 1, 1)
-    return torch.where(fired, steps, fired.shape[_TIME]).amin(_TIME, keepdim=True).long()
+def _survivors(potentials: Tensor) -> tuple[Tensor, Tensor]:
+    """(the feature that survives at each place, int64; whether any fires there), with axes of size 1."""
+    steps, features = potentials.shape[_TIME], potentials.shape[_FEATURE]
+    fired = potentials.amax(_FEATURE, keepdim=True) > 0
+    if potentials.ndim == 4 and potentials.dtype in _NUMPY_TYPES and check.free_to_read(potentials):
+        # numpy names the first of equals, in a fraction of the calls.
+        rows, columns = potentials.shape[-2:]
+        when = fired.numpy().reshape(steps, -1)
+        places = _places(features, rows * columns) + (when.argmax(0) * (features * rows * columns))[:, None]
+        best = potentials.numpy().ravel().take(places).argmax(1)
+        best, fires = (torch.from_numpy(x).view(1, 1, rows, columns) for x in (best, when.any(0)))
+        return best, fires
+    clock = torch.arange(steps, dtype=torch.int32, device=potentials.device).view(-1, 1, 1, 1)
+    first = torch.where(fired, clock, steps - 1).amin(_TIME, keepdim=True).long()
+    frame = potentials.gather(_TIME, first.expand_as(potentials.narrow(_TIME, 0, 1)))
+    index = torch.arange(features, device=potentials.device).view(-1, 1, 1)  # argmax promises no order on every device
+    survivor = torch.where(frame == frame.amax(_FEATURE, keepdim=True), index, features - 1)  # NaN equals nothing
+    return survivor.amin(_FEATURE, keepdim=True), fired.any(_TIME, keepdim=True)
 
 
-def _lowest_index_of_max(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Maximum over features and the lowest index that reaches it (argmax promises no order on every device)."""
-    best = values.amax(_FEATURE, keepdim=True)
-    index = torch.arange(values.shape[_FEATURE], device=values.device).view(-1, 1, 1)
-    return best, torch.where(values == best, index, values.shape[_FEATURE]).amin(_FEATURE, keepdim=True)
+@lru_cache(maxsize=8)
+def _places(features: int, places: int) -> np.ndarray:
+    """Flat indices of a frame, the features of a place side by side, ``(places, features)``."""
+    return np.arange(features * places).reshape(features, places).T.copy()
+
+
+#: what numpy compares as torch does
+_NUMPY_TYPES = (torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def pointwise_inhibition(thresholded_potentials: Tensor) -> Tensor:
@@ -301,14 +325,11 @@ def pointwise_inhibition(thresholded_potentials: Tensor) -> Tensor:
         tensor([[0., 5.],
                 [0., 6.]])
     """
-    check.potentials(thresholded_potentials, "thresholded_potentials")
-    strongest = thresholded_potentials.amax(_FEATURE, keepdim=True)
-    step = _earliest(strongest > 0).clamp(max=thresholded_potentials.shape[_TIME] - 1)
-    frame = thresholded_potentials.gather(_TIME, step.expand_as(thresholded_potentials.narrow(_TIME, 0, 1)))
-    best, index = _lowest_index_of_max(frame)
-    index = index.clamp(max=frame.shape[_FEATURE] - 1).expand_as(strongest)  # no feature is the largest of NaN
-    survivors = torch.where(best > 0, thresholded_potentials.gather(_FEATURE, index), 0)
-    return torch.zeros_like(thresholded_potentials).scatter_(_FEATURE, index, survivors)
+    potentials = check.potentials(thresholded_potentials, "thresholded_potentials")
+    survivor, fires = _survivors(potentials.detach())
+    index = survivor.expand_as(potentials.narrow(_FEATURE, 0, 1))
+    kept = torch.where(fires, potentials.gather(_FEATURE, index), 0)
+    return torch.zeros_like(potentials).scatter_(_FEATURE, index, kept)
 
 
 def feature_inhibition_(
@@ -386,26 +407,30 @@ def _winner_scores(potentials: Tensor, spikes: Tensor | None) -> Tensor:
         check.same_shape(check.spikes(spikes, "spikes"), "spikes", potentials, "potentials")
         check.same_device(spikes, "spikes", potentials, "potentials")
         spikes = spikes.detach().to(potentials.dtype)
-    counts = spikes.sum(_TIME, keepdim=True)
-    if counts.ndim == 4 and counts.device.type == "cpu" and check.readable(counts) and bool(spikes.amin() >= 0):
-        spiking = np.flatnonzero(counts.numpy() > 0)
-        if 4 * len(spiking) < counts.numel():
-            return _few_scores(potentials, spikes, counts, torch.from_numpy(spiking))
-    reached, v, value = _reached(potentials, spikes, counts)
+    if potentials.ndim == 4 and check.free_to_read(potentials):
+        counts = spikes.sum(_TIME).numpy()
+        spiking = np.flatnonzero(counts > 0)
+        if 4 * len(spiking) < counts.size and spikes.numpy().min() >= 0:
+            return _few_scores(potentials, spikes.numpy(), counts.ravel()[spiking], spiking)
+    reached, v, value = _reached(potentials, spikes, spikes.sum(_TIME, keepdim=True))
     # Samples side by side behind the time axis: the sum then runs over time in the same order with and without a batch.
     score = reached.addcmul_(spikes, v).movedim(_TIME, 0).sum(0)
     return score.masked_fill_(value.squeeze(_TIME) == 0, 0)
 
 
-def _few_scores(potentials: Tensor, spikes: Tensor, counts: Tensor, spiking: Tensor) -> Tensor:
-    """:func:`_winner_scores` where few neurons, with these flat indices, spike at all: only those are looked at."""
+def _few_scores(potentials: Tensor, spikes: np.ndarray, counts: np.ndarray, spiking: np.ndarray) -> Tensor:
+    """:func:`_winner_scores` where few neurons, with these flat indices and counts, spike: only those are looked at."""
+    steps = len(spikes)
     if not len(spiking):
-        return counts.squeeze(_TIME)
-    p, s, n = (x.flatten(1)[:, spiking].view(-1, len(spiking), 1, 1) for x in (potentials, spikes, counts))
-    reached, v, value = _reached(p, s, n)
+        return potentials.new_zeros(potentials.shape[1:])
+    spikes = spikes.reshape(steps, -1)[:, spiking]
+    first = (steps - counts).clip(0, steps - 1).astype(np.int64)
+    value = potentials.numpy().reshape(steps, -1)[first, spiking]
+    reached = spikes * value
     # The sum adds in an order that depends on the shape, so it needs all neurons.
     terms = torch.zeros_like(potentials, memory_format=torch.contiguous_format)
-    terms.flatten(1)[:, spiking] = torch.addcmul(reached, s, v).masked_fill_(value == 0, 0).flatten(1)
+    v = max(reached.max(), value.dtype.type(0)) * value.dtype.type(steps)  # 0 of the silent
+    terms.numpy().reshape(steps, -1)[:, spiking] = (reached + spikes * v) * (value != 0)
     return terms.sum(0)
 
 
@@ -421,9 +446,11 @@ def _take_winners(scores: np.ndarray, kwta: int, radius: int) -> list[Winner]:
     """The winners of one sample, best first; overwrites ``scores``."""
     winners: list[Winner] = []
     while len(winners) < kwta:
-        feature, row, column = (int(i) for i in np.unravel_index(scores.argmax(), scores.shape))  # the first of equals
-        if not scores[feature, row, column] > 0:
+        best = int(scores.argmax())  # the first of equals
+        if not scores.flat[best] > 0:
             break
+        feature, place = divmod(best, scores.shape[1] * scores.shape[2])
+        row, column = divmod(place, scores.shape[2])
         winners.append((feature, row, column))
         scores[feature] = 0
         if radius > 0:
@@ -464,9 +491,9 @@ def get_k_winners(
     kwta, radius = choice(kwta, inhibition_radius, *check.potentials(potentials, "potentials").shape[-3:])
     batched = potentials.ndim == 5
     scores = _winner_scores(potentials, spikes).cpu().numpy()
-    last = potentials.select(_TIME, -1)  # NaN from weights or inputs lasts until the last step
-    if bool(last.sum().isnan()) and bool(last.isnan().any()):  # a sum is quick, and hides no NaN
-        raise check.fail("potentials", "finite everywhere (it holds NaN)", potentials)
+    last = potentials.detach().select(_TIME, -1)  # NaN from weights or inputs lasts until the last step
+    if not math.isfinite(last.sum()) and not bool(last.isfinite().all()):  # a sum is quick, and hides nothing
+        raise check.fail("potentials", "finite everywhere (it holds NaN or infinite values)", potentials)
     winners = [_take_winners(sample, kwta, radius) for sample in (scores if batched else [scores])]
     return winners if batched else winners[0]
 

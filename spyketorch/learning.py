@@ -21,6 +21,7 @@ References:
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, overload
 
@@ -118,18 +119,22 @@ _NEUTRAL = frozenset(("update_learning_rate", "update_all_learning_rate", "learn
 _OF_TIMES = frozenset(("_learn_times", "_update", "_fields"))
 
 
-def _methods(base: type[nn.Module]) -> list[str]:
-    """The methods of a rule that decide what is learned."""
+@cache
+def _methods(base: Any) -> dict[str, None]:
+    """The names of the methods of a rule that decide what is learned, in order."""
     own = (name for name, method in vars(base).items() if isinstance(method, FunctionType) and name not in _NEUTRAL)
-    return ["__call__", "forward", *(name for name in own if not hasattr(nn.Module, name))]
+    return dict.fromkeys(["__call__", "forward", *(name for name in own if not hasattr(nn.Module, name))])
 
 
 def _replaced(rule: nn.Module, base: type[nn.Module]) -> list[str]:
     """The methods of ``base`` in whose place a subclass, or the object itself, has its own; hooks count as forward."""
     hooks = ["forward"] if rule._forward_hooks or rule._forward_pre_hooks else []
-    return hooks + [
-        name for name in _methods(base) if name in vars(rule) or getattr(type(rule), name) is not getattr(base, name)
-    ]
+    names = _methods(base)  # type: ignore[arg-type]
+    if type(rule) is not base:
+        return hooks + [
+            name for name in names if name in vars(rule) or getattr(type(rule), name) is not getattr(base, name)
+        ]
+    return hooks + [name for name in names if name in vars(rule)] if vars(rule).keys() & names.keys() else hooks
 
 
 class _Rates(Sequence[tuple[Tensor, Tensor]]):
@@ -382,20 +387,19 @@ class STDP(CheckedState):
 
     def _check_waves(self, input_spikes: Tensor, output_spikes: Tensor) -> None:
         layer = self.conv_layer
-        waves = {
-            "input_spikes": (input_spikes, layer.in_channels),
-            "output_spikes": (output_spikes, layer.out_channels),
-        }
-        for name, (wave, features) in waves.items():
-            check.spikes(wave, name)
-            check.same_device(wave, name, layer.weight, "conv_layer.weight")
-            if wave.shape[-3] != features:
-                raise check.fail(name, f"a wave of {features} features, as conv_layer has them", wave)
+        self._check_wave(input_spikes, "input_spikes", layer.in_channels, layer.weight)
+        self._check_wave(output_spikes, "output_spikes", layer.out_channels, layer.weight)
         if input_spikes.shape[:-4] != output_spikes.shape[:-4]:
             raise ValueError(
                 "`input_spikes` and `output_spikes` must both be one sample, or batches of the same size; got "
                 f"{check.describe(input_spikes)} and {check.describe(output_spikes)}"
             )
+
+    @staticmethod
+    def _check_wave(wave: Tensor, name: str, features: int, weight: Tensor) -> None:
+        check.same_device(check.spikes(wave, name), name, weight, "conv_layer.weight")
+        if wave.shape[-3] != features:
+            raise check.fail(name, f"a wave of {features} features, as conv_layer has them", wave)
 
     def _samples(self, input_spikes: Tensor, output_spikes: Tensor, winners: Any) -> list[tuple[Tensor, Tensor, Any]]:
         """(input, output, winners) of each sample, all winners checked before anything is learned."""
@@ -424,10 +428,11 @@ class STDP(CheckedState):
         elif not isinstance(winners, Sequence | np.ndarray) or isinstance(winners, str):
             raise check.fail_type("winners", "a list of (feature, row, column), or a tensor (k, 3)", winners)
         rows = [_winner(winner) for winner in winners]
-        reached = layer.geometry.output_size(*input_spikes.shape[-2:])
-        limits = (layer.out_channels, *map(min, output_spikes.shape[-2:], reached))
+        height, width = layer.geometry.output_size(*input_spikes.shape[-2:])
+        limits = layer.out_channels, min(height, output_spikes.shape[-2]), min(width, output_spikes.shape[-1])
         for row in rows:
-            if not all(0 <= i < limit for i, limit in zip(row, limits, strict=True)):
+            feature, y, x = row
+            if not (0 <= feature < limits[0] and 0 <= y < limits[1] and 0 <= x < limits[2]):
                 raise self._outside(row, limits, input_spikes)
         return rows
 
@@ -448,12 +453,14 @@ class STDP(CheckedState):
 
     def _own(self) -> list[str]:
         """What this rule has in place of the standard rule's: factors and methods, of its class or set later."""
-        standard = {
-            "rate": self.rate is causal_step,
-            "weight_dependence": self._dependence() in (None, soft_bounds),
-            "modulation": self.modulation is None,
-        }
-        return [name for name, kept in standard.items() if not kept] + _replaced(self, STDP)
+        own = []
+        if self.rate is not causal_step:
+            own.append("rate")
+        if self._dependence() not in (None, soft_bounds):
+            own.append("weight_dependence")
+        if self.modulation is not None:
+            own.append("modulation")
+        return own + _replaced(self, STDP)
 
     def _on_waves(self) -> bool:
         """Whether this rule's own methods are those that learn from waves."""
@@ -503,12 +510,10 @@ class STDP(CheckedState):
             return self._fields(counts, winners, 0), _count(output_spikes[:, feature, row, column]).view(-1, 1, 1, 1)
         if not winners:
             return counts.new_empty(0, *self.conv_layer.weight.shape[1:]), counts.new_empty(0, 1, 1, 1)
-        # Slices, which cost a third of indices.
         shape, counts = self.conv_layer.geometry, self._padded(counts, 0)
         pre = [counts[shape.receptive_field(winner, counts.shape[0] // shape.groups)] for winner in winners]
-        # Whole maps are added, as a sum of real numbers may depend on what stands beside it.
-        post = [_count(output_spikes[:, feature])[row, column] for feature, row, column in winners]
-        return torch.stack(pre), torch.stack(post).view(-1, 1, 1, 1)
+        post = _count(output_spikes)[torch.tensor(winners).unbind(1)]
+        return torch.stack(pre), post.view(-1, 1, 1, 1)
 
     def _learn(
         self,
@@ -520,6 +525,9 @@ class STDP(CheckedState):
         """Update the weights by one sample; ``rates`` (features, 2) replaces the rule's own."""
         if not isinstance(winners, Tensor):  # of two winners of one feature the last counts, as in the original
             winners = list({winner[0]: winner for winner in winners}.values())
+            if check.free_to_read(self.conv_layer.weight) and not self._own():
+                self._learn_standard(input_spikes, output_spikes, winners, rates)
+                return
         elif self._own():
             winners = [(f, y, x) for f, y, x in winners.tolist() if f >= 0]
         pre, post = self._spike_counts(input_spikes, output_spikes, winners)
@@ -529,6 +537,31 @@ class STDP(CheckedState):
         if not isinstance(winners, Tensor):
             winners = torch.tensor(winners, dtype=torch.int64, device=pre.device).view(-1, 3)
         self._update(winners, causal, len(input_spikes) - pre, len(output_spikes) - post, rates)
+
+    def _learn_standard(
+        self, input_spikes: Tensor, output_spikes: Tensor, winners: list[Winner], rates: Tensor | None
+    ) -> None:
+        """The same for the standard rule, whose arithmetic numpy does with less ado than torch, to the bit."""
+        layer, stabilized = self.conv_layer, self._dependence() is not None
+        shape, weight, stored = layer.geometry, layer.weight.data, self._stored()
+        counts, weights = self._padded(_count(input_spikes), 0).numpy(), weight.numpy()
+        outputs = output_spikes.float() if output_spikes.dtype in _HALF else output_spikes
+        for winner in winners:
+            feature, row, column = winner
+            if rates is None:
+                ltp, ltd = stored[f"ltp_{feature}"].detach().numpy(), stored[f"ltd_{feature}"].detach().numpy()
+            else:
+                ltp, ltd = rates[feature].numpy()
+            wave = outputs.numpy()[:, feature, row, column]
+            post = wave.sum()
+            if not ((wave == 0) | (wave == 1)).all():  # a sum of real numbers depends on what stands beside it
+                post = _count(output_spikes).numpy()[winner]
+            own = weights[feature]
+            change = np.where(counts[shape.receptive_field(winner, len(own))] >= post, ltp, ltd)
+            if stabilized:
+                change = change * ((own - self.lower_bound) * (self.upper_bound - own))
+            own += change.astype(own.dtype, copy=False)
+        weight.clamp_(self.lower_bound, self.upper_bound)
 
     def _learn_times(
         self, times: Tensor, fired: Tensor, index: Tensor, time_steps: int, rates: Tensor | None = None
@@ -793,12 +826,17 @@ class RSTDP(nn.Module):
         return _minibatch(self, input_spikes, respond, kwta, inhibition_radius, judge)
 
 
+_HALF = (torch.float16, torch.bfloat16)
+
+
 def _count(wave: Tensor) -> Tensor:
     """The sum over time, exact for spikes of any type."""
-    return wave.sum(0, dtype=torch.float32 if wave.dtype in (torch.float16, torch.bfloat16) else None)
+    return wave.sum(0, dtype=torch.float32 if wave.dtype in _HALF else None)
 
 
 def _winner(winner: Any) -> Winner:
+    if type(winner) is tuple and [type(i) for i in winner] == [int, int, int]:
+        return winner
     if not isinstance(winner, Sequence | np.ndarray) or isinstance(winner, str) or len(winner) != 3:
         raise check.fail("winners", "a list of (feature, row, column)", winner)
     feature, row, column = (check.integer(i, "winners") for i in winner)

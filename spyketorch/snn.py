@@ -18,7 +18,7 @@ from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
 from spyketorch._checks import to_pair as to_pair
-from spyketorch._convolution import geometry, stored_weight
+from spyketorch._convolution import check_fits, geometry, stored_weight
 from spyketorch._state import CheckedState
 from spyketorch.learning import RSTDP as RSTDP
 from spyketorch.learning import STDP as STDP
@@ -95,7 +95,11 @@ class Convolution(CheckedState):
         return self.geometry.output_size(check.integer(height, "height", 1), check.integer(width, "width", 1))
 
     def forward(self, input: Tensor) -> Tensor:
-        return sf.convolution(input, self.weight, **self.geometry.options())
+        weight, shape = self.weight, self.geometry
+        if weight.shape[2:] != shape.kernel_size:  # another one was put in its place
+            return sf.convolution(input, weight, **shape.options())
+        check_fits(check.spikes(input, "input"), "input", weight, shape)
+        return sf._convolve(input, weight, shape)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         if (
