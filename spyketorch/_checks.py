@@ -119,7 +119,13 @@ def module(value: Any, name: str) -> nn.Module:
 def path(value: Any, name: str) -> Path:
     if not isinstance(value, str | os.PathLike):
         raise fail_type(name, "a path, as str or os.PathLike", value)
-    return Path(value).expanduser()
+    try:
+        found = Path(value).expanduser()
+    except (TypeError, RuntimeError) as error:  # of bytes, or the home of nobody
+        raise fail(name, f"a path that can be ({error})", value) from None
+    if "\0" in str(found):
+        raise fail(name, "a path without NUL", value)
+    return found
 
 
 def folder(value: Any, name: str) -> Path:

@@ -1,5 +1,6 @@
 """Files that are whole or not there at all, that tell when they are damaged, and that one writer owns at a time."""
 
+import glob
 import hashlib
 import io
 import os
@@ -32,26 +33,36 @@ def atomic(target: Path, *, lasting: bool = True) -> Iterator[Path]:
     milliseconds; without ``lasting`` a power cut may leave a damaged file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    part = Path(name)
-    with os.fdopen(handle, "rb+") as file:
-        try:
-            _lock(file)  # until it is in place, so that nobody takes it for what a killed writer left
-            yield part
-            umask = os.umask(0)
-            os.umask(umask)
-            part.chmod(0o666 & ~umask)  # mkstemp made it private
-            if lasting:
-                os.fsync(file.fileno())
-            if os.name == "nt":  # which moves no open file
-                file.close()
-            part.replace(target)
-            if lasting:
-                _sync(target.parent)
-        finally:
-            if os.name == "nt":
-                file.close()
-            part.unlink(missing_ok=True)
+    if lasting:
+        sweep(target.parent.glob(f".{glob.escape(target.name)}.*.part"))
+    file, part = _beside(target)
+    try:
+        yield part
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)  # mkstemp made it private
+        if lasting:
+            os.fsync(file.fileno())
+        if os.name == "nt":  # which moves no open file
+            file.close()
+        part.replace(target)
+        if lasting:
+            _sync(target.parent)
+    finally:
+        if os.name == "nt":
+            file.close()
+        part.unlink(missing_ok=True)
+        file.close()
+
+
+def _beside(target: Path) -> tuple[IO[Any], Path]:
+    """A new file beside another, locked, so that nobody takes it for what a killed writer left."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        file, part = os.fdopen(handle, "rb+"), Path(name)
+        if _lock(file) and part.exists():
+            return file, part
+        file.close()  # it was swept away before it was locked
 
 
 def _sync(folder: Path) -> None:

@@ -287,5 +287,12 @@ def unlike(there: dict[str, Any], here: dict[str, Any]) -> str:
     return ""
 
 
+def share_unlike(there: list[int], here: list[int]) -> float:
+    """The share of answers that differ."""
+    if len(there) != len(here):
+        return 1.0
+    return sum(a != b for a, b in zip(there, here, strict=True)) / max(1, len(here))
+
+
 def _short(value: Any) -> str:
     return value if isinstance(value, str) else f"a tensor of shape {value['shape']}"

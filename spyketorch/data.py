@@ -59,7 +59,7 @@ class CacheDataset(Dataset[Any]):
         self, dataset: Dataset[Any], cache_address: str | os.PathLike[str] | None = None, *, key: str | None = None
     ) -> None:
         for method in ("__len__", "__getitem__"):
-            if not hasattr(dataset, method):
+            if not hasattr(dataset, method) or isinstance(dataset, type):
                 raise check.fail_type("dataset", "a map-style data set with __len__ and __getitem__", dataset)
         if key is not None and not isinstance(key, str):
             raise check.fail_type("key", "a string or None", key)

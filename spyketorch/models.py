@@ -6,6 +6,7 @@ first winner of the last layer, or what a linear read-out makes of the last laye
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -259,13 +260,13 @@ class Network(nn.Module):
     def get_extra_state(self) -> Tensor:
         """How the network is built and, where parts are the user's own, its answers to a sample; for ``state_dict``."""
         kept = {"settings": identity.written(identity.settings(self, "network")), "sample": self._sample(self._shape)}
-        return torch.tensor(list(json.dumps(kept).encode()), dtype=torch.uint8)
+        return torch.frombuffer(bytearray(json.dumps(kept).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Refuse the ``state_dict`` of a network that is built otherwise."""
         try:
-            kept = json.loads(bytes(state.tolist()))
-            found = identity.unlike(kept["settings"], identity.written(identity.settings(self, "network")))
+            settings, _ = _kept(state)
+            found = identity.unlike(settings, identity.written(identity.settings(self, "network")))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"`state_dict` does not tell how its network is built ({error!r}); {_ANYHOW}") from error
         if found:
@@ -278,16 +279,14 @@ class Network(nn.Module):
         """
         found = super().load_state_dict(state_dict, strict, assign)
         if strict and _EXTRA in state_dict:
-            there = json.loads(bytes(state_dict[_EXTRA].tolist())).get("sample")
-            here = there and self._sample(tuple(there["images"]))
-            if here and there["answers"] and len(here["answers"]) == len(there["answers"]):
-                other = sum(a != b for a, b in zip(there["answers"], here["answers"], strict=True))
-                if other > 0.01 * len(here["answers"]):  # the last bit of a computed intensity may move a spike
-                    raise ValueError(
-                        f"`state_dict` is that of a network that answers otherwise: {other} of {len(here['answers'])} "
-                        f"spike times differ on a sample, though its settings are the same. Look at the modules of "
-                        f"your own; {_ANYHOW}"
-                    )
+            _, there = _kept(state_dict[_EXTRA])
+            here = there and self._sample(there["images"])
+            other = identity.share_unlike(there["answers"], here["answers"]) if there and here else 0.0
+            if other > 0.01:  # the last bit of a computed intensity may move a spike
+                raise ValueError(
+                    f"`state_dict` is that of a network that answers otherwise: {other:.0%} of the spike times differ "
+                    f"on a sample, though its settings are the same. Look at the modules of your own; {_ANYHOW}"
+                )
         return found
 
     def _load_from_state_dict(
@@ -309,7 +308,7 @@ class Network(nn.Module):
         missing_keys[:] = [key for key in missing_keys if key != extra]  # a state_dict of 0.1
 
     @torch.no_grad()
-    def _sample(self, shape: tuple[int, ...] | None) -> dict[str, list[int]] | None:
+    def _sample(self, shape: Sequence[int] | None) -> dict[str, list[int]] | None:
         """Answers to images of values up to 1 and up to 255; None where no part is the user's own, or it cannot."""
         if shape is None or not any(map(identity.its_own, self.modules())):
             return None
@@ -320,13 +319,10 @@ class Network(nn.Module):
             given = images.to(self.stages[0].layer.weight)
             return torch.cat([self._features(given, number).flatten() for number in range(len(self.stages) + 1)])
 
-        kept = self._shape
         try:
             answers = [answer(), answer()]
         except Exception:  # whatever a module of the user's own demands
             return None
-        finally:
-            self._shape = kept
         if not torch.equal(*answers):  # random
             return None
         return {"images": list(shape), "answers": answers[0][:: -(-len(answers[0]) // 10_000)].tolist()}
@@ -357,6 +353,17 @@ class Network(nn.Module):
     def extra_repr(self) -> str:
         known = self.classes is not None and check.readable(self.classes)
         return f"classes={len(set(self.classes.tolist()))}" if known else ""
+
+
+def _kept(state: Tensor) -> tuple[dict[str, Any], dict[str, list[int]] | None]:
+    """The settings and the sample of a ``state_dict``; an error where it holds no such things."""
+    kept = json.loads(bytes(state.tolist()))
+    settings, sample = kept["settings"], kept["sample"]
+    if sample is not None:
+        numbers = [*sample["images"], *sample["answers"]]
+        if not all(type(number) is int for number in numbers) or not 0 < math.prod(sample["images"]) <= 2**26:
+            raise ValueError("a sample that is none")
+    return settings, sample
 
 
 def mozafari2019(pretrained: bool = False, *, whole_map: bool = True, features_per_class: int = 20) -> Network:

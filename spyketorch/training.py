@@ -7,6 +7,7 @@ with the weights that the one before left; where a run is stopped and resumed do
 
 import itertools
 import json
+import re
 import signal
 import tempfile
 import threading
@@ -447,12 +448,13 @@ class Trainer:
             untaught = self.network.stages[len(self.lessons) :]
             network += [f"weights of layers without a lesson: {digest(*(stage.layer.weight for stage in untaught))}"]
         return {
-            "lessons": "\n".join(map(repr, [*self.lessons, self.last])),
+            "lessons": re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join(map(repr, [*self.lessons, self.last]))),
             "network": "\n".join([*network, str(self.network.readout)]),
             "network in detail": "\n".join(parts),
             "images": f"{tuple(images.shape)} {images.dtype} {digest(images)}",
             "labels": "none" if labels is None else digest(labels),
             "seed": f"{self.seed}, shuffle {self.shuffle}",
+            "lessons in detail": "\n".join(map(_said, self.lessons)),
         }
 
     def _save(self) -> None:
@@ -528,6 +530,13 @@ def _factors(lesson: Lesson, progress: Progress) -> tuple[float, float]:
             "schedule", "a function that gives two factors, of the rates of reward and punishment", factors
         )
     return check.number(factors[0], "schedule"), check.number(factors[1], "schedule")
+
+
+def _said(lesson: Lesson) -> str:
+    """What a schedule says on the way, which its ``repr`` may not tell."""
+    shares = [(0.0, 1.0, 0.0), (0.6, 0.3, 0.1)]
+    on_the_way = [Progress(seen, 10_000, *share) for seen in (0, 499, 500, 5000, 9999) for share in shares]
+    return f"factors of {type(lesson.schedule).__qualname__}: {[_factors(lesson, progress) for progress in on_the_way]}"
 
 
 def _fits(lesson: Lesson, layer: SpikingConvolution, classes: Tensor | None) -> None:

@@ -52,10 +52,11 @@ def tensor_to_text(data: Tensor, address: str | os.PathLike[str]) -> None:
         tensor([[0.5000, 1.0000]])
     """
     path = check.path(address, "address")
-    array = check.tensor(data, "data").detach().cpu()
-    if array.is_complex():
-        raise check.fail_type("data", "a real tensor", data)
-    if array.dtype in (torch.bfloat16, torch.float16):
+    array = check.tensor(data, "data").detach()
+    if array.is_complex() or array.is_quantized or array.is_meta or array.layout is not torch.strided:
+        raise check.fail_type("data", "a dense tensor of real numbers", data)
+    array = array.cpu()
+    if array.is_floating_point() and array.dtype != torch.float64:
         array = array.float()
     values = array.to(torch.int64 if not array.is_floating_point() else array.dtype).numpy().ravel()
     lines = f"{','.join(map(str, array.shape))}{_CHECKED}{','.join(map(str, values))}\n"
@@ -81,7 +82,7 @@ def text_to_tensor(address: str | os.PathLike[str], type: str = "float") -> Tens
         FileNotFoundError: no such file.
         ValueError: a file that is not two lines of a shape and as many values as it says, or an unknown type.
     """
-    if type not in _TEXT_TYPES:
+    if not isinstance(type, str) or type not in _TEXT_TYPES:
         raise ValueError(f"`type` must be one of {sorted(_TEXT_TYPES)}; got {type!r}")
     path, dtype = check.path(address, "address"), _TEXT_TYPES[type]
     try:

@@ -226,6 +226,15 @@ def test_a_folder_has_one_owner(tmp_path):
             pass
 
 
+def test_a_later_write_clears_what_a_killed_one_left(tmp_path):
+    with writer(f"atomic(Path({str(tmp_path / 'x.txt')!r}))") as killed:
+        killed.kill()
+        killed.wait()
+        assert len(list(tmp_path.iterdir())) == 1
+        tensor_to_text(torch.ones(3), tmp_path / "x.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
+
+
 def test_what_is_moved_into_place_is_on_the_disk_before(tmp_path, monkeypatch):
     done = []
     sync, replace = os.fsync, Path.replace
@@ -441,3 +450,46 @@ def test_identity_of_code_of_packages_is_their_version():
     assert _origin("torch.nn.functional") == torch.__version__
     assert _origin("json.decoder") == "Python"
     assert _origin(__name__) is None
+
+
+def wrong_arguments():
+    odd = [None, 3, 1.5, True, b"x", [], {}, object(), torch.ones(1), "\0", "~nobody-of-that-name/x", lambda: 1]
+    for value in odd:
+        yield "address", lambda folder, value=value: tensor_to_text(torch.ones(1), value)
+        yield "address", lambda folder, value=value: text_to_tensor(value)
+        if value is not None:
+            yield "cache_address", lambda folder, value=value: CacheDataset([1], value)
+        if not isinstance(value, str | list):
+            yield "type", lambda folder, value=value: text_to_tensor(folder / "x.txt", value)
+        if not isinstance(value, torch.Tensor):
+            yield "data", lambda folder, value=value: tensor_to_text(value, folder / "x.txt")
+        if not isinstance(value, str | bytes | list | dict | torch.Tensor):
+            yield "dataset", lambda folder, value=value: CacheDataset(value)
+        if not isinstance(value, str | None):
+            yield "key", lambda folder, value=value: CacheDataset([1], folder, key=value)
+        if not isinstance(value, int | torch.Tensor):
+            yield "index", lambda folder, value=value: CacheDataset([1])[value]
+    for tensor in (torch.empty(2, device="meta"), torch.eye(2).to_sparse(), torch.ones(2) * 1j):
+        yield "data", lambda folder, tensor=tensor: tensor_to_text(tensor, folder / "x.txt")
+    yield "dataset", lambda folder: CacheDataset(Scaled)
+    yield "cache_address", lambda folder: CacheDataset([1], Path(__file__))
+    for item in (
+        Lambda(1),
+        {1, 2},
+        np.array([object()]),
+        np.ma.array([1]),
+        np.array([(1, 2.0)], "i4,f4"),
+        [{"a": range(3)}],
+    ):
+        yield "dataset", lambda folder, item=item: CacheDataset([item], folder, key="k")[0]
+
+
+@pytest.mark.parametrize("name, call", [*wrong_arguments()])
+def test_wrong_arguments_are_named(tmp_path, name, call):
+    with pytest.raises((ValueError, TypeError, OSError, IndexError), match=f"`{name}`"):
+        call(tmp_path)
+    assert files_of(tmp_path) == []
+
+
+def files_of(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]

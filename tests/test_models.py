@@ -1,5 +1,11 @@
 """Networks: their summary says what they hold and how they answer, their files are whole."""
 
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
 import pytest
 import torch
 from test_files import refused_or_whole
@@ -229,6 +235,18 @@ def test_weights_that_are_no_numbers_are_refused(value):
         readout.load_state_dict({**readout.state_dict(), "bias": torch.tensor([0.0, torch.nan])})
 
 
+def test_shipped_weights_load_from_a_zipped_package(tmp_path):
+    package = Path(models.__file__).parent
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
+        for path in [*package.rglob("*.py"), package / "weights" / "mozafari2018.pt"]:
+            archive.write(path, path.relative_to(package.parent))
+    script = "from spyketorch import models; print(models.__file__, models.mozafari2018(pretrained=True))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "package.zip")}
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "package.zip" in run.stdout
+
+
 def test_files_of_the_first_version_load(tmp_path):
     made, again = network(), network()
     made.stages[1].layer.weight.mul_(0.5)
@@ -263,7 +281,10 @@ def test_what_is_no_file_of_a_network(tmp_path):
     with pytest.raises(ValueError, match=r"`path`.*list\.pt"):
         network().load(tmp_path / "list.pt")
     state = network().state_dict()
-    for wrong in (torch.zeros(3, dtype=torch.uint8), torch.zeros(0, dtype=torch.uint8), "text", torch.ones(2)):
+    texts = ["{}", "[]", '{"settings": 7, "sample": null}', '{"settings": {}, "sample": {"images": [99999, 99999]}}']
+    texts += ['{"settings": {}, "sample": 7}', '{"settings": {}, "sample": {"images": [1.5], "answers": []}}']
+    extra = [torch.tensor(list(text.encode()), dtype=torch.uint8) for text in texts]
+    for wrong in (torch.zeros(3, dtype=torch.uint8), torch.zeros(0, dtype=torch.uint8), "text", torch.ones(2), *extra):
         with pytest.raises(ValueError, match=r"`state_dict`"):
             network().load_state_dict({**state, "_extra_state": wrong})
 

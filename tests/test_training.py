@@ -211,6 +211,38 @@ def test_a_checkpoint_of_another_encoder_is_refused(tmp_path, hidden):
         run(200)
 
 
+class Secretive:
+    """A schedule that prints as if all were one."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __repr__(self):
+        return "Secretive()"
+
+    def __call__(self, progress):
+        return self.factor, self.factor
+
+
+def test_a_checkpoint_of_another_schedule_is_refused(tmp_path):
+    images, labels = bars(40)
+
+    def run(schedule):
+        train(images, labels, tmp_path, resume=True, lessons=[LESSONS[0], replace(LESSONS[1], schedule=schedule)])
+
+    run(Secretive(0.5))
+    run(Secretive(0.5))
+    with pytest.raises(ValueError, match="other lessons"):
+        run(Secretive(0.25))
+
+
+def test_a_schedule_without_a_name_goes_on(tmp_path):
+    images, labels = bars(40)
+    for _ in range(2):
+        lesson = replace(LESSONS[0], schedule=lambda progress: (0.5, 0.5))
+        train(images, labels, tmp_path, resume=True, lessons=[lesson, LESSONS[1]])
+
+
 def test_flipped_bits_of_checkpoints_and_answers(tmp_path):
     images, labels = bars(40)
     want, _, _ = train(images, labels, tmp_path, memory_limit=0)
