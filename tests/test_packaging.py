@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,10 @@ def project():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def python(code):
+def python(code, folder=ROOT):
     """Run in a new process, warnings as errors; what it prints as JSON."""
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=folder
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
@@ -118,8 +119,56 @@ def test_requirements(project):
     assert names == {"torch", "numpy"}
     assert project["requires-python"] == ">=3.11"
     extras = project["optional-dependencies"]
-    assert {"examples", "test"} <= set(extras)
+    assert {"fast", "examples", "notebooks", "docs", "test", "dev"} == set(extras)
     wanted = {re.match(r"[\w-]+", line)[0].lower() for line in extras["examples"]}
     assert {"matplotlib", "scikit-learn", "tqdm"} <= wanted
     tools = {re.match(r"[\w-]+", line)[0].lower() for line in extras["test"]}
     assert {"pytest", "hypothesis"} <= tools
+
+
+def test_from_a_zip_archive(tmp_path):
+    """A package that lies in an archive: no path on disk, neither for the shipped weights nor for compiled loops."""
+    home = Path(spyketorch.__file__).parent
+    with zipfile.ZipFile(tmp_path / "lib.zip", "w") as archive:
+        for file in sorted(home.rglob("*")):
+            if "__pycache__" not in file.parts and file.is_file():
+                archive.write(file, Path("spyketorch") / file.relative_to(home))
+    decided = python(
+        f"""
+    import sys, json
+    sys.path.insert(0, {str(tmp_path / "lib.zip")!r})
+    for name in {OPTIONAL}:
+        sys.modules[name] = None
+    import torch, spyketorch
+    from spyketorch import models
+    assert "lib.zip" in spyketorch.__file__
+    print(json.dumps(models.mozafari2019(pretrained=True)((torch.rand(2, 1, 28, 28) * 255).round()).tolist()))
+    """,
+        tmp_path,
+    )
+    assert len(decided) == 2
+
+
+def test_lowest_versions():
+    """A constraint for each requirement, of the version that pyproject.toml allows at least."""
+    script = [sys.executable, str(ROOT / ".github" / "lowest.py")]
+    lines = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    }
+    assert set(lines) == {line.replace(">=", "==") for line in wanted if not line.startswith("spyketorch[")}
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in lines)
+
+
+def test_addresses_agree(project):
+    """One place on the web: in the project, the citation, the notebooks and the README."""
+    home = project["urls"]["Homepage"]
+    assert f"repository-code: {home}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"git+{home}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    for notebook in (ROOT / "docs" / "notebooks").glob("*.ipynb"):
+        first, second = json.loads(notebook.read_text(encoding="utf-8"))["cells"][:2]
+        there = f"colab.research.google.com/github/{home.removeprefix('https://github.com/')}/blob/main/docs/notebooks/"
+        assert there + notebook.name in "".join(first["source"])
+        assert f"git+{home}" in "".join(second["source"])
