@@ -79,6 +79,16 @@ def integer(value: Any, name: str, minimum: int | None = None) -> int:
     return int(value)
 
 
+#: values of one tensor, beyond which a size is a mistake
+_STORABLE = 2**31
+
+
+def storable(values: int, name: str, given: Any) -> None:
+    """Raise where a size asks for a tensor of more values than any machine of today should be asked for."""
+    if values > _STORABLE:
+        raise fail(name, f"small enough for at most {_STORABLE} values in one tensor (this makes {values:.1e})", given)
+
+
 def number(value: Any, name: str) -> float:
     """A finite real number; a one-element tensor will do."""
     if isinstance(value, Tensor) and value.numel() == 1:
@@ -105,6 +115,12 @@ def flag(value: Any, name: str) -> bool:
     return value
 
 
+def representable(value: Any, name: str, dtype: torch.dtype) -> None:
+    """A finite number that a type can hold."""
+    if number(value, name) and dtype.is_floating_point and abs(value) > torch.finfo(dtype).max:
+        raise fail(name, f"a number that {dtype} holds", value)
+
+
 def callable_(value: Any, name: str) -> None:
     if not callable(value):
         raise fail_type(name, "a function or another callable", value)
@@ -117,7 +133,7 @@ def module(value: Any, name: str) -> nn.Module:
 
 
 def path(value: Any, name: str) -> Path:
-    if not isinstance(value, str | os.PathLike):
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise fail_type(name, "a path, as str or os.PathLike", value)
     try:
         found = Path(value).expanduser()
@@ -143,7 +159,7 @@ def to_pair(data: Any) -> tuple[Any, Any]:
         >>> to_pair(3), to_pair((3, 5))
         ((3, 3), (3, 5))
     """
-    if isinstance(data, Sequence) and not isinstance(data, str):
+    if isinstance(data, Sequence) and not isinstance(data, str | bytes):
         if len(data) == 1:
             return (data[0], data[0])
         if len(data) == 2:
@@ -155,8 +171,9 @@ def to_pair(data: Any) -> tuple[Any, Any]:
 def pair(value: Any, name: str, minimum: int) -> tuple[int, int]:
     if isinstance(value, Sequence) and len(value) not in (1, 2):
         raise fail(name, "an integer or a pair of them", value)
-    first, second = to_pair(value)
-    return integer(first, name, minimum), integer(second, name, minimum)
+    first, second = (integer(one, name, minimum) for one in to_pair(value))
+    storable(max(first, second), name, value)
+    return first, second
 
 
 def bounds(lower: Any, upper: Any) -> tuple[float, float]:
@@ -178,7 +195,8 @@ def tensor(value: Any, name: str) -> Tensor:
 _COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
 
 
-def _sized(value: Any, name: str, ranks: tuple[int, ...], accepted: str) -> Tensor:
+def sized(value: Any, name: str, ranks: tuple[int, ...], accepted: str) -> Tensor:
+    """A dense real tensor of one of these ranks, with something in it."""
     checked = tensor(value, name)
     if checked.ndim in ranks and checked.numel() and checked.dtype not in _COMPLEX and checked.layout == torch.strided:
         return checked
@@ -190,11 +208,11 @@ def _sized(value: Any, name: str, ranks: tuple[int, ...], accepted: str) -> Tens
 
 
 def wave(value: Any, name: str) -> Tensor:
-    return _sized(value, name, (4, 5), "of shape (T, C, H, W) or (N, T, C, H, W)")
+    return sized(value, name, (4, 5), "of shape (T, C, H, W) or (N, T, C, H, W)")
 
 
 def image(value: Any, name: str) -> Tensor:
-    return _sized(value, name, (3, 4), "of shape (C, H, W) or (N, C, H, W)")
+    return sized(value, name, (3, 4), "of shape (C, H, W) or (N, C, H, W)")
 
 
 def images(value: Any) -> Tensor:

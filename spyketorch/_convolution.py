@@ -34,6 +34,7 @@ class Geometry(NamedTuple):
             raise ValueError(
                 f"`{name}` must fit into the padded input of {padded[0]} x {padded[1]} (rows x columns); got "
                 f"{self.kernel_size}, which spans {padded[0] - rows} x {padded[1] - columns}"
+                f"{f' with a `dilation` of {self.dilation}' if self.dilation != (1, 1) else ''}"
             )
         return rows // self.stride[0] + 1, columns // self.stride[1] + 1
 
@@ -91,8 +92,7 @@ def layer_geometry(
     input: Tensor, name: str, weight: Tensor, stride: object, padding: object, dilation: object, groups: int
 ) -> Geometry:
     """The geometry of a layer of this weight, once the input (..., C, H, W) fits it."""
-    if check.tensor(weight, "weight").ndim != 4:
-        raise check.fail("weight", "of shape (features, C / groups, rows, columns)", weight)
+    check.sized(weight, "weight", (4,), "of shape (features, C / groups, rows, columns)")
     shape = geometry(tuple(weight.shape[2:]), stride, padding, dilation, groups, weight.shape[0])
     check_fits(input, name, weight, shape)
     return shape
@@ -103,11 +103,13 @@ def check_fits(input: Tensor, name: str, weight: Tensor, shape: Geometry) -> Non
     channels = weight.shape[1] * shape.groups
     if input.shape[-3] != channels:
         raise ValueError(
-            f"`{name}` must have {channels} features (axis C), as the weight of shape {tuple(weight.shape)}"
+            f"`{name}` must have {channels} features (axis C), as the `weight` of shape {tuple(weight.shape)}"
             f"{f' in {shape.groups} groups' if shape.groups > 1 else ''} reads; got {check.describe(input)}"
         )
     check.same_device(input, name, weight, "weight")
-    shape.output_size(*input.shape[-2:])
+    rows, columns = shape.output_size(*input.shape[-2:])
+    if shape.padding != (0, 0):
+        check.storable(input.shape[:-3].numel() * weight.shape[0] * rows * columns, "padding", shape.padding)
 
 
 def pooling_geometry(input: Tensor, kernel_size: object, stride: object, padding: object) -> Geometry:

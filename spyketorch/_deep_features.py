@@ -83,7 +83,10 @@ def get_deep_feature(
         feature[:, top : top + height, left : left + width] = pre_feature
         return feature, new_stride
     if check.tensor(weights, "weights").ndim != 4 or weights.shape[1:] != (channels, *window):
-        raise check.fail("weights", f"of shape (features, {channels}, {window[0]}, {window[1]})", weights)
+        accepted = (
+            f"of shape (features, {channels}, {window[0]}, {window[1]}), as `pre_feature` and `window_size` have it"
+        )
+        raise check.fail("weights", accepted, weights)
     feature = pre_feature.new_zeros(len(weights), new_height, new_width)
     for row in range(window[0]):
         for column in range(window[1]):

@@ -37,6 +37,7 @@ class FilterKernel:
 
     def __init__(self, window_size: int) -> None:
         self.window_size = check.integer(window_size, "window_size", 1)
+        check.storable(self.window_size**2, "window_size", window_size)
 
     def __call__(self) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define __call__ and return a (rows, columns) tensor")
@@ -58,8 +59,8 @@ def _normalized(kernel: Tensor) -> Tensor:
 
 
 def _positive(value: float, name: str) -> float:
-    if check.number(value, name) <= 0:
-        raise check.fail(name, "above 0", value)
+    if not 1e-3 <= check.number(value, name) <= 1e6:
+        raise check.fail(name, "above 0, from 0.001 to a million", value)
     return value
 
 
@@ -123,6 +124,8 @@ class GaborKernel(FilterKernel):
             raise ValueError("`window_size` must be at least 2, else the kernel is 0 everywhere; got 1")
         check.number(orientation, "orientation")
         self.orientation, self.div = orientation, _positive(div, "div")
+        if not bool(GaborKernel.__call__(self).isfinite().all()):
+            raise check.fail("div", "one that leaves the kernel its waves", div)
 
     def __call__(self) -> Tensor:
         x, y = self._grid()
@@ -177,6 +180,11 @@ class Filter(nn.Module):
         use_abs: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(filter_kernels, Iterable) or (
+            isinstance(filter_kernels, Tensor) and filter_kernels.ndim == 0
+        ):
+            accepted = "a list of 2-D tensors or of callables that return one"
+            raise check.fail_type("filter_kernels", accepted, filter_kernels)
         tensors = [_kernel_tensor(kernel) for kernel in filter_kernels]
         if not tensors:
             raise check.fail("filter_kernels", "at least one kernel", filter_kernels)
@@ -191,6 +199,8 @@ class Filter(nn.Module):
     def _check_thresholds(self, thresholds: float | Sequence[float] | Tensor | None) -> list[float] | None:
         if thresholds is None:
             return None
+        if isinstance(thresholds, Tensor) and (thresholds.layout != torch.strided or thresholds.is_meta):
+            raise check.fail_type("thresholds", "dense, with values", thresholds)
         values = thresholds.flatten().tolist() if isinstance(thresholds, Tensor) else thresholds
         if not isinstance(values, Sequence):
             values = [values]
@@ -312,7 +322,7 @@ def generate_inhibition_kernel(percents: Sequence[float]) -> Tensor:
                 [0.5000, 0.0000, 0.5000],
                 [0.5000, 0.5000, 0.5000]])
     """
-    if not isinstance(percents, Iterable):
+    if not isinstance(percents, Iterable) or (isinstance(percents, Tensor) and percents.ndim == 0):
         raise check.fail_type("percents", "a sequence of numbers, one per ring", percents)
     rings = [0.0, *(check.number(p, "percents") for p in percents)]
     axis = torch.arange(1 - len(rings), len(rings)).abs()
@@ -342,6 +352,9 @@ class LateralIntencityInhibition(nn.Module):
         self.register_buffer("inhibition_kernel", kernel, persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
+        name = "input` (`intencities"  # under both its names
+        check.finite(check.image(input, name), name)
+        check.same_device(input, name, self.inhibition_kernel, "inhibition_kernel")
         return sf.intensity_lateral_inhibition(input, self.inhibition_kernel)
 
     def extra_repr(self) -> str:

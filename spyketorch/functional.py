@@ -54,7 +54,10 @@ def pad(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
     left, right, top, bottom = (check.integer(p, "pad") for p in pad)
     if input.shape[-1] + left + right < 1 or input.shape[-2] + top + bottom < 1:
         raise ValueError(f"`pad` must leave at least one row and column; got {tuple(pad)} on {check.describe(input)}")
-    return fn.pad(input, (left, right, top, bottom), value=value)
+    check.representable(value, "value", input.dtype)
+    rows, columns = input.shape[-2] + top + bottom, input.shape[-1] + left + right
+    check.storable(input.shape[:-2].numel() * rows * columns, "pad", tuple(pad))
+    return fn.pad(input, (left, right, top, bottom), value=float(value))
 
 
 def pooling(
@@ -179,7 +182,8 @@ def _kept(potentials: Tensor, threshold: float | Tensor | None) -> Tensor:
     limit = _limit(potentials, threshold)
     if isinstance(limit, Tensor) or not potentials.is_floating_point():
         return potentials.masked_fill(_comparable(potentials) <= limit, 0)
-    return torch.threshold(potentials, limit, 0)  # the same, five times as fast
+    largest = torch.finfo(potentials.dtype).max
+    return torch.threshold(potentials, min(max(limit, -largest), largest), 0)  # the same, five times as fast
 
 
 def threshold(potentials: Tensor, threshold: float | Tensor | None = None) -> Tensor:
@@ -328,7 +332,7 @@ def pointwise_inhibition(thresholded_potentials: Tensor) -> Tensor:
     potentials = check.potentials(thresholded_potentials, "thresholded_potentials")
     survivor, fires = _survivors(potentials.detach())
     index = survivor.expand_as(potentials.narrow(_FEATURE, 0, 1))
-    kept = torch.where(fires, potentials.gather(_FEATURE, index), 0)
+    kept = potentials.gather(_FEATURE, index).masked_fill(~fires, 0)
     return torch.zeros_like(potentials).scatter_(_FEATURE, index, kept)
 
 
@@ -582,6 +586,7 @@ def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1
     check.finite(intensities, "input")
     radius = check.integer(normalization_radius, "normalization_radius", 0)
     side = 2 * radius + 1
+    check.storable(side**2, "normalization_radius", normalization_radius)
     kernel = intensities.new_full((1, 1, side, side), 1 / side**2)
     with full_precision(intensities):
         mean = fn.conv2d(intensities.reshape(-1, 1, *intensities.shape[-2:]), kernel, padding=radius)

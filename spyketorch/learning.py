@@ -99,7 +99,7 @@ def _rate_pairs(learning_rate: Any, features: int, name: str) -> list[tuple[floa
     """One checked (LTP, LTD) pair per feature, copied from what a caller may write."""
 
     def rates(pair: Any) -> tuple[float, float]:
-        if not isinstance(pair, Sequence | Tensor) or len(pair) != 2:
+        if not isinstance(pair, Sequence | Tensor) or (isinstance(pair, Tensor) and pair.ndim == 0) or len(pair) != 2:
             raise check.fail(
                 name, f"a pair (LTP, LTD), or a list of {features} of them, one per feature", learning_rate
             )
@@ -164,9 +164,9 @@ class _Rates(Sequence[tuple[Tensor, Tensor]]):
         feature = self._place(feature)
         if not isinstance(pair, Sequence | Tensor) or len(pair) != 2:
             raise check.fail("learning_rate[i]", "a pair (LTP, LTD)", pair)
-        for value in pair:
-            check.number(value, "learning_rate[i]")
         weight = self._rule.conv_layer.weight
+        for value in pair:
+            check.representable(value, "learning_rate[i]", weight.dtype)
         for name, value in zip(("ltp", "ltd"), pair, strict=True):
             if not isinstance(value, Parameter):
                 one = torch.as_tensor(value, dtype=weight.dtype, device=weight.device).detach().reshape(1)
@@ -280,10 +280,9 @@ class STDP(CheckedState):
         features = len(self.learning_rate)
         if not 0 <= check.integer(feature, "feature") < features:
             raise IndexError(f"`feature` must lie in 0..{features - 1}; got {feature}")
-        for rate, value in zip(
-            self.learning_rate[feature], (check.number(ap, "ap"), check.number(an, "an")), strict=True
-        ):
-            rate.data.fill_(value)
+        for rate, name, value in zip(self.learning_rate[feature], ("ap", "an"), (ap, an), strict=True):
+            check.representable(value, name, rate.dtype)
+            rate.data.fill_(check.number(value, name))
 
     def update_all_learning_rate(self, ap: float, an: float) -> None:
         """Set the rates of all features: ``ap`` for LTP, ``an`` for LTD."""

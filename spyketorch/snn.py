@@ -3,6 +3,7 @@
 A layer is its parameters and one call into :mod:`spyketorch.functional`.
 """
 
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -70,6 +71,8 @@ class Convolution(CheckedState):
         if self.in_channels % self.groups:
             raise ValueError(f"`groups` must divide `in_channels`, {in_channels}; got {groups}")
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        for name, sizes in (("in_channels", shape[1:2]), ("out_channels", shape[:1]), ("kernel_size", shape)):
+            check.storable(math.prod(sizes), name, sizes)
         self.weight = Parameter(torch.empty(shape), requires_grad=False)
         self.reset_weight(weight_mean, weight_std)
 
@@ -78,6 +81,8 @@ class Convolution(CheckedState):
         mean, std = check.number(weight_mean, "weight_mean"), check.number(weight_std, "weight_std")
         if std < 0:
             raise check.fail("weight_std", "at least 0", weight_std)
+        for name, value in (("weight_mean", mean), ("weight_std", std)):
+            check.representable(value, name, self.weight.dtype)
         stored_weight(self, "weight").normal_(mean, std)
 
     def load_weight(self, target: Tensor) -> None:
@@ -92,7 +97,11 @@ class Convolution(CheckedState):
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the output for an input of that size."""
-        return self.geometry.output_size(check.integer(height, "height", 1), check.integer(width, "width", 1))
+        size = check.integer(height, "height", 1), check.integer(width, "width", 1)
+        try:
+            return self.geometry.output_size(*size)
+        except ValueError as error:
+            raise ValueError(f"`height` and `width` are too small: {error}") from None
 
     def forward(self, input: Tensor) -> Tensor:
         weight, shape = self.weight, self.geometry

@@ -83,14 +83,14 @@ def text_to_tensor(address: str | os.PathLike[str], type: str = "float") -> Tens
         ValueError: a file that is not two lines of a shape and as many values as it says, or an unknown type.
     """
     if not isinstance(type, str) or type not in _TEXT_TYPES:
-        raise ValueError(f"`type` must be one of {sorted(_TEXT_TYPES)}; got {type!r}")
+        raise check.fail("type", f"one of {sorted(_TEXT_TYPES)}", type)
     path, dtype = check.path(address, "address"), _TEXT_TYPES[type]
     try:
         text: str = path.read_bytes().decode().replace("\r\n", "\n")
         sizes, words, checksum, *rest = [*text.splitlines(), "", "", ""]
         shape = [int(size) for size in sizes.replace(",", " ").split()]
         values: Any = np.array(words.replace(",", " ").split(), np.int64 if type == "bool" else dtype).astype(dtype)
-    except (ValueError, OverflowError) as error:  # a UnicodeDecodeError is a ValueError
+    except (ValueError, OverflowError, IsADirectoryError) as error:  # a UnicodeDecodeError is a ValueError
         raise ValueError(
             f"`address` must name a text file with a line of sizes and a line of {type} values; {str(path)!r}: {error}"
         ) from None

@@ -158,9 +158,10 @@ def rule_and_waves(features=3):
     return snn.STDP(conv, (0.01, -0.02), False), early, spikes
 
 
-def applied(rule, early, spikes, feature):
+def applied(rule, waves, feature):
     """(LTP, LTD) as an update applies them, read off the weights."""
     before = rule.conv_layer.weight.data.fill_(0.5).clone()
+    early, spikes = waves
     rule(early, None, spikes, [(feature, 0, 0)])
     change = (rule.conv_layer.weight.detach() - before)[feature]
     return tuple(round(float(part.mean()), 5) for part in change)
@@ -208,12 +209,12 @@ def test_one_state_of_rates(write, prepare):
     for again in (lambda: rule, lambda: copy.deepcopy(rule), lambda: rule.to("cpu")):
         write(rule, 1)
         twin = again()
-        assert applied(twin, *waves, 1) == (0.25, -0.125)
-        assert applied(twin, *waves, 0) == (0.01, -0.02)
+        assert applied(twin, waves, 1) == (0.25, -0.125)
+        assert applied(twin, waves, 0) == (0.01, -0.02)
         assert twin.state_dict()["ltp_1"].item() == 0.25
         assert twin.learning_rate[1][1].item() == -0.125
         twin.update_all_learning_rate(0.01, -0.02)
-        assert applied(twin, *waves, 1) == (0.01, -0.02)
+        assert applied(twin, waves, 1) == (0.01, -0.02)
 
 
 def test_a_parameter_of_ones_own_is_kept():
@@ -222,7 +223,7 @@ def test_a_parameter_of_ones_own_is_kept():
     rule.learning_rate[2] = (mine, mine)
     mine.fill_(0.0625)
     assert rule.ltp_2 is mine
-    assert applied(rule, *waves, 2) == (0.0625, 0.0625)
+    assert applied(rule, waves, 2) == (0.0625, 0.0625)
     assert [len(pair) for pair in rule.learning_rate[:2]] == [2, 2]
     assert len(list(rule.learning_rate)) == 3
 
@@ -252,12 +253,12 @@ def replica(module):
 def test_replicas_have_rates_of_their_own():
     rule, *waves = rule_and_waves()
     twin = replica(rule)
-    assert applied(twin, *waves, 1) == (0.01, -0.02)
+    assert applied(twin, waves, 1) == (0.01, -0.02)
     twin.update_learning_rate(1, 0.25, -0.125)
     twin.learning_rate[2] = (0.0, 0.125)
-    assert applied(twin, *waves, 1) == (0.25, -0.125)
-    assert applied(twin, *waves, 2) == (0.0, 0.125)
-    assert applied(rule, *waves, 1) == applied(rule, *waves, 2) == (0.01, -0.02)
+    assert applied(twin, waves, 1) == (0.25, -0.125)
+    assert applied(twin, waves, 2) == (0.0, 0.125)
+    assert applied(rule, waves, 1) == applied(rule, waves, 2) == (0.01, -0.02)
     assert torch.equal(rule.conv_layer.weight[0], torch.full((2, 2, 2), 0.5))
 
 
@@ -359,4 +360,4 @@ def test_a_weight_made_permanent_learns_again():
     rule, *waves = rule_and_waves()
     prune.l1_unstructured(rule.conv_layer, "weight", 0.5)
     prune.remove(rule.conv_layer, "weight")
-    assert applied(rule, *waves, 0) == (0.01, -0.02)
+    assert applied(rule, waves, 0) == (0.01, -0.02)
