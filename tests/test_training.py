@@ -1,6 +1,5 @@
 """Training: lessons learn, runs stop and go on with the same bits, and what does not fit is refused."""
 
-import functools
 import io
 import itertools
 import os
@@ -174,10 +173,7 @@ class Hook(torch.nn.Module):
 
     def __init__(self, shift, hidden):
         super().__init__()
-        if hidden:
-            self.shift = functools.partial(Secret(shift))
-        else:
-            self.shift = lambda images: (images - shift).abs()
+        self.shift = Secret(shift) if hidden else lambda images: (images - shift).abs()
 
     def forward(self, images):
         return torch.cat([images, self.shift(images)], 1)
@@ -430,12 +426,12 @@ def halfway(learn, turns, stops, kind, in_the_middle):
     def stop(self, times, *given, **named):
         if next(turns) not in stops:
             return learn(self, times, *given, **named)
-        some = len(times) // 2 if in_the_middle else len(times)
-        given = [
-            value[:some] if isinstance(value, torch.Tensor) and len(value) == len(times) else value for value in given
+        some = slice(len(times) // 2 if in_the_middle else len(times))
+        labels = [
+            value[some] if isinstance(value, torch.Tensor) and len(value) == len(times) else value for value in given
         ]
-        named = {name: value[:some] if isinstance(value, torch.Tensor) else value for name, value in named.items()}
-        learn(self, times[:some], *given, **named)
+        options = {name: value[some] if isinstance(value, torch.Tensor) else value for name, value in named.items()}
+        learn(self, times[some], *labels, **options)
         raise kind
 
     return stop
