@@ -27,6 +27,14 @@ def batch_size(network: "Network", images: Tensor) -> int:
     return max(1, min(room, _MOST))
 
 
+def probe(network: "Network", number: int, times: Tensor) -> Tensor:
+    """The first of the times that a stage gets, 200 or as many as may be answered at once."""
+    layer = network.stages[number].layer
+    height, width = layer.output_size(*times.shape[-2:])
+    neurons = max(times[0].numel(), layer.out_channels * height * width)
+    return times[: max(1, min(200, int(network.batch_memory // (_PER_NEURON * neurons))))]
+
+
 def _neurons(network: "Network", image: Tensor) -> int:
     """Of the largest map for one image: of the encoder, with all that it is made of, or of a layer."""
     sizes = [image.numel()]

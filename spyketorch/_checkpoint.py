@@ -16,7 +16,7 @@ from spyketorch.models import Network
 from spyketorch.readout import LinearReadout
 
 _SHARES = ("hits", "misses", "silent")
-_ROW = {"layer", "seen", *_SHARES, "convergence"}
+_ROW = {"layer", "seen", *_SHARES}  # and perhaps the convergence
 
 
 def read(path: Path, identity: dict[str, str], network: Network, lessons: Sequence[Lesson], images: int) -> Any:
@@ -75,7 +75,12 @@ def _check(content: Any, network: Network, lessons: Sequence[Lesson], images: in
     _need(type(content["history"]) is str, "`history`")
     for row in json.loads(content["history"]):
         known = type(row) is dict and row.keys() >= _ROW
-        _need(known and all(type(row[name]) in (int, float) and math.isfinite(row[name]) for name in _ROW), "`history`")
+        _need(
+            known and all(type(value) in (int, float) and math.isfinite(value) for value in row.values()), "`history`"
+        )
+    told = json.loads(content.get("warnings", "[]"))  # 0.1 kept none
+    _need(type(told) is list and len(told) in (0, len(layers)), "`warnings`")
+    _need(all(type(texts) is list and all(type(text) is str for text in texts) for texts in told), "`warnings`")
 
 
 def _need(truth: bool, what: str) -> None:

@@ -1,13 +1,15 @@
 """What can be told of a layer that learns: how far it is, and why it may get nowhere."""
 
-import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from spyketorch import latency
-from spyketorch._lessons import Lesson
+from spyketorch._lessons import Lesson, Reinforced
 from spyketorch.snn import SpikingConvolution
+
+_JUDGED = 500  # images below which chance decides
 
 
 class TrainingWarning(UserWarning):
@@ -21,17 +23,21 @@ class Report:
     Attributes:
         layer: its number, from 1.
         convergence: mean of (w - lower) (upper - w) over (upper - lower)^2; 0.25 where all weights are undecided, 0
-            where each is on a bound.
-        silent: share of the images for which no neuron of the layer fires.
-        spikes: output spikes per image.
+            where each is on a bound. None without the stabilizer, where weights lie on bounds from early on.
+        silent: share of the images for which the layer passes nothing on.
+        spikes: that the layer passes on per image, after pointwise inhibition, before pooling; as in the summary.
         wins: how often each feature learned, ``(features,)``.
+        warnings: what was warned of while it learned.
+        hints: what is no fault, but may explain a result.
     """
 
     layer: int
-    convergence: float
+    convergence: float | None
     silent: float
     spikes: float
     wins: Tensor
+    warnings: tuple[str, ...] = field(default=(), kw_only=True)
+    hints: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def dead(self) -> int:
@@ -39,10 +45,12 @@ class Report:
         return int((self.wins == 0).sum())
 
     def __str__(self) -> str:
-        return (
-            f"layer {self.layer}: convergence {self.convergence:.3f}, {self.silent:.1%} of images silent, "
-            f"{self.spikes:.0f} spikes per image, {self.dead} of {len(self.wins)} features never learned"
+        decided = "" if self.convergence is None else f"convergence {self.convergence:.3f}, "
+        text = (
+            f"layer {self.layer}: {decided}{self.silent:.1%} of images silent, "
+            f"{self.spikes:,.0f} spikes per image, {self.dead} of {len(self.wins)} features never learned"
         )
+        return "\n".join([text, *(f"  hint: {hint}" for hint in self.hints)])
 
 
 def convergence(weight: Tensor, bounds: tuple[float, float]) -> float:
@@ -50,47 +58,128 @@ def convergence(weight: Tensor, bounds: tuple[float, float]) -> float:
     return float(((weight - lower) * (upper - weight)).mean() / (upper - lower) ** 2)
 
 
-def warn_before(number: int, layer: SpikingConvolution, lesson: Lesson, times: Tensor) -> None:
-    """Warn of what keeps a layer from learning, as a sample of its input shows."""
-
-    def warn(text: str) -> None:
-        warnings.warn(f"layer {number}: {text}", TrainingWarning, stacklevel=5)
-
+def silence(layer: SpikingConvolution, times: Tensor) -> str | None:
+    """Why nothing fires, where nothing does, so that nothing can be learned."""
     if bool((times == layer.time_steps).all()):
-        warn(
+        return (
             f"its input is silent on all of {len(times)} images. Look at what lies below: filter thresholds that are "
             "too high for images of that range (such as 0..1 instead of 0..255), or a layer that never fires."
         )
-        return
-    fired, _ = layer.respond(times, potentials=layer.threshold is None)
-    if bool((fired == layer.time_steps).all()):
-        highest = _highest(layer, times)
-        limit = "0" if layer.threshold is None else f"{float(layer.threshold.min()):g}"
-        warn(
-            f"nothing fires: on {len(times)} images the largest potential is {highest:g}, the threshold {limit}. "
-            "Lower the threshold, or raise weight_mean."
+    if bool((layer(times) < layer.time_steps).any()):
+        return None
+    limit = "0" if layer.threshold is None else f"{float(layer.threshold.min()):g}"
+    return (
+        f"nothing fires: on {len(times)} images the largest potential is {_highest(layer, times):g}, the threshold "
+        f"{limit}. Lower the threshold, or raise weight_mean."
+    )
+
+
+def before(layer: SpikingConvolution, lesson: Lesson, times: Tensor) -> Iterator[str]:
+    """What keeps a layer from learning, as a sample of its input shows."""
+    fired = layer(times)
+    silent = float((fired == layer.time_steps).flatten(1).all(1).double().mean())
+    if silent > 0.1:
+        yield (
+            f"{silent:.0%} of the images are silent, and teach nothing. Lower the threshold, or those of the filters: "
+            "images on another scale than they were chosen for (such as 0..1 instead of 0..255) look like that."
         )
-    elif layer.threshold is not None and float((fired == 0).double().mean()) > 0.9:
-        warn(
+    spikes = float((times < layer.time_steps).flatten(1).sum(1).double().mean())
+    if spikes < layer.time_steps:
+        yield (
+            f"its input has {spikes:.1f} spikes per image, fewer than time steps, so there is little to learn from. "
+            "Lower the thresholds of what lies below, or look at the scale of the images."
+        )
+    if layer.threshold is not None and float((fired == 0).double().mean()) > 0.9:
+        yield (
             "nearly every neuron fires at the first time step, so the order of spikes says nothing. Raise the "
             "threshold or lower weight_mean."
         )
     if lesson.use_stabilizer and convergence(layer.weight, lesson.bounds) < 1e-6:
-        warn(
+        yield (
             f"weights start on their bounds {lesson.bounds}, where the stabilizer, (w - lower) * (upper - w), is 0 and "
             "nothing can change. Start between them (weight_mean=0.8), or set use_stabilizer=False."
         )
 
 
-def warn_labels(number: int, labels: Tensor, classes: Tensor) -> None:
-    """Warn of classes that no decision can name."""
+def too_fast(lesson: Lesson, rate: float) -> str | None:
+    """A single update that moves a weight most of its way."""
+    if rate <= (0.5 if lesson.use_stabilizer else 0.5 * (lesson.bounds[1] - lesson.bounds[0])):
+        return None
+    return (
+        f"with a rate of {rate:g} one update moves a weight most of its way, so that features hold the last images "
+        "that they won, and no more. Lower the rates, or the limit of their schedule."
+    )
+
+
+def labels(labels: Tensor, classes: Tensor) -> str | None:
+    """Classes that no decision can name."""
     unknown = sorted(set(labels.tolist()) - set(classes.tolist()))
-    if unknown:
-        warnings.warn(
-            f"layer {number}: no feature stands for the labels {str(unknown)[1:-1]:.60}, so all decisions on their "
-            "images are wrong, and punished. Let labels and the `classes` of the network count from the same number.",
-            TrainingWarning,
-            stacklevel=4,
+    if not unknown:
+        return None
+    return (
+        f"no feature stands for the labels {str(unknown)[1:-1]:.60}, so all decisions on their images are wrong, and "
+        "punished. Let labels and the `classes` of the network count from the same number."
+    )
+
+
+def after(lesson: Lesson, rows: Sequence[Mapping[str, float]], wins: Tensor, labels: Tensor | None) -> Iterator[str]:
+    """What came of a lesson, by the periods of it and its wins."""
+    if len(wins) > 3 and wins.max() > 0.9 * wins.sum() > 0:
+        yield (
+            f"feature {int(wins.argmax())} won {wins.max() / wins.sum():.0%} of the time, so the others hardly learn. "
+            "Give the weights more spread (weight_std), lower the learning rates, choose more winners with an "
+            "inhibition radius (kwta), or let thresholds adapt (homeostasis=0.1)."
+        )
+    elif rows[-1]["seen"] >= _JUDGED:
+        dead, few = int((wins == 0).sum()), "so they never learned"
+        if isinstance(lesson, Reinforced) and dead > len(wins) / 3:
+            yield f"{dead} of {len(wins)} deciding features never won, {few}. Let others sit out (dropout=0.5)."
+        elif dead > 0.75 * len(wins):
+            yield (
+                f"{dead} of {len(wins)} features never won, {few}. Choose more winners (kwta), let thresholds adapt "
+                "(homeostasis=0.1), or take fewer features."
+            )
+    early = [row for row in rows if row["seen"] <= rows[-1]["seen"] / 10]
+    if early and rows[-1]["seen"] >= _JUDGED and early[-1].get("convergence", 1) < _FINISHED:
+        yield (
+            f"weights decided within the first {early[-1]['seen']:.0f} of {rows[-1]['seen']:.0f} images (convergence "
+            f"{early[-1]['convergence']:.4f}), so features hold those. Lower the rates, or let them start lower "
+            "(Doubling)."
+        )
+    if isinstance(lesson, Reinforced) and labels is not None:
+        yield from _chance(rows, labels)
+    if rows[-1]["silent"] > 0.1:
+        yield (
+            f"at the end {rows[-1]['silent']:.0%} of the images are silent, about which later layers learn nothing. "
+            "Lower the threshold, or let depression (LTD) be weaker."
+        )
+
+
+_FINISHED = 1e-4  # published rates reach a few times this within 8,000 images
+
+
+def _chance(rows: Sequence[Mapping[str, float]], labels: Tensor) -> Iterator[str]:
+    """Hits of the last tenth of a lesson against those of always naming the most frequent class."""
+    late = [row["hits"] for row in rows if row["seen"] > 0.9 * rows[-1]["seen"]]
+    if not late or rows[-1]["seen"] < _JUDGED:
+        return
+    hits, chance = sum(late) / len(late), float(labels.bincount().max()) / len(labels)
+    if (hits - chance) < 0.1 * (1 - chance):
+        yield (
+            f"decisions are right for {hits:.0%} of the images at the end, hardly more than by always naming the most "
+            f"frequent class, {chance:.0%}. Look at the layers below first, whether they tell classes apart; then "
+            'lower the rates, raise the punishment, or take correction="guess".'
+        )
+
+
+def hints(layer: SpikingConvolution, lesson: Lesson, size: Sequence[int]) -> Iterator[str]:
+    """What is no fault, but may explain a result, of a layer that sees maps of that size."""
+    rows, columns = size
+    height, width = ((k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
+    if isinstance(lesson, Reinforced) and (height < rows or width < columns):
+        yield (
+            f"each deciding neuron sees {height} x {width} of {rows} x {columns} places, the one that answers best; if "
+            "tests are much worse than training, let it see the whole map, or train on more images"
         )
 
 
@@ -99,15 +188,3 @@ def _highest(layer: SpikingConvolution, times: Tensor) -> float:
     options = layer.geometry.options()
     _, potentials = latency.convolution_fire(times, layer.weight, None, time_steps=layer.time_steps, **options)
     return float(potentials.max())
-
-
-def warn_after(number: int, wins: Tensor) -> None:
-    """Warn where one feature did all the learning."""
-    if len(wins) > 3 and wins.max() > 0.9 * wins.sum() > 0:
-        warnings.warn(
-            f"layer {number}: feature {int(wins.argmax())} won {wins.max() / wins.sum():.0%} of the time, so the "
-            "others hardly learn. Give the weights more spread (weight_std), lower the learning rates, choose more "
-            "winners with an inhibition radius (kwta), or let thresholds adapt (homeostasis=0.1).",
-            TrainingWarning,
-            stacklevel=4,
-        )

@@ -24,12 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
+from spyketorch import _diagnosis as diagnosis
 from spyketorch._answers import Answers, detail, identity, sampled
-from spyketorch._batches import batch_size
+from spyketorch._batches import batch_size, probe
 from spyketorch._checkpoint import read
 from spyketorch._diagnosis import Report as Report
 from spyketorch._diagnosis import TrainingWarning as TrainingWarning
-from spyketorch._diagnosis import convergence, warn_after, warn_before, warn_labels
+from spyketorch._diagnosis import convergence
 from spyketorch._files import owned, save, sweep
 from spyketorch._identity import digest
 from spyketorch._images import looked_at
@@ -138,11 +139,13 @@ class Trainer:
         memory_limit: bytes of answers of one layer that may be kept in memory.
         checkpoint_seconds: time between two checkpoints.
         progress: show a bar; None shows one where tqdm is installed.
+        on_silence: "stop" raises where a layer's input, or the layer itself, is silent, as nothing can be learned from
+            it; "warn" goes on.
         writer: what has ``add_scalar(name, value, step)``, such as TensorBoard's ``SummaryWriter``.
 
     Attributes:
         history: a dict per period: ``layer``, ``seen`` (images), ``hits``, ``misses``, ``silent`` (shares of the
-            period), ``convergence``.
+            period), and ``convergence`` where the rule has a stabilizer.
 
     Example:
         >>> from spyketorch import models
@@ -165,6 +168,7 @@ class Trainer:
         memory_limit: float = 2e9,
         checkpoint_seconds: float = 20,
         progress: bool | None = None,
+        on_silence: str = "stop",
         writer: Any = None,
     ) -> None:
         if not isinstance(network, Network):
@@ -188,6 +192,10 @@ class Trainer:
         if writer is not None and not callable(getattr(writer, "add_scalar", None)):
             raise check.fail_type("writer", "None, or an object with add_scalar(name, value, step)", writer)
         self.writer = writer
+        if on_silence not in ("stop", "warn"):
+            raise check.fail("on_silence", '"stop" or "warn"', on_silence)
+        self.on_silence = on_silence
+        self._warnings: list[list[str]] = [[] for _ in network.stages]  # of each layer
         self.history: list[dict[str, float]] = []
         self._place = _Place()
         self._reports: list[Report] = []  # of a finished run
@@ -208,13 +216,13 @@ class Trainer:
             labels: integers ``(N,)``, for :class:`Reinforced` and :class:`Readout`.
 
         Returns:
-            A report per trained layer.
+            A report per trained layer, with all that was warned of.
 
         Raises:
             FileExistsError: there is a checkpoint and ``resume`` is False.
             BlockingIOError: another run that is still going owns the directory; nothing of it is touched.
             ValueError: the checkpoint is damaged, or belongs to another network, recipe or data set, or an earlier call
-                had others.
+                had others; or a layer is silent.
             KeyboardInterrupt: after Ctrl-C, once the state is saved.
 
         However it ends, the network is as after a whole number of periods, and a further call goes on from there. When
@@ -244,7 +252,12 @@ class Trainer:
         reports = []
         name = self._identity["images"]
         answers = Answers(self.network, images, name, self.directory, self.memory_limit, self.progress)
-        with _interrupts(deferred=self.directory is not None) as interrupted:
+        with (
+            looked_at(self.network.images, images, stacklevel=4) as told,
+            _interrupts(deferred=self.directory is not None) as interrupted,
+        ):
+            if told is not None and self._place == _Place():
+                self._warnings[0].append(told)
             for number, lesson in enumerate(self.lessons):
                 if number >= self._place.stage:
                     self._learn(number, lesson, answers(number), labels, interrupted)
@@ -284,10 +297,7 @@ class Trainer:
         rule, device = lesson.rule(stage), stage.layer.weight.device
         total = lesson.epochs * len(times)
         if self._place.seen == 0:
-            with _learning_threshold(stage.layer, lesson):
-                warn_before(number + 1, stage.layer, lesson, times[:200].to(device))
-            if labels is not None and isinstance(lesson, Reinforced):
-                warn_labels(number + 1, labels, self.network.classes)
+            self._diagnose(number, lesson, probe(self.network, number, times).to(device), labels)
         with progress_bar(f"learning layer {number + 1}", total, self.progress, initial=self._place.seen) as bar:
             while self._place.seen < total:
                 epoch, start = divmod(self._place.seen, len(times))
@@ -297,6 +307,7 @@ class Trainer:
                 part = torch.from_numpy(order[start : start + lesson.period])
                 with self._whole(stage.layer):
                     factors = _factors(lesson, Progress(self._place.seen, total, *self._place.shares))
+                    self._check_rate(number, lesson, factors)
                     winners = self._period(lesson, rule, factors, times[part].to(device), labels, part, (epoch, start))
                     self._count(number, lesson, winners, labels, part)
                     self._record(number, lesson)
@@ -307,7 +318,9 @@ class Trainer:
                     raise self._stopped()
                 if time.monotonic() - self._saved > self.checkpoint_seconds:
                     self._save()
-        warn_after(number + 1, self._wins[number])
+        rows = [row for row in self.history if row["layer"] == number + 1]
+        for text in diagnosis.after(lesson, rows, self._wins[number], labels):
+            self._warn(number, text, stacklevel=4)
         self._place = _Place(number + 1)
         self._save()
 
@@ -328,6 +341,33 @@ class Trainer:
             self._place, self._wins = place, wins
             del self.history[rows:]
             raise
+
+    # warnings
+
+    def _warn(self, number: int, text: str, stacklevel: int) -> None:
+        self._warnings[number].append(text)
+        warnings.warn(f"layer {number + 1}: {text}", TrainingWarning, stacklevel=stacklevel + 1)
+
+    def _diagnose(self, number: int, lesson: Lesson, times: Tensor, labels: Tensor | None) -> None:
+        """Say what will keep a layer from learning; stop where nothing can."""
+        layer = self.network.stages[number].layer
+        with torch.no_grad(), _learning_threshold(layer, lesson):
+            silence = diagnosis.silence(layer, times)
+            found = [silence] if silence else list(diagnosis.before(layer, lesson, times))
+        if silence and self.on_silence == "stop":
+            raise ValueError(f'layer {number + 1}: {silence} on_silence="warn" goes on all the same.')
+        if labels is not None and isinstance(lesson, Reinforced):
+            found += filter(None, [diagnosis.labels(labels, self.network.classes)])
+        for text in found:
+            self._warn(number, text, stacklevel=5)
+
+    def _check_rate(self, number: int, lesson: Lesson, factors: tuple[float, float]) -> None:
+        """Say once that a rate is too high."""
+        pairs = [lesson.rates] if isinstance(lesson, Unsupervised) else [lesson.reward, lesson.punishment]
+        rate = max(abs(factor * rate) for factor, pair in zip(factors, pairs, strict=False) for rate in pair)
+        text = diagnosis.too_fast(lesson, rate)
+        if text and not any("with a rate of" in told for told in self._warnings[number]):
+            self._warn(number, text, stacklevel=5)
 
     def _period(
         self,
@@ -389,27 +429,36 @@ class Trainer:
     def _record(self, number: int, lesson: Lesson) -> None:
         hits, misses, silent = self._place.shares
         row = {"layer": number + 1, "seen": self._place.seen, "hits": hits, "misses": misses, "silent": silent}
-        row["convergence"] = convergence(self.network.stages[number].layer.weight, lesson.bounds)
+        if lesson.use_stabilizer:
+            row["convergence"] = convergence(self.network.stages[number].layer.weight, lesson.bounds)
         self.history.append(row)
         if self.writer is not None:
             for name in ("hits", "silent", "convergence"):
-                self.writer.add_scalar(f"layer {number + 1}/{name}", row[name], self._place.seen)
+                if name in row:
+                    self.writer.add_scalar(f"layer {number + 1}/{name}", row[name], self._place.seen)
 
     def _text(self, lesson: Lesson) -> str:
         row = self.history[-1]
         accuracy = f"accuracy {row['hits']:.1%}, " if isinstance(lesson, Reinforced) else ""
-        return f"{accuracy}silent {row['silent']:.1%}, convergence {row['convergence']:.3f}"
+        decided = f", convergence {row['convergence']:.3f}" if "convergence" in row else ""
+        return f"{accuracy}silent {row['silent']:.1%}{decided}"
 
+    @torch.no_grad()
     def _report(self, number: int, lesson: Lesson, images: Tensor) -> Report:
-        stage = self.network.stages[number]
-        times = self.network.features(images[:_SAMPLE].to(stage.layer.weight.device), number)
-        spikes = (stage.layer(times) < stage.layer.time_steps).flatten(1).sum(1).double()
+        stage, counts = self.network.stages[number], []
+        for part in self.network.batches(images[:_SAMPLE]):
+            times = self.network.features(part, number)
+            passed = next(stage.parts(times)).times
+            counts.append((passed < stage.layer.time_steps).flatten(1).sum(1).cpu())
+        spikes = torch.cat(counts).double()
         return Report(
             layer=number + 1,
-            convergence=convergence(stage.layer.weight, lesson.bounds),
+            convergence=convergence(stage.layer.weight, lesson.bounds) if lesson.use_stabilizer else None,
             silent=float((spikes == 0).double().mean()),
             spikes=float(spikes.mean()),
             wins=self._wins[number].clone(),
+            warnings=tuple(self._warnings[number]),
+            hints=tuple(diagnosis.hints(stage.layer, lesson, times.shape[-2:])),
         )
 
     # checkpoints
@@ -472,6 +521,7 @@ class Trainer:
             "thresholds": [layer.threshold for layer in layers],
             "readout": None if self.last is None else self._readout().state_dict(),
             "history": json.dumps(self.history),
+            "warnings": json.dumps(self._warnings),
         }
         save(content, self.checkpoint)
 
@@ -492,6 +542,7 @@ class Trainer:
             self._readout().load_state_dict(content["readout"])
         self._place = _Place(content["stage"], content["seen"], tuple(content["shares"]))
         self._wins, self.history = content["wins"], json.loads(content["history"])
+        self._warnings = json.loads(content.get("warnings", "[]")) or [[] for _ in self.network.stages]
 
 
 def _wins(winners: Tensor, features: int) -> Tensor:

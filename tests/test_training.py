@@ -796,7 +796,7 @@ def test_thresholds_that_homeostasis_moved_are_state(tmp_path):
 def warned(made, lesson, images):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        Trainer(made, [lesson], progress=False).fit(images)
+        Trainer(made, [lesson], progress=False, on_silence="warn").fit(images)
     return " ".join(str(w.message) for w in caught if issubclass(w.category, TrainingWarning))
 
 
