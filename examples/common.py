@@ -47,7 +47,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument("--data", type=Path, default=Path("data"), help="where the data are, or are downloaded to")
     options.add_argument("--limit", type=at_least(1), metavar="N", help="use N images for training and N for the test")
     options.add_argument("--seed", type=at_least(0), default=0)
-    options.add_argument("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument("--device", type=device, default="cpu", help="the loops are compiled for a CPU (default cpu)")
     options.add_argument("--out", type=Path, default=Path("outputs"), help="folder for weights, checkpoint and picture")
     options.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     options.add_argument("--evaluate", action="store_true", help="only test the shipped weights, on all test images")

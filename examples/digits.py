@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=common.at_least(1), default=11, help="of layer 2 (default 11)")
     parser.add_argument("--quick", action="store_true", help="one epoch, to see that it runs")
     parser.add_argument("--seed", type=common.at_least(0), default=0)
-    parser.add_argument("--device", type=common.device, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=common.device, default="cpu")
     parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for the model and the picture")
     parser.add_argument("--evaluate", type=Path, metavar="PATH", help="test a saved model, learn nothing")
     options = parser.parse_args()
@@ -91,7 +91,11 @@ def main() -> None:
             sys.exit(f"{str(options.evaluate)!r} is no model of this network: {error}")
     else:
         trainer = Trainer(network, lessons(1 if options.quick else options.epochs), seed=options.seed)
-        for report in trainer.fit(moved(images), labels.repeat(9)):
+        try:
+            reports = trainer.fit(moved(images), labels.repeat(9))
+        except ValueError as error:  # a layer that is silent
+            sys.exit(str(error))
+        for report in reports:
             print(report)
     result = evaluate(network, held_out, held_out_labels)
     text = f"held-out accuracy {100 * result.accuracy:.1f} % (chance 10 %)"

@@ -34,7 +34,7 @@ def test_digits(tmp_path):
     assert accuracy(again, "held-out") == accuracy(told, "held-out")
 
 
-def test_a_network_that_never_fires_is_saved_and_drawn(tmp_path):
+def test_a_network_that_never_fires_stops_with_a_sentence(tmp_path):
     script = (
         f"import sys; sys.path.insert(0, {str(EXAMPLES)!r})\n"
         "sys.argv = ['digits.py', '--quick', '--out', sys.argv[1]]\n"
@@ -43,11 +43,10 @@ def test_a_network_that_never_fires_is_saved_and_drawn(tmp_path):
         "digits.build = silent; digits.main()"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert accuracy(done.stdout, "held-out") == 0
-    assert "nothing fires" in done.stderr
-    assert (tmp_path / "digits.pt").exists()
-    assert (tmp_path / "digits.png").exists()
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "nothing fires" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
 
 
 def test_digits_without_the_model():

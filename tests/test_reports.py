@@ -1,0 +1,167 @@
+"""Every case in the table of docs/training.md, on real digits: a word where learning fails, none where it does not."""
+
+import warnings
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from spyketorch import models, snn
+from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
+from spyketorch.models import ImageSpec, InputWarning, Network, Stage
+from spyketorch.training import Constant, Doubling, Fading, Reinforced, Trainer, TrainingWarning, Unsupervised
+
+T = 15
+STROKES = Unsupervised(kwta=3, inhibition_radius=2, schedule=Doubling(every=100), period=50)
+DIGITS = Reinforced(reward=(0.05, -0.035), punishment=(-0.05, 0.01), schedule=Fading(0.1), dropout=0.5, period=50)
+
+QUICK = {"rates": (0.9, -0.9), "schedule": Constant(), "kwta": 4, "inhibition_radius": 0, "pointwise_inhibition": False}
+
+
+@cache
+def digits():
+    load_digits = pytest.importorskip("sklearn.datasets").load_digits
+    found = load_digits()
+    return torch.tensor(found.images).float().unsqueeze(1)[:600], torch.tensor(found.target)[:600]
+
+
+def network(threshold=4.0, weak=1.0, decides=4, features=20, **options):
+    torch.manual_seed(0)
+    encoder = LatencyEncoder(Filter([DoGKernel(3, 1 / 3, 2 / 3), DoGKernel(3, 2 / 3, 1 / 3)], 1, weak), T)
+    strokes = snn.SpikingConvolution(2, features, 3, threshold, 0.8, 0.05, time_steps=T, padding=1)
+    last = snn.SpikingConvolution(features, 50, decides, None, 0.5, 0.05, time_steps=T)
+    return Network(
+        encoder, [Stage(strokes, snn.SpikingPooling(2), inhibit=True), Stage(last)], torch.arange(50) // 5, **options
+    )
+
+
+def train(made, lessons=(STROKES, DIGITS), images=None, labels=None, **options):
+    """The reports, and all warnings."""
+    known, right = digits()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reports = Trainer(made, list(lessons), progress=False, on_silence="warn", **options).fit(
+            known if images is None else images, right if labels is None else labels
+        )
+    told = [str(w.message) for w in caught if issubclass(w.category, TrainingWarning | InputWarning)]
+    assert len(told) == sum(len(report.warnings) for report in reports)
+    for report in reports:
+        assert all(any(text in line for line in told) for text in report.warnings)
+    return reports, " ".join(told)
+
+
+def test_learning_that_goes_well_is_not_warned_of():
+    reports, told = train(network(images=ImageSpec((1, 8, 8), (0, 16))), [STROKES, replace(DIGITS, epochs=4)])
+    assert told == ""
+    assert reports[0].hints == reports[1].hints == ()
+
+
+@pytest.mark.parametrize(
+    "told, build, change",
+    [
+        ("nothing fires", {"threshold": 1000.0}, {}),
+        ("its input is silent", {"weak": 1000.0}, {}),
+        ("images are silent, and teach nothing", {"threshold": 7.6}, {}),
+        ("fewer than time steps", {"weak": 17.0}, {}),
+        ("nearly every neuron fires at the first time step", {"threshold": -1.0}, {}),
+        ("with a rate of 1.28 one update", {}, {"rates": (0.04, -0.03), "schedule": Doubling(every=20)}),
+        (
+            "decided within the first 50 of 600",
+            {"features": 4},
+            {
+                "rates": (0.9, -0.9),
+                "schedule": Constant(),
+                "kwta": 4,
+                "inhibition_radius": 0,
+                "pointwise_inhibition": False,
+            },
+        ),
+        ("of 200 features never won", {"features": 200}, {"kwta": 1, "inhibition_radius": 0}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_unsupervised_layers(told, build, change):
+    reports, text = train(network(**build), [replace(STROKES, **change)])
+    assert told in text
+    assert told in " ".join(reports[0].warnings)
+
+
+def test_a_silent_layer_stops_the_run():
+    images, labels = digits()
+    for build, told in (({"threshold": 1000.0}, "nothing fires"), ({"weak": 1000.0}, "its input is silent")):
+        made = network(**build)
+        before = made.stages[0].layer.weight.clone()
+        with pytest.raises(ValueError, match=rf"layer 1: {told}.*on_silence=\"warn\""):
+            Trainer(made, [STROKES], progress=False).fit(images, labels)
+        assert torch.equal(made.stages[0].layer.weight, before)
+    with pytest.raises(ValueError, match="`on_silence`"):
+        Trainer(network(), [STROKES], on_silence="no")
+
+
+def test_images_on_another_scale():
+    reports, told = train(network(images=ImageSpec((1, 8, 8), (0, 255))), [STROKES])
+    assert "made for 0..255" in told
+    assert "made for 0..255" in reports[0].warnings[0]
+
+
+def test_decisions_at_chance():
+    lesson = replace(DIGITS, reward=(0.0, 0.0), punishment=(0.0, 0.0))
+    assert "hardly more than by always naming" in train(network(), [STROKES, lesson])[1]
+    mixed = digits()[1][torch.randperm(600)]
+    assert "hardly more than by always naming" in train(network(), labels=mixed)[1]
+
+
+def test_deciding_features_that_never_win():
+    made = network()
+    made.stages[1].layer.weight[torch.arange(50) % 5 > 0] = 0.3  # one of each class is ahead of all
+    reports, told = train(made, [STROKES, replace(DIGITS, dropout=0.0)])
+    assert "deciding features never won" in told
+    assert reports[1].dead > 50 / 3
+
+
+def test_labels_that_no_feature_stands_for():
+    assert "no feature stands for the labels 10" in train(network(), labels=digits()[1] + 1)[1]
+
+
+def test_layers_that_fall_silent():
+    lesson = replace(STROKES, rates=(-0.5, -0.5), schedule=Constant())
+    assert "at the end 100% of the images are silent" in train(network(), [lesson])[1]
+
+
+def test_a_window_smaller_than_the_map_is_hinted_at():
+    reports, _ = train(network(decides=3))
+    assert "sees 3 x 3 of 4 x 4 places" in reports[1].hints[0]
+    assert "hint: each deciding neuron" in str(reports[1])
+
+
+def test_reports_count_what_is_passed_on_as_summaries_do():
+    made, images = network(), digits()[0]
+    reports, _ = train(made)
+    rows = {row.part: row for row in made.summary(images[:500]).rows}
+    for report, name in zip(reports, ("stages[0].layer", "stages[1].layer"), strict=True):
+        assert report.spikes == pytest.approx(rows[name].spikes)
+        assert report.silent == pytest.approx(rows[name].silent)
+
+
+def test_convergence_where_it_means_something():
+    made = network()
+    torch.manual_seed(0)
+    trainer = Trainer(made, [STROKES, DIGITS], progress=False)
+    reports = trainer.fit(*digits())
+    assert reports[0].convergence > 0
+    assert reports[1].convergence is None
+    assert "convergence" not in str(reports[1])
+    assert {"convergence" in row for row in trainer.history if row["layer"] == 2} == {False}
+
+
+def test_warnings_are_kept_with_the_run(tmp_path):
+    reports, told = train(network(threshold=-1.0), directory=tmp_path)
+    images, labels = digits()
+    trainer = Trainer(network(threshold=-1.0), [STROKES, DIGITS], tmp_path, progress=False, resume=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again = trainer.fit(images, labels)
+    assert [report.warnings for report in again] == [report.warnings for report in reports]
+    assert "first time step" in told
+    assert models.InputWarning is InputWarning
