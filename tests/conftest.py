@@ -10,6 +10,7 @@ from hypothesis import settings
 settings.register_profile("dev", deadline=None, max_examples=60)
 settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True, database=None)
 settings.register_profile("thorough", deadline=None, max_examples=400)  # pytest --hypothesis-profile=thorough
+settings.register_profile("quick", deadline=None, max_examples=12, derandomize=True, database=None)  # of -m "not slow"
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 torch.set_num_threads(1)
 
@@ -17,6 +18,11 @@ torch.set_num_threads(1)
 SLOW = [
     "test_examples.py",
     "test_notebooks.py",
+    "test_compatibility.py::test_script",
+    "test_files.py::test_a_folder_has_one_owner",
+    "test_files.py::test_a_later_write",
+    "test_files.py::test_reset_clears",
+    "test_files.py::test_the_next_run",
     "test_kernels.py::test_learn",
     "test_kernels.py::test_opcheck",
     "test_kernels.py::test_without_numba",
@@ -24,9 +30,10 @@ SLOW = [
     "test_kernels.py::test_numba_is_imported_late",
     "test_documents.py::test_snippet[start.md",
     "test_latency.py::test_a_network_compiles_without_graph_breaks",
+    "test_models.py::test_shipped_weights_load_from_a_zipped_package",
     "test_packaging.py::test_import",
-    "test_packaging.py::test_from_a_zip_archive",
     "test_readout.py::test_a_run_killed",
+    "test_time_steps.py::test_learning_with_many_steps",
     "test_training.py::test_a_killed_run",
     "test_training.py::test_ctrl_c",
     "test_visualization.py::test_importing",
@@ -45,6 +52,8 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """A device that is not there ends the run before it starts."""
     config.addinivalue_line("markers", 'slow: takes seconds; left out by -m "not slow"')
+    if config.getoption("markexpr") == "not slow":
+        settings.load_profile("quick")
     device = config.getoption("--device")
     try:
         torch.ones(1, device=device).cpu()

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -23,10 +22,10 @@ def project():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def python(code, folder=ROOT):
+def python(code):
     """Run in a new process, warnings as errors; what it prints as JSON."""
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=folder
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
@@ -124,29 +123,6 @@ def test_requirements(project):
     assert {"matplotlib", "scikit-learn", "tqdm"} <= wanted
     tools = {re.match(r"[\w-]+", line)[0].lower() for line in extras["test"]}
     assert {"pytest", "hypothesis"} <= tools
-
-
-def test_from_a_zip_archive(tmp_path):
-    """A package that lies in an archive: no path on disk, neither for the shipped weights nor for compiled loops."""
-    home = Path(spyketorch.__file__).parent
-    with zipfile.ZipFile(tmp_path / "lib.zip", "w") as archive:
-        for file in sorted(home.rglob("*")):
-            if "__pycache__" not in file.parts and file.is_file():
-                archive.write(file, Path("spyketorch") / file.relative_to(home))
-    decided = python(
-        f"""
-    import sys, json
-    sys.path.insert(0, {str(tmp_path / "lib.zip")!r})
-    for name in {OPTIONAL}:
-        sys.modules[name] = None
-    import torch, spyketorch
-    from spyketorch import models
-    assert "lib.zip" in spyketorch.__file__
-    print(json.dumps(models.mozafari2019(pretrained=True)((torch.rand(2, 1, 28, 28) * 255).round()).tolist()))
-    """,
-        tmp_path,
-    )
-    assert len(decided) == 2
 
 
 def test_lowest_versions():
