@@ -117,7 +117,9 @@ def convolution(
 
     .. math:: V_{t, f}(y, x) = \sum_{c, i, j} w_{f, c, i, j} \, s_{t, c}(y + i, x + j)
 
-    As the wave is cumulative, so are the potentials: no leak, no state. On CUDA the products are full float32.
+    As the wave is cumulative, so are the potentials: no leak, no state. On CUDA the products are full float32. A sum of
+    float32 numbers is exact to about 1e-7 of their sum per addition: more than 2^24 (16.8 million) inputs per neuron
+    can lose several per cent; use float64 there.
 
     Args:
         input: spike wave, ``(T, C, H, W)`` or ``(N, T, C, H, W)``. Bool and integer waves are converted to the type of
@@ -568,7 +570,8 @@ def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1
 
     .. math:: I'(y, x) = \frac{I(y, x)}{\epsilon + \frac{1}{(2r + 1)^2} \sum_{|i|, |j| \le r} I(y + i, x + j)}
 
-    Outside the image counts as 0, and the divisor counts it.
+    Outside the image counts as 0, and the divisor counts it. The mean of more than 2^24 pixels (r > 2,047) can lose
+    several per cent in float32; use float64 there.
 
     Args:
         input: intensities, ``(C, H, W)`` or ``(N, C, H, W)``; features are independent.

@@ -1,6 +1,8 @@
 """Scripts in the manner of SpykeTorch's, small: what they write to, pass and read has to go on working."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -145,6 +147,22 @@ def test_a_picture_has_one_pixel_per_value(tmp_path):
         visualization.plot_tensor_in_image(tmp_path / "d.xyz", values)
     with pytest.raises(ValueError, match="`_vmin`"):
         visualization.plot_tensor_in_image(tmp_path / "d.png", values, 2, 1)
+
+
+def test_a_script_on_waves_loads_no_compiler():
+    """Custom operators import torch._dynamo, the loops numba: a second or more, for what such a script never uses."""
+    script = """if True:
+        import sys, torch
+        from spyketorch import functional as sf, snn, utils, visualization
+        wave = utils.Intensity2Latency(5, to_spike=True)(sf.local_normalization(torch.rand(2, 8, 8), 2))
+        conv = snn.Convolution(2, 3, 3)
+        spikes, kept = sf.fire(conv(wave), 2, True)
+        kept = sf.pointwise_inhibition(kept)
+        snn.STDP(conv, (0.1, -0.1))(wave, kept, kept.sign(), sf.get_k_winners(kept, 2, 1, kept.sign()))
+        print([name for name in ("numba", "torch._dynamo") if name in sys.modules])
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 # what is written to is in use, whatever way
