@@ -402,3 +402,61 @@ def test_a_batch_is_its_samples_through_a_whole_layer(layer, kind, radius, seed)
         return sf.k_winners(sf.pointwise_inhibition(kept), 3, radius)
 
     samplewise(network, tensor(wave, torch.float32))
+
+
+# types
+
+EVERY_TYPE = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int64, torch.bool]
+
+
+@pytest.mark.parametrize("dtype", EVERY_TYPE, ids=str)
+@pytest.mark.parametrize("latch", [False, True])
+def test_every_type_answers_as_float64(dtype, latch):
+    """Small integers, which every type holds (bool: 0 and 1): the same answers, in the type that came."""
+    rng = np.random.default_rng(0)
+    largest = 1 if dtype == torch.bool else 9
+    for seed in range(5):
+        exact = torch.tensor(to_potentials_of(rng, seed, largest))
+        given = exact.to(dtype)
+        assert torch.equal(given.double(), exact)
+        for threshold in (0, 0.5, 3, None, torch.tensor([0.5, 2, 0])):
+            for got, want in zip(
+                sf.fire(given, threshold, True, latch=latch), sf.fire(exact, threshold, True, latch=latch), strict=True
+            ):
+                assert got.dtype == dtype
+                same(got.double(), want)
+            same(sf.threshold(given, threshold).double(), sf.threshold(exact, threshold))
+        for operation in (
+            sf.pointwise_inhibition,
+            lambda x: sf.pooling(x, 2, 1, 1),
+            lambda x: sf.pad(x, (1, 0, 2, 1)),
+            lambda x: sf.feature_inhibition(x, [1]),
+        ):
+            assert operation(given).dtype == dtype
+            same(operation(given).double(), operation(exact))
+            same(operation(given[None]).double(), operation(exact[None]))
+        for spikes in (None, given.sign() if dtype != torch.bool else given):
+            want = sf.get_k_winners(exact, 3, 1, None if spikes is None else exact.sign())
+            assert sf.get_k_winners(given, 3, 1, spikes) == want
+            assert [tuple(w) for w in sf.k_winners(given, 3, 1, spikes).tolist() if w[0] >= 0] == want
+
+
+def to_potentials_of(rng, seed, largest):
+    times = spike_times(rng, (3, 5, 4), 4, ["random", "few", "early", "full", "silent"][seed])
+    return to_wave(times, 4) * rng.integers(1, largest + 1, times.shape)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_score_of_winners_does_not_overflow(dtype):
+    """T * the largest potential is beyond float16; 60,000 is not."""
+    p = torch.zeros(5, 3, 2, 2, dtype=dtype)
+    p[:, 0, 0, 0], p[:, 1, 1, 1], p[1:, 2, 0, 1] = 30000, 40000, 60000
+    assert sf.get_k_winners(p, 3) == [(1, 1, 1), (0, 0, 0), (2, 0, 1)]
+    assert sf.k_winners(p, 3)[:, 0].tolist() == [1, 0, 2]
+    assert not sf.local_normalization(torch.zeros(1, 4, 4, dtype=dtype), 1).isnan().any()
+
+
+def test_large_integers_are_told_apart():
+    p = torch.tensor([2**24, 2**24 + 1]).view(1, 1, 1, 2)
+    assert sf.fire(p, 2**24).flatten().tolist() == [0, 1]
+    assert sf.threshold(p, 2**24).flatten().tolist() == [0, 2**24 + 1]
