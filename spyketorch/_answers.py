@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import spyketorch
+from spyketorch._batches import batch_size
 from spyketorch._files import atomic
 from spyketorch._identity import digest, hashed, its_own, lines, settings
 from spyketorch._progress import progress_bar
 from spyketorch.models import Network
 
-_BATCH = 500  # images answered at once
+_BATCH = 500  # images read at once
 _SAMPLE = 10  # images whose answers name a file
 
 
@@ -64,8 +65,10 @@ class Answers:
         parts = [self.network.encoder, *self.network.stages][self._stage + 1 : stage + 1]
         source, device = self._times, self.network.stages[0].layer.weight.device
 
+        size = batch_size(self.network, self.images)
+
         def answer(start: int) -> Tensor:
-            times = source[start : start + _BATCH].to(device)
+            times = source[start : start + size].to(device)
             for part in parts:
                 times = part(times)
             return times.cpu()
@@ -75,13 +78,13 @@ class Answers:
         with progress_bar(f"answers of layer {stage}" if stage else "encoding", len(source), self.progress) as bar:
 
             def answers() -> Iterator[Tensor]:
-                for start in range(0, len(source), _BATCH):
+                for start in range(0, len(source), size):
                     yield answer(start) if start else first
-                    bar.update(min(_BATCH, len(source) - start))
+                    bar.update(min(size, len(source) - start))
 
             if path is None or first[0].nbytes * len(source) <= self.memory_limit:
                 kept = torch.empty(shape, dtype=first.dtype)
-                for place, some in zip(torch.split(kept, _BATCH), answers(), strict=True):
+                for place, some in zip(torch.split(kept, size), answers(), strict=True):
                     place.copy_(some)
                 return kept
             self._write(path, shape, first.numpy().dtype, answers())

@@ -1,0 +1,84 @@
+"""Batches by memory: as many images at once as a network's maps leave room for, and the same answers."""
+
+import pytest
+import torch
+
+from spyketorch import models, snn, visualization
+from spyketorch._batches import batch_size
+from spyketorch.models import Network, Stage
+from spyketorch.training import Trainer, Unsupervised, evaluate
+
+
+def test_larger_images_come_in_fewer():
+    made, small, large = models.mozafari2019(), torch.zeros(1000, 1, 28, 28), torch.zeros(40, 1, 256, 256)
+    assert batch_size(made, small) == 2**28 // (16 * 250 * 14 * 14)
+    assert batch_size(made, large) == 2**28 // (16 * 250 * 128 * 128)
+    made.batch_memory = 1
+    assert [len(part) for part in made.batches(small[:3])] == [1, 1, 1]
+    made.batch_memory = 1e15
+    assert batch_size(made, large) == 500
+
+
+@pytest.mark.parametrize("memory", [1, 2e6, 1e9])
+def test_answers_do_not_depend_on_it(memory, tmp_path):
+    images, labels = torch.randint(0, 256, (12, 1, 28, 28)), torch.arange(12) % 10
+
+    def results(memory):
+        torch.manual_seed(0)
+        made = models.kheradpisheh2018()
+        made.batch_memory = memory
+        reports = Trainer(made, [Unsupervised(), Unsupervised()], progress=False).fit(images)
+        yield from (stage.layer.weight for stage in made.stages)
+        yield torch.tensor([report.spikes for report in reports], dtype=torch.float64)
+        yield evaluate(models.mozafari2019(pretrained=True), images, labels).confusion
+        yield torch.tensor([row.spikes for row in made.summary(images).rows[:-1]], dtype=torch.float64)
+        yield visualization.get_mean_stimuli(made, 0, images) > 0
+
+    assert all(map(torch.equal, results(memory), results(2**28)))
+
+
+class Held(torch.nn.Module):
+    """A module of a user's own that holds a network."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images)
+
+
+@pytest.mark.filterwarnings("ignore")  # what torch.compile says of caches
+def test_whatever_holds_a_network_is_evaluated():
+    made, images, labels = models.mozafari2019(pretrained=True), torch.randint(0, 256, (6, 1, 28, 28)), torch.arange(6)
+    want = evaluate(made, images, labels).confusion
+    for wrapped in (Held(made), torch.nn.DataParallel(made), torch.compile(made, backend="eager"), lambda x: made(x)):
+        assert torch.equal(evaluate(wrapped, images, labels).confusion, want)
+    for wrong in (lambda x: x, lambda x: torch.zeros(len(x)), lambda x: None):
+        with pytest.raises(ValueError, match="`network`"):
+            evaluate(wrong, images, labels)
+    with pytest.raises(TypeError, match="`network`"):
+        evaluate(3, images, labels)
+
+
+def test_summaries_know_stages_of_ones_own():
+    class Named(Stage):
+        def __init__(self, layer, pool, name):
+            super().__init__(layer, pool)
+            self.name = name
+
+    class Loud(Named):
+        def forward(self, times):
+            return super().forward(times).clamp(max=3)
+
+    made, images = models.mozafari2019(), torch.randint(0, 256, (3, 1, 28, 28))
+    first = made.stages[0]
+    want = made.summary(images)
+    named = Network(made.encoder, [Named(first.layer, first.pool, "a"), *made.stages[1:]], made.classes)
+    assert str(named.summary(images)) == str(want)
+    loud = Network(made.encoder, [Loud(first.layer, first.pool, "b"), *made.stages[1:]], made.classes)
+    rows = {row.part: row for row in loud.summary(images).rows}
+    assert rows["stages[0]"].kind == "Loud"
+    assert rows["stages[0]"].spikes == 30 * 14 * 14
+    assert rows["stages[0]"].threshold == "15"
+    assert isinstance(made.stages[0].layer, snn.SpikingConvolution)
