@@ -230,7 +230,7 @@ class Filter(nn.Module):
         kernels = self.kernels.to(image.dtype)
         with full_precision(image):
             if image.ndim == 4 and self._adds_a_batch_otherwise(image):
-                output = torch.cat([fn.conv2d(one, kernels, padding=self.padding) for one in image.split(1)])
+                output = torch.cat([fn.conv2d(one, kernels, padding=self.padding) for one in torch.split(image, 1)])
             else:
                 output = fn.conv2d(image, kernels, padding=self.padding)
         if not rounding:

@@ -52,7 +52,7 @@ class SkipsSamples(learning.STDP):
 
 
 class ChangesItsInput(learning.STDP):
-    def forward(self, wave, *args, **kwargs):  # type: ignore[override]
+    def forward(self, wave, *args, **kwargs):
         super().forward(wave, *args, **kwargs)
         wave.zero_()
 
