@@ -86,7 +86,7 @@ _STORABLE = 2**31
 def storable(values: int, name: str, given: Any) -> None:
     """Raise where a size asks for a tensor of more values than any machine of today should be asked for."""
     if values > _STORABLE:
-        raise fail(name, f"small enough for at most {_STORABLE} values in one tensor (this makes {values:.1e})", given)
+        raise fail(name, f"small enough for at most {_STORABLE} values in one tensor", given)
 
 
 def number(value: Any, name: str) -> float:
@@ -95,9 +95,13 @@ def number(value: Any, name: str) -> float:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise fail_type(name, "a number", value)
-    if not math.isfinite(value):
+    try:
+        converted = float(value)
+    except OverflowError:
+        converted = math.inf
+    if not math.isfinite(converted):
         raise fail(name, "a finite number", value)
-    return float(value)
+    return converted
 
 
 def limit(value: Any, name: str) -> float:
@@ -321,8 +325,8 @@ def writable(value: Tensor, name: str) -> Tensor:
 
 def threshold(value: Any, features: int, device: torch.device) -> float | Tensor:
     """A number, or a tensor with one per feature."""
-    if type(value) is int or (type(value) is float and math.isfinite(value)):
-        return float(value)
+    if type(value) is float and math.isfinite(value):
+        return value
     if not isinstance(value, Tensor) or (value.ndim == 0 and free_to_read(value)):
         return number(value, "threshold")
     if value.shape not in ((features,), ()) or value.dtype == torch.bool or value.is_complex():

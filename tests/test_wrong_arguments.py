@@ -30,6 +30,7 @@ WRONG = {
     "one": 1,
     "huge": 10**12,
     "too large for int64": 2**70,
+    "too large for float": 10**400,
     "tiny": 1e-300,
     "large": 1e300,
     "complex": 1 + 2j,
