@@ -149,13 +149,14 @@ def convolution_fire(
     """
     weight = check.weight(weight, "weight")
     shape = layer_geometry(_times(times), "times", weight, stride, padding, dilation, groups)
-    steps, batch, settings = _steps(time_steps, times), _batched(times), operators.settings(shape)
+    steps, batch, options = _steps(time_steps, times), _batched(times), shape.options()
     if threshold is None:
-        value = operators.last_potentials(batch, weight, steps, settings).clamp_(min=0)
+        value = operators.last_potentials(batch, weight, steps, **options).clamp_(min=0)
         fired = torch.where(value > 0, steps - 1, steps).to(times.dtype)
         value = value if potentials else value.new_empty(0)
     else:
-        fired, value = operators.convolution_fire(batch, weight, _limit(threshold, weight), steps, settings, potentials)
+        limit = _limit(threshold, weight)
+        fired, value = operators.convolution_fire(batch, weight, limit, steps, **options, want_values=potentials)
     return _as(fired, times), _as(value, times) if value.numel() else value
 
 
@@ -273,11 +274,11 @@ def convolution_winners(
     weight = check.weight(weight, "weight")
     shape = layer_geometry(_times(times), "times", weight, stride, padding, dilation, groups)
     kwta, radius = choice(kwta, inhibition_radius, weight.shape[0], *shape.output_size(*times.shape[-2:]))
-    steps, settings = _steps(time_steps, times), operators.settings(shape)
+    steps = _steps(time_steps, times)
     limit = None if threshold is None else _limit(threshold, weight)
     if operators.searches_winners(weight, limit, shape, pointwise_inhibition, kwta):
-        search = (_batched(times), weight, limit, steps, settings, pointwise_inhibition, kwta, radius)
-        winners: Tensor = operators.convolution_winners(*search)
+        search = (_batched(times), weight, limit, steps, shape.stride, shape.padding, shape.dilation)
+        winners: Tensor = operators.convolution_winners(*search, pointwise_inhibition, kwta, radius)
         return winners if times.ndim == 4 else winners[0]
     fired, potentials = convolution_fire(times, weight, limit, time_steps=steps, **shape.options())
     if pointwise_inhibition:

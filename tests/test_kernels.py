@@ -390,10 +390,10 @@ def test_learning_calls_leave_other_tensors_alone(network, threshold):
 
 # the operators as torch sees them
 
-SETTINGS = {
-    "plain": [1, 1, 0, 0, 1, 1, 1],
-    "strided": [2, 1, 1, 0, 1, 2, 1],
-    "grouped": [1, 2, 0, 1, 1, 1, 2],
+SHAPES = {
+    "plain": [[1, 1], [0, 0], [1, 1], 1],
+    "strided": [[2, 1], [1, 0], [1, 2], 1],
+    "grouped": [[1, 2], [0, 1], [1, 1], 2],
 }
 
 
@@ -417,16 +417,16 @@ def opcheck(operator, *arguments):
         torch.library.opcheck(operator, arguments)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
 @pytest.mark.parametrize("loops", [True, False], ids=["loops", "plain"])
 def test_opcheck_convolution(name, dtype, loops):
-    setting = SETTINGS[name]
-    times, weight = operands(dtype, setting[-1], torch.float64 if name == "strided" else torch.float32)
+    shape = SHAPES[name]
+    times, weight = operands(dtype, shape[-1], torch.float64 if name == "strided" else torch.float32)
     with mock.patch.object(operators, "has_loops", lambda *_: loops):
         for want_values in (True, False):
-            opcheck(operators.convolution_fire, times, weight, torch.ones(4).to(weight), 4, setting, want_values)
-        opcheck(operators.last_potentials, times, weight, 4, setting)
+            opcheck(operators.convolution_fire, times, weight, torch.ones(4).to(weight), 4, *shape, want_values)
+        opcheck(operators.last_potentials, times, weight, 4, *shape)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
@@ -450,11 +450,11 @@ def test_opcheck_pooling_and_encoding(dtype, loops):
 @pytest.mark.parametrize("labels", [False, True], ids=["stdp", "rstdp"])
 def test_opcheck_learning(dtype, labels, floating):
     times, weight, rates, samples = learning_operands(dtype, labels, floating)
-    update = (SETTINGS["strided"], rates, [0.0, 1.0], not labels)
+    shape, update = SHAPES["strided"][:3], (rates, [0.0, 1.0], not labels)
     limit = torch.ones(4, dtype=floating)
     for threshold in (limit, None):
-        opcheck(operators.learn_online, times, weight, threshold, 4, *update, not labels, 2, 1, *samples)
-        opcheck(operators.convolution_winners, times, weight, threshold, 4, update[0], not labels, 2, 1)
+        opcheck(operators.learn_online, times, weight, threshold, 4, *shape, *update, not labels, 2, 1, *samples)
+        opcheck(operators.convolution_winners, times, weight, threshold, 4, *shape, not labels, 2, 1)
 
 
 # values that the caller may get wrong

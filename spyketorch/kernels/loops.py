@@ -14,16 +14,14 @@ not how the data were cut.
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from spyketorch._convolution import Geometry
+from spyketorch.kernels._cache import compiled
 
 Array = np.ndarray[Any, Any]
 
 #: row_start, row_taps, run_start, runs, kernel width: which outputs an input reaches, see :func:`reach`
 Taps = tuple[Array, Array, Array, Array, int]
-
-compiled = njit(cache=True, nogil=True)
 
 
 def reach(size: tuple[int, int], out: tuple[int, int], shape: Geometry) -> Taps:
@@ -227,8 +225,10 @@ def rank_order(intensities: Array, steps: int, times: Array, begin: int, end: in
 
 
 @compiled
-def local_normalization(maps: Array, radius: int, eps: float, normalized: Array, begin: int, end: int) -> None:
-    """Maps begin..end - 1 over the mean of the square around each place, summed along rows, then columns.
+def local_normalization(
+    maps: Array, radius: int, share: float, eps: float, normalized: Array, begin: int, end: int
+) -> None:
+    """Maps begin..end - 1 over ``share`` of the sum of the square around each place, along rows, then columns.
 
     Rows lie one behind the other with 2 * radius zeros between them, so that each of the sums' terms is added for all
     places of a map in one pass.
@@ -237,7 +237,6 @@ def local_normalization(maps: Array, radius: int, eps: float, normalized: Array,
     wide = width + 2 * radius
     padded = np.zeros(height * wide + 2 * radius, maps.dtype)
     across, square = np.empty(height * wide, maps.dtype), np.empty(height * wide, maps.dtype)
-    share = maps.dtype.type(1) / maps.dtype.type((2 * radius + 1) ** 2)
     for n in range(begin, end):
         for y in range(height):
             padded[radius + y * wide : radius + y * wide + width] = maps[n, y]

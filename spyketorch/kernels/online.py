@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from spyketorch._convolution import Geometry
-from spyketorch.kernels.loops import Array, Taps, add, compiled, sort_spikes
+from spyketorch.kernels._cache import compiled
+from spyketorch.kernels.loops import Array, Taps, add, sort_spikes
 
 _SEGMENT = 248  # bytes that are added in 16 bits, and the inputs between two looks at whether a position can still win
 

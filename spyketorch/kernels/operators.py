@@ -1,9 +1,13 @@
 """The operators: what they take and give, their shapes for tracing, and which loop serves which device.
 
-Tensors of times are (N, C, H, W), in channels-last memory where an operator made them.
+Tensors of times are (N, C, H, W), in channels-last memory where an operator made them. Torch's own dispatch chooses:
+plain torch is the implementation for every device, the numba loops that for the CPU, where they serve.
+
+They are defined by schemas: ``torch.library.custom_op`` would import torch._dynamo, a second, at the first call.
 """
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -13,35 +17,52 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
 from spyketorch._convolution import Geometry
+from spyketorch._warnings import warn_once
 from spyketorch.kernels import plain
 
+Ints = Sequence[int]
+
 _LANES = 16  # features are filled up to a multiple: floats in the widest vector of common processors
+_WORTH_THREADS = 500_000  # additions, below which waking threads costs more than they save
 _CHUNK = 16  # images whose decision potentials are computed together: their weights are read once
 
 
 @cache
-def _numba_is_there() -> bool:
-    return importlib.util.find_spec("numba") is not None
+def _modules() -> tuple[ModuleType, ModuleType] | None:
+    """The numba loops, imported when they are first needed; None where numba is not installed, or broken."""
+    try:
+        if importlib.util.find_spec("numba") is None:
+            return None
+    except ValueError:  # a module without a spec stands in its place
+        return None
+    try:
+        return importlib.import_module("spyketorch.kernels.loops"), importlib.import_module("spyketorch.kernels.online")
+    except Exception as error:
+        warn_once(
+            f"numba is installed but cannot be used, so plain torch runs in place of the compiled loops ({error!r})"
+        )
+        return None
 
 
 def has_loops(x: Tensor) -> bool:
     """Whether the numba loops serve a layer of these weights, or these intensities; else it is plain torch."""
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and _numba_is_there()
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and _modules() is not None
 
 
-@cache
-def loops() -> ModuleType:
-    """The numba loops, imported when they are first needed."""
-    return importlib.import_module("spyketorch.kernels.loops")
+def loops() -> Any:
+    """The loops of answering, pooling and encoding."""
+    modules = _modules()
+    assert modules is not None
+    return modules[0]
 
 
-@cache
-def online() -> ModuleType:
-    """The numba loops of deciding and learning."""
-    return importlib.import_module("spyketorch.kernels.online")
+def online() -> Any:
+    """The loops of deciding and learning."""
+    modules = _modules()
+    assert modules is not None
+    return modules[1]
 
 
 def time_dtype(time_steps: int) -> torch.dtype:
@@ -49,16 +70,27 @@ def time_dtype(time_steps: int) -> torch.dtype:
     return torch.uint8 if time_steps <= 254 else torch.int16 if time_steps <= 32_767 else torch.int32
 
 
-def _in_parallel(count: int, work: Callable[[int, int], None], parts_per_thread: int = 4) -> None:
-    """``work(begin, end)`` for parts of 0..count, on as many threads as torch uses; the parts are independent."""
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="spyketorch")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind in the parent
+
+
+def _in_parallel(count: int, work: Callable[[int, int], None], operations: int, parts_per_thread: int = 4) -> None:
+    """``work(begin, end)`` for parts of 0..count, on as many threads as torch uses; the parts are independent.
+
+    Each of the ``count`` takes about so many ``operations``; little work is done at once, by the calling thread.
+    """
     threads = min(torch.get_num_threads(), count)
-    if threads <= 1:
+    if threads <= 1 or count * operations < _WORTH_THREADS:
         work(0, count)
         return
     size = -(-count // (parts_per_thread * threads))  # a few parts per thread, so that none waits long for another
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, i, min(i + size, count)) for i in range(0, count, size)]:
-            done.result()
+    for done in [_pool(threads).submit(work, i, min(i + size, count)) for i in range(0, count, size)]:
+        done.result()
 
 
 def _last(x: Tensor) -> np.ndarray:
@@ -78,15 +110,11 @@ def _filled(weight: Tensor, threshold: Tensor) -> tuple[Tensor, np.ndarray]:
     return weight, torch.cat((threshold, threshold.new_full((missing,), torch.inf))).numpy()
 
 
-def _geometry(weight: Tensor, settings: Sequence[int]) -> Geometry:
-    """``settings`` are stride, padding, dilation (rows and columns of each) and groups."""
-    a, b, c, d, e, f, groups = settings
+def _geometry(
+    weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int = 1
+) -> Geometry:
+    (a, b), (c, d), (e, f) = stride, padding, dilation
     return Geometry((weight.shape[2], weight.shape[3]), (a, b), (c, d), (e, f), groups, weight.shape[0] // groups)
-
-
-def settings(shape: Geometry) -> list[int]:
-    """A geometry as the operators take it."""
-    return [*shape.stride, *shape.padding, *shape.dilation, shape.groups]
 
 
 def _out(times: Tensor, weight: Tensor, shape: Geometry, dtype: torch.dtype) -> Tensor:
@@ -100,26 +128,80 @@ def _groups(weight: Tensor, shape: Geometry) -> list[tuple[slice, slice]]:
     return [(slice(g * inputs, (g + 1) * inputs), slice(g * outputs, (g + 1) * outputs)) for g in range(shape.groups)]
 
 
+_LIBRARY = torch.library.Library("spyketorch", "FRAGMENT")  # type: ignore[no-untyped-call]
+_SHAPE = "int[] stride, int[] padding, int[] dilation"
+
+
+def _define(schema: str, fake: Callable[..., Any], cpu: Callable[..., Any], default: Callable[..., Any] | None) -> Any:
+    """An operator: its schema, its fake version, and what it does on the CPU and on every other device."""
+    name = f"spyketorch::{schema.partition('(')[0]}"
+    torch.library.define(name, schema[schema.index("(") :], lib=_LIBRARY, tags=(torch.Tag.pt2_compliant_tag,))
+    torch.library.impl(name, "CPU", cpu, lib=_LIBRARY)
+    if default is not None:
+        torch.library.impl(name, "CompositeExplicitAutograd", default, lib=_LIBRARY)
+    torch.library.register_fake(name, fake, lib=_LIBRARY)
+    return getattr(torch.ops.spyketorch, name.partition("::")[2]).default
+
+
 # What an operator gives is laid out the same by loops and by plain torch, as its fake version says.
 
 
-@custom_op("spyketorch::convolution_fire", mutates_args=())
-def convolution_fire(
-    times: Tensor, weight: Tensor, threshold: Tensor, time_steps: int, settings: Sequence[int], want_values: bool
+def _empty_answer(
+    times: Tensor,
+    weight: Tensor,
+    threshold: Tensor,
+    time_steps: int,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    groups: int,
+    want_values: bool,
 ) -> tuple[Tensor, Tensor]:
-    """(first-spike times, potentials there, or nothing where they are not wanted)."""
-    shape = _geometry(weight, settings)
-    fired, values = _empty_answer(times, weight, shape, want_values)
+    shape = _geometry(weight, stride, padding, dilation, groups)
+    values = _out(times, weight, shape, weight.dtype) if want_values else weight.new_empty(0)
+    return _out(times, weight, shape, times.dtype), values
+
+
+def _plain_convolution_fire(
+    times: Tensor,
+    weight: Tensor,
+    threshold: Tensor,
+    time_steps: int,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    groups: int,
+    want_values: bool,
+) -> tuple[Tensor, Tensor]:
+    fired, values = _empty_answer(times, weight, threshold, time_steps, stride, padding, dilation, groups, want_values)
+    shape = _geometry(weight, stride, padding, dilation, groups)
+    first, potentials = plain.convolution_fire(times, weight, threshold, time_steps, shape, want_values)
+    return fired.copy_(first), values.copy_(potentials)
+
+
+def _convolution_fire(
+    times: Tensor,
+    weight: Tensor,
+    threshold: Tensor,
+    time_steps: int,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    groups: int,
+    want_values: bool,
+) -> tuple[Tensor, Tensor]:
+    given = (times, weight, threshold, time_steps, stride, padding, dilation, groups, want_values)
     if not has_loops(weight):
-        first, potentials = plain.convolution_fire(times, weight, threshold, time_steps, shape, want_values)
-        return fired.copy_(first), values.copy_(potentials)
+        return _plain_convolution_fire(*given)
+    shape = _geometry(weight, stride, padding, dilation, groups)
+    fired, values = _empty_answer(*given)
     for inputs, outputs in _groups(weight, shape):
         filled, limit = _filled(weight[outputs], threshold[outputs])
         source, rows = _last(times[:, inputs]), _rows(filled)
         taps = loops().reach(source.shape[1:3], fired.shape[2:], shape)
         into = [_last(fired[:, outputs]), _last(values[:, outputs] if want_values else values.view(0, 1, 1, 1))]
         work = partial(loops().convolution_fire, source, rows, limit, time_steps, taps, *into)
-        _in_parallel(len(source), work)
+        _in_parallel(len(source), work, source[0].size * filled[:, 0].numel())
         if shape.groups > 1:
             fired[:, outputs].copy_(torch.from_numpy(into[0]).permute(0, 3, 1, 2))
             if want_values:
@@ -127,23 +209,37 @@ def convolution_fire(
     return fired, values
 
 
-@convolution_fire.register_fake
-def _(times, weight, threshold, time_steps, settings, want_values):  # type: ignore[no-untyped-def]
-    return _empty_answer(times, weight, _geometry(weight, settings), want_values)
+#: (first-spike times, potentials there, or nothing where they are not wanted)
+convolution_fire = _define(
+    f"convolution_fire(Tensor times, Tensor weight, Tensor threshold, int time_steps, {_SHAPE}, int groups, "
+    "bool want_values) -> (Tensor, Tensor)",
+    _empty_answer,
+    _convolution_fire,
+    _plain_convolution_fire,
+)
 
 
-def _empty_answer(times: Tensor, weight: Tensor, shape: Geometry, want_values: bool) -> tuple[Tensor, Tensor]:
-    values = _out(times, weight, shape, weight.dtype) if want_values else weight.new_empty(0)
-    return _out(times, weight, shape, times.dtype), values
+def _empty_potentials(
+    times: Tensor, weight: Tensor, time_steps: int, stride: Ints, padding: Ints, dilation: Ints, groups: int
+) -> Tensor:
+    return _out(times, weight, _geometry(weight, stride, padding, dilation, groups), weight.dtype)
 
 
-@custom_op("spyketorch::last_potentials", mutates_args=())
-def last_potentials(times: Tensor, weight: Tensor, time_steps: int, settings: Sequence[int]) -> Tensor:
-    """Potentials at the last time step."""
-    shape = _geometry(weight, settings)
-    potentials = _out(times, weight, shape, weight.dtype)
+def _plain_last_potentials(
+    times: Tensor, weight: Tensor, time_steps: int, stride: Ints, padding: Ints, dilation: Ints, groups: int
+) -> Tensor:
+    shape = _geometry(weight, stride, padding, dilation, groups)
+    potentials = plain.last_potentials(times, weight, time_steps, shape)
+    return _out(times, weight, shape, weight.dtype).copy_(potentials)
+
+
+def _last_potentials(
+    times: Tensor, weight: Tensor, time_steps: int, stride: Ints, padding: Ints, dilation: Ints, groups: int
+) -> Tensor:
     if not has_loops(weight):
-        return potentials.copy_(plain.last_potentials(times, weight, time_steps, shape))
+        return _plain_last_potentials(times, weight, time_steps, stride, padding, dilation, groups)
+    shape = _geometry(weight, stride, padding, dilation, groups)
+    potentials = _out(times, weight, shape, weight.dtype)
     for inputs, outputs in _groups(weight, shape):
         source = times[:, inputs].contiguous().numpy()
         into = _last(potentials[:, outputs])
@@ -159,39 +255,49 @@ def _sum_last(times: np.ndarray, rows: np.ndarray, time_steps: int, taps: Any, i
         for i in range(begin, end, _CHUNK):
             loops().last_potentials(times, rows, time_steps, taps, into, i, min(i + _CHUNK, end))
 
-    _in_parallel(len(times), part, parts_per_thread=1)
+    _in_parallel(len(times), part, times[0].size * rows.shape[1], parts_per_thread=1)
 
 
-@last_potentials.register_fake
-def _(times, weight, time_steps, settings):  # type: ignore[no-untyped-def]
-    return _out(times, weight, _geometry(weight, settings), weight.dtype)
-
-
-@custom_op("spyketorch::pooling", mutates_args=())
-def pooling(times: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Tensor:
-    """Earliest spike of each window."""
-    shape = _window(kernel_size, stride, padding)
-    pooled = _pooled(times, shape)
-    if times.device.type != "cpu" or not _numba_is_there():
-        return pooled.copy_(plain.pooling(times, shape))
-    source, into = _last(times), _last(pooled)
-    taps = loops().reach(source.shape[1:3], into.shape[1:3], shape)
-    _in_parallel(len(source), partial(loops().pooling, source, taps, into))
-    return pooled
-
-
-@pooling.register_fake
-def _(times, kernel_size, stride, padding):  # type: ignore[no-untyped-def]
-    return _pooled(times, _window(kernel_size, stride, padding))
+#: potentials at the last time step
+last_potentials = _define(
+    f"last_potentials(Tensor times, Tensor weight, int time_steps, {_SHAPE}, int groups) -> Tensor",
+    _empty_potentials,
+    _last_potentials,
+    _plain_last_potentials,
+)
 
 
 def _window(kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Geometry:
     return Geometry((kernel_size[0], kernel_size[1]), (stride[0], stride[1]), (padding[0], padding[1]))
 
 
-def _pooled(times: Tensor, shape: Geometry) -> Tensor:
-    size = (*times.shape[:2], *shape.output_size(*times.shape[2:]))
+def _empty_pooled(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints) -> Tensor:
+    size = (*times.shape[:2], *_window(kernel_size, stride, padding).output_size(*times.shape[2:]))
     return torch.empty(size, dtype=times.dtype, device=times.device, memory_format=torch.channels_last)
+
+
+def _plain_pooling(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints) -> Tensor:
+    pooled = plain.pooling(times, _window(kernel_size, stride, padding))
+    return _empty_pooled(times, kernel_size, stride, padding).copy_(pooled)
+
+
+def _pooling(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints) -> Tensor:
+    if _modules() is None:
+        return _plain_pooling(times, kernel_size, stride, padding)
+    shape, pooled = _window(kernel_size, stride, padding), _empty_pooled(times, kernel_size, stride, padding)
+    source, into = _last(times), _last(pooled)
+    taps = loops().reach(source.shape[1:3], into.shape[1:3], shape)
+    _in_parallel(len(source), partial(loops().pooling, source, taps, into), source[0].size)
+    return pooled
+
+
+#: earliest spike of each window
+pooling = _define(
+    "pooling(Tensor times, int[] kernel_size, int[] stride, int[] padding) -> Tensor",
+    _empty_pooled,
+    _pooling,
+    _plain_pooling,
+)
 
 
 # Encoding
@@ -201,66 +307,116 @@ def _any_negative(x: Tensor) -> bool:
     return x.numel() > 0 and bool(x.amin() < 0)
 
 
-@custom_op("spyketorch::rank_order", mutates_args=())
-def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
-    """First-spike times by rank, of (N, C, H, W) non-negative intensities."""
-    times = torch.empty_like(intensities, dtype=time_dtype(time_steps), memory_format=torch.contiguous_format)
-    if not has_loops(intensities) or intensities.dtype != torch.float32 or _any_negative(intensities):
-        return times.copy_(plain.rank_order(intensities, time_steps))
-    source, into = intensities.contiguous().flatten(1).numpy(), times.view(len(times), -1).numpy()
-    _in_parallel(len(source), partial(loops().rank_order, source, time_steps, into))
-    return times
-
-
-@rank_order.register_fake
-def _(intensities, time_steps):  # type: ignore[no-untyped-def]
+def _empty_times(intensities: Tensor, time_steps: int) -> Tensor:
     return torch.empty_like(intensities, dtype=time_dtype(time_steps), memory_format=torch.contiguous_format)
 
 
-@custom_op("spyketorch::local_normalization", mutates_args=())
-def local_normalization(intensities: Tensor, radius: int, eps: float) -> Tensor:
-    """Intensities (N, C, H, W) over the mean of the square around them."""
-    normalized = torch.empty_like(intensities, memory_format=torch.contiguous_format)
+def _plain_rank_order(intensities: Tensor, time_steps: int) -> Tensor:
+    return _empty_times(intensities, time_steps).copy_(plain.rank_order(intensities, time_steps))
+
+
+def _rank_order(intensities: Tensor, time_steps: int) -> Tensor:
+    alone = len(intensities) == 1 and not _modules.cache_info().currsize  # not worth the second that numba loads
+    if alone or not has_loops(intensities) or intensities.dtype != torch.float32 or _any_negative(intensities):
+        return _plain_rank_order(intensities, time_steps)
+    times = _empty_times(intensities, time_steps)
+    source, into = intensities.contiguous().flatten(1).numpy(), times.view(len(times), -1).numpy()
+    _in_parallel(len(source), partial(loops().rank_order, source, time_steps, into), 20 * source.shape[1])
+    return times
+
+
+#: first-spike times by rank, of (N, C, H, W) intensities
+rank_order = _define(
+    "rank_order(Tensor intensities, int time_steps) -> Tensor", _empty_times, _rank_order, _plain_rank_order
+)
+
+
+def _empty_normalized(intensities: Tensor, radius: int, eps: float) -> Tensor:
+    return torch.empty_like(intensities, memory_format=torch.contiguous_format)
+
+
+def _plain_local_normalization(intensities: Tensor, radius: int, eps: float) -> Tensor:
+    normalized = plain.local_normalization(intensities, radius, eps)
+    return _empty_normalized(intensities, radius, eps).copy_(normalized)
+
+
+def _local_normalization(intensities: Tensor, radius: int, eps: float) -> Tensor:
     if not has_loops(intensities):
-        return normalized.copy_(plain.local_normalization(intensities, radius, eps))
+        return _plain_local_normalization(intensities, radius, eps)
+    normalized = _empty_normalized(intensities, radius, eps)
     source, into = intensities.contiguous().flatten(0, 1).numpy(), normalized.flatten(0, 1).numpy()
-    _in_parallel(len(source), partial(loops().local_normalization, source, radius, source.dtype.type(eps), into))
+    number = source.dtype.type
+    share, reach = number(1) / number((2 * radius + 1) ** 2), min(radius, max(source.shape[1:]))
+    work = partial(loops().local_normalization, source, reach, share, number(eps), into)
+    _in_parallel(len(source), work, source[0].size * (4 * reach + 2))
     return normalized
 
 
-@local_normalization.register_fake
-def _(intensities, radius, eps):  # type: ignore[no-untyped-def]
-    return torch.empty_like(intensities, memory_format=torch.contiguous_format)
+#: intensities (N, C, H, W) over the mean of the square around them
+local_normalization = _define(
+    "local_normalization(Tensor intensities, int radius, float eps) -> Tensor",
+    _empty_normalized,
+    _local_normalization,
+    _plain_local_normalization,
+)
 
 
 # Deciding and learning, on the CPU only: elsewhere latency.py and learning.py compose them in torch
 
 
+def why_no_search(weight: Tensor, threshold: Tensor | None, shape: Geometry, inhibit: bool, kwta: int) -> str | None:
+    """Why the loops do not find the winners of such a layer, or None where they do."""
+    if weight.device.type == "cpu" and _modules() is None:
+        return 'numba is not installed (pip install "spyketorch[fast]")'
+    if not has_loops(weight):
+        return f"the layer has weights of {weight.dtype} on {weight.device}"
+    if shape.groups > 1:
+        return "the layer has groups"
+    if threshold is None and inhibit and kwta > 1:
+        return "the layer has no threshold, but several winners after pointwise inhibition"
+    return None
+
+
 def searches_winners(weight: Tensor, threshold: Tensor | None, shape: Geometry, inhibit: bool, kwta: int) -> bool:
     """Whether the loops find the winners of such a layer."""
-    return has_loops(weight) and shape.groups == 1 and not (threshold is None and inhibit and kwta > 1)
+    return why_no_search(weight, threshold, shape, inhibit, kwta) is None
 
 
-def _search(times: Tensor, weight: Tensor, settings: Sequence[int]) -> tuple[np.ndarray, Any, Any]:
+def _search(times: Tensor, weight: Tensor, *options: Any) -> tuple[np.ndarray, Any, Any]:
     """Images (N, rows, columns, C), and where their spikes go and the outputs look."""
-    shape, source = _geometry(weight, settings), _last(times)
+    shape, source = _geometry(weight, *options), _last(times)
     size, out = source.shape[1:3], shape.output_size(*times.shape[2:])
     return source, loops().reach(size, out, shape), online().window(size, out, shape)
 
 
-@custom_op("spyketorch::convolution_winners", mutates_args=(), device_types="cpu")
-def convolution_winners(
+def _empty_winners(
     times: Tensor,
     weight: Tensor,
     threshold: Tensor | None,
     time_steps: int,
-    settings: Sequence[int],
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
     inhibit: bool,
     kwta: int,
     radius: int,
 ) -> Tensor:
-    """Winners (N, kwta, 3), rows of -1 where there are fewer; without a threshold only the last step counts."""
-    source, taps, where = _search(times, weight, settings)
+    return times.new_empty((times.shape[0], kwta, 3), dtype=torch.int64)
+
+
+def _convolution_winners(
+    times: Tensor,
+    weight: Tensor,
+    threshold: Tensor | None,
+    time_steps: int,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    inhibit: bool,
+    kwta: int,
+    radius: int,
+) -> Tensor:
+    source, taps, where = _search(times, weight, stride, padding, dilation)
     winners, active = torch.full((len(times), kwta, 3), -1), np.ones(len(weight), np.bool_)
     if threshold is None:
         kept = weight.detach().contiguous().numpy()
@@ -270,22 +426,32 @@ def convolution_winners(
         filled, limit = _filled(weight, threshold)
         arguments = (_rows(filled), limit, time_steps, taps, where, inhibit, radius)
         work = partial(online().decide_by_clock, source, *arguments, active, winners.numpy())
-    _in_parallel(len(source), work)
+    _in_parallel(len(source), work, source[0].size * weight[:, 0].numel())
     return winners
 
 
-@convolution_winners.register_fake
-def _(times, weight, threshold, time_steps, settings, inhibit, kwta, radius):  # type: ignore[no-untyped-def]
-    return times.new_empty((times.shape[0], kwta, 3), dtype=torch.int64)
+#: winners (N, kwta, 3), rows of -1 where there are fewer; without a threshold only the last step counts
+convolution_winners = _define(
+    f"convolution_winners(Tensor times, Tensor weight, Tensor? threshold, int time_steps, {_SHAPE}, bool inhibit, "
+    "int kwta, int radius) -> Tensor",
+    _empty_winners,
+    _convolution_winners,
+    None,
+)
 
 
-@custom_op("spyketorch::learn_online", mutates_args=("weight",), device_types="cpu")
-def learn_online(
+def _no_winners(times: Tensor, *others: Any) -> Tensor:
+    return times.new_empty((times.shape[0], others[-6], 3), dtype=torch.int64)
+
+
+def _learn_online(
     times: Tensor,
     weight: Tensor,
     threshold: Tensor | None,
     time_steps: int,
-    settings: Sequence[int],
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
     rates: Tensor,
     bounds: Sequence[float],
     stabilizer: bool,
@@ -297,8 +463,7 @@ def learn_online(
     correction: int,
     active: Tensor,
 ) -> Tensor:
-    """STDP or R-STDP in exact online order; gives the winners as :func:`convolution_winners`."""
-    source, taps, where = _search(times, weight, settings)
+    source, taps, where = _search(times, weight, stride, padding, dilation)
     winners = torch.full((len(times), kwta, 3), -1)
     limits = np.array(bounds, torch.empty(0, dtype=weight.dtype).numpy().dtype)
     rule = online().Rule(rates.numpy(), limits, stabilizer, labels.numpy(), classes.numpy(), correction)
@@ -318,6 +483,12 @@ def learn_online(
     return winners
 
 
-@learn_online.register_fake
-def _(times, weight, threshold, steps, settings, rates, bounds, stabilizer, inhibit, kwta, *rest):  # type: ignore[no-untyped-def]
-    return times.new_empty((times.shape[0], kwta, 3), dtype=torch.int64)
+#: STDP or R-STDP in exact online order; gives the winners as convolution_winners does
+learn_online = _define(
+    f"learn_online(Tensor times, Tensor(a!) weight, Tensor? threshold, int time_steps, {_SHAPE}, Tensor rates, "
+    "float[] bounds, bool stabilizer, bool inhibit, int kwta, int radius, Tensor labels, Tensor classes, "
+    "int correction, Tensor active) -> Tensor",
+    _no_winners,
+    _learn_online,
+    None,
+)
