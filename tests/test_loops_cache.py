@@ -24,7 +24,8 @@ print(latency.pooling(times, 2).flatten().tolist(), "torch._dynamo" in sys.modul
 @pytest.fixture
 def package(tmp_path):
     """A copy of the package, whose sources may be edited."""
-    shutil.copytree(ROOT / "spyketorch", tmp_path / "spyketorch", ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    left_out = shutil.ignore_patterns("__pycache__", "weights")
+    shutil.copytree(ROOT / "spyketorch", tmp_path / "spyketorch", ignore=left_out)
     return tmp_path
 
 
@@ -51,7 +52,8 @@ def test_edited_loops_run_and_damaged_files_are_made_anew(package, tmp_path):
     assert run(package, NUMBA_CACHE_DIR=str(place)) == ("[0, 4] False", "")
     assert [p.stat().st_mtime_ns for p in stored(place)] == stamps, "a second process takes them as they are"
 
-    for damage in (lambda b: b[: len(b) // 2], lambda b: b"", lambda b: bytes(len(b)), lambda b: b[:-9] + b"\1" + b[-8:]):
+    flipped = lambda b: b[:-9] + bytes([b[-9] ^ 1]) + b[-8:]  # noqa: E731
+    for damage in (lambda b: b[: len(b) // 2], lambda b: b"", lambda b: bytes(len(b)), flipped):
         for file in files:
             file.write_bytes(damage(file.read_bytes()))
         out, told = run(package, NUMBA_CACHE_DIR=str(place))

@@ -35,7 +35,7 @@ EVERY_MODULE = """
     import importlib, json, pkgutil, sys
     import spyketorch
     names = [info.name for info in pkgutil.walk_packages(spyketorch.__path__, "spyketorch.")]
-    for name in ("loops", "online"):  # private, and the two modules that are numba
+    for name in ("_cache", "loops", "online"):  # private, and the modules that are numba
         names.remove(f"spyketorch.kernels.{name}")
     for name in names:
         importlib.import_module(name)
