@@ -316,8 +316,7 @@ def _plain_rank_order(intensities: Tensor, time_steps: int) -> Tensor:
 
 
 def _rank_order(intensities: Tensor, time_steps: int) -> Tensor:
-    alone = len(intensities) == 1 and not _modules.cache_info().currsize  # not worth the second that numba loads
-    if alone or not has_loops(intensities) or intensities.dtype != torch.float32 or _any_negative(intensities):
+    if not has_loops(intensities) or intensities.dtype != torch.float32 or _any_negative(intensities):
         return _plain_rank_order(intensities, time_steps)
     times = _empty_times(intensities, time_steps)
     source, into = intensities.contiguous().flatten(1).numpy(), times.view(len(times), -1).numpy()
