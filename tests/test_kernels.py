@@ -152,12 +152,12 @@ def lessons(draw):
 class OwnSTDP(snn.STDP):
     """The standard rule, as a rule of one's own on waves."""
 
-    def forward(self, *args):  # type: ignore[override]
+    def forward(self, *args):
         return super().forward(*args)
 
 
 class OwnRSTDP(snn.RSTDP):
-    def forward(self, *args):  # type: ignore[override]
+    def forward(self, *args):
         return super().forward(*args)
 
 

@@ -171,7 +171,7 @@ def test_learn_runs_the_rules_own_code(kind, change, geometry, threshold):
 class Bolder(learning.RSTDP):
     """Praise counts twice."""
 
-    def forward(self, input_spikes, potentials, output_spikes, outcomes, winners=None):  # type: ignore[override]
+    def forward(self, input_spikes, potentials, output_spikes, outcomes, winners=None):
         return super().forward(
             input_spikes, potentials, output_spikes, 2 * max(outcomes, 0) + min(outcomes, 0), winners
         )
