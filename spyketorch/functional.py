@@ -350,18 +350,21 @@ def feature_inhibition_(
         for sample, features in zip(potentials, inhibited_features, strict=True):
             feature_inhibition_(sample, features)
         return potentials
-    return potentials.index_fill_(_FEATURE, _feature_indices(inhibited_features, potentials), 0)
+    index = _features(inhibited_features, potentials)
+    if index.dtype == torch.bool:
+        return potentials.masked_fill_(index.view(-1, 1, 1), 0)
+    return potentials.index_fill_(_FEATURE, index, 0)
 
 
-def _feature_indices(features: Any, potentials: Tensor) -> Tensor:
-    """Feature indices as a flat int64 tensor beside the potentials."""
+def _features(features: Any, potentials: Tensor) -> Tensor:
+    """Feature indices as a flat int64 tensor beside the potentials, or a bool mask as it is."""
     count = potentials.shape[_FEATURE]
     try:
         index = torch.as_tensor(features, device=potentials.device)
     except (TypeError, ValueError, RuntimeError):
         index = torch.empty((), device=potentials.device)  # of a type that is refused
     if index.dtype == torch.bool and index.shape == (count,):
-        return index.nonzero().flatten()
+        return index
     if index.numel() == 0:
         return index.flatten().to(torch.int64)
     if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():

@@ -527,7 +527,7 @@ class STDP(CheckedState):
             if check.free_to_read(self.conv_layer.weight) and not self._own():
                 self._learn_standard(input_spikes, output_spikes, winners, rates)
                 return
-        elif self._own():
+        elif self._own() and check.readable(winners):
             winners = [(f, y, x) for f, y, x in winners.tolist() if f >= 0]
         pre, post = self._spike_counts(input_spikes, output_spikes, winners)
         causal, ordering = pre >= post, self.get_pre_post_ordering
