@@ -81,7 +81,8 @@ class Plain:
     Convolution = PlainConvolution
 
     @staticmethod
-    def fire(potentials: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
+    def fire(potentials: Tensor, threshold: float | None, return_thresholded: bool) -> tuple[Tensor, Tensor]:
+        assert return_thresholded
         kept = potentials.clone()
         if threshold is None:
             kept[:-1] = 0
@@ -140,12 +141,8 @@ class Plain:
 class Renamed:
     """The same through the names of the original."""
 
-    pad, pooling, pointwise_inhibition = (
-        staticmethod(sf.pad),
-        staticmethod(sf.pooling),
-        staticmethod(sf.pointwise_inhibition),
-    )
-    get_k_winners = staticmethod(sf.get_k_winners)
+    pad, fire, pooling = staticmethod(sf.pad), staticmethod(sf.fire), staticmethod(sf.pooling)
+    pointwise_inhibition, get_k_winners = staticmethod(sf.pointwise_inhibition), staticmethod(sf.get_k_winners)
 
     @staticmethod
     def STDP(weight: Tensor, rates: tuple[float, float], *options: Any) -> snn.STDP:
@@ -156,10 +153,6 @@ class Renamed:
         conv = snn.Convolution(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]))
         conv.weight.data = weight
         return conv
-
-    @staticmethod
-    def fire(potentials: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
-        return sf.fire(potentials, threshold, return_thresholded_potentials=True)
 
     def encode(self, image: Tensor, kernels: Tensor, padding: int, threshold: float) -> Tensor:
         if not hasattr(self, "encoder"):
@@ -189,7 +182,7 @@ class Script:
     def layer(self, number: int, wave: Tensor) -> Tensor:
         """What a layer passes on."""
         ops, (pad, threshold, size) = self.ops, ((2, 15, 2), (1, 10, 3))[number]
-        spikes, _ = ops.fire(self.convs[number](ops.pad(wave, (pad,) * 4)), threshold)
+        spikes, _ = ops.fire(self.convs[number](ops.pad(wave, (pad,) * 4)), threshold, True)
         return ops.pooling(spikes, size)
 
     def train(self, number: int, wave: Tensor) -> list:
@@ -199,7 +192,7 @@ class Script:
             wave = self.layer(below, wave)
         pad, threshold, kwta, radius = ((2, 15, 5, 3), (1, 10, 8, 1), (2, None, 1, 0))[number]
         wave = ops.pad(wave, (pad,) * 4)
-        spikes, kept = ops.fire(self.convs[number](wave), threshold)
+        spikes, kept = ops.fire(self.convs[number](wave), threshold, True)
         if number < 2:
             kept = ops.pointwise_inhibition(kept)
             spikes = kept.sign()
@@ -209,7 +202,7 @@ class Script:
 
     def infer(self, image: Tensor) -> list:
         ops, wave = self.ops, self.layer(1, self.layer(0, self.encode(image)))
-        spikes, kept = ops.fire(self.convs[2](ops.pad(wave, (2,) * 4)), None)
+        spikes, kept = ops.fire(self.convs[2](ops.pad(wave, (2,) * 4)), None, True)
         return ops.get_k_winners(kept, 1, 0, spikes)
 
 
@@ -228,7 +221,7 @@ def operations(size: str) -> dict[str, tuple[Callable[[], Any], Callable[[], Any
     convs = [ops.Convolution(weight) for ops, weight in zip((plain, ours), weights, strict=True)]
     potentials = convs[0](wave)
     threshold = float(potentials.quantile(0.5) if potentials.numel() < 2**24 else potentials.median())
-    _, kept = plain.fire(potentials, threshold)
+    _, kept = plain.fire(potentials, threshold, True)
     inhibited = plain.pointwise_inhibition(kept)
     spikes = inhibited.sign()
     winners = plain.get_k_winners(inhibited, kwta, radius, spikes)
@@ -240,8 +233,8 @@ def operations(size: str) -> dict[str, tuple[Callable[[], Any], Callable[[], Any
 
     return {
         "convolution": both(lambda ops, i: convs[i](wave)),
-        "fire": both(lambda ops, i: ops.fire(potentials, threshold)),
-        "fire, last step": both(lambda ops, i: ops.fire(potentials, None)),
+        "fire": both(lambda ops, i: ops.fire(potentials, threshold, True)),
+        "fire, last step": both(lambda ops, i: ops.fire(potentials, None, True)),
         "pointwise inhibition": both(lambda ops, i: ops.pointwise_inhibition(kept)),
         "winners": both(lambda ops, i: ops.get_k_winners(inhibited, kwta, radius, spikes)),
         "STDP": both(lambda ops, i: rules[i](wave, inhibited, spikes, winners)),

@@ -8,6 +8,7 @@ inside :func:`validation`.
 import math
 import numbers
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -91,6 +92,8 @@ def storable(values: int, name: str, given: Any) -> None:
 
 def number(value: Any, name: str) -> float:
     """A finite real number; a one-element tensor will do."""
+    if type(value) in (float, int) and -sys.float_info.max <= value <= sys.float_info.max:
+        return float(value)
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -196,23 +199,17 @@ def tensor(value: Any, name: str) -> Tensor:
     return value
 
 
-_COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
-
-
 def sized(value: Any, name: str, ranks: tuple[int, ...], accepted: str) -> Tensor:
     """A dense real tensor of one of these ranks, with something in it."""
-    checked = tensor(value, name)
-    if checked.ndim in ranks and checked.numel() and checked.dtype not in _COMPLEX and checked.layout == torch.strided:
-        return checked
-    if checked.ndim not in ranks:
+    if not isinstance(value, Tensor):
+        raise fail_type(name, "a torch.Tensor", value)
+    if value.ndim not in ranks:
         raise fail(name, accepted, value)
-    if checked.is_complex() or checked.layout != torch.strided:
+    if value.is_complex() or value.layout is not torch.strided:
         raise fail_type(name, "real and dense", value)
-    raise fail(name, f"{accepted}, every size at least 1", value)
-
-
-def wave(value: Any, name: str) -> Tensor:
-    return sized(value, name, (4, 5), "of shape (T, C, H, W) or (N, T, C, H, W)")
+    if not value.numel():
+        raise fail(name, f"{accepted}, every size at least 1", value)
+    return value
 
 
 def image(value: Any, name: str) -> Tensor:
@@ -372,7 +369,7 @@ def readable(value: Tensor) -> bool:
 
 def free_to_read(value: Tensor) -> bool:
     """Reading waits for no device."""
-    return value.device.type == "cpu" and readable(value)
+    return value.is_cpu and readable(value)
 
 
 def finite(value: Tensor, name: str) -> None:
@@ -400,6 +397,10 @@ def not_negative(value: Tensor, name: str) -> None:
             f"`{name}` must be 0 or more, as the largest fire first; got {describe(value)} down to "
             f"{float(value.amin()):g}: rectify them, as torch.nn.ReLU or the `thresholds=0` of a Filter do"
         )
+
+
+def wave(value: Any, name: str) -> Tensor:
+    return sized(value, name, (4, 5), "of shape (T, C, H, W) or (N, T, C, H, W)")
 
 
 def potentials(value: Any, name: str) -> Tensor:

@@ -13,7 +13,7 @@ References:
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache, reduce
+from functools import reduce
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -49,15 +49,19 @@ def pad(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
         torch.Size([15, 6, 32, 32])
     """
     check.potentials(input, "input")
-    if not isinstance(pad, Sequence) or len(pad) != 4:
-        raise check.fail("pad", "four integers (left, right, top, bottom)", pad)
-    left, right, top, bottom = (check.integer(p, "pad") for p in pad)
-    if input.shape[-1] + left + right < 1 or input.shape[-2] + top + bottom < 1:
+    if type(pad) is not tuple or [*map(type, pad)] != [int] * 4:  # what scripts write, known at a glance
+        if not isinstance(pad, Sequence) or len(pad) != 4:
+            raise check.fail("pad", "four integers (left, right, top, bottom)", pad)
+        pad = [check.integer(p, "pad") for p in pad]
+    left, right, top, bottom = pad
+    *frames, rows, columns = input.shape
+    rows, columns = rows + top + bottom, columns + left + right
+    if rows < 1 or columns < 1:
         raise ValueError(f"`pad` must leave at least one row and column; got {tuple(pad)} on {check.describe(input)}")
-    check.representable(value, "value", input.dtype)
-    rows, columns = input.shape[-2] + top + bottom, input.shape[-1] + left + right
-    check.storable(input.shape[:-2].numel() * rows * columns, "pad", tuple(pad))
-    return fn.pad(input, (left, right, top, bottom), value=float(value))
+    if type(value) is not int or value:  # 0 fits every type
+        check.representable(value, "value", input.dtype)
+    check.storable(math.prod(frames) * rows * columns, "pad", tuple(pad))
+    return torch.constant_pad_nd(input, (left, right, top, bottom), float(value))
 
 
 def pooling(
@@ -264,8 +268,8 @@ def fire(
     """
     check.potentials(potentials, "potentials")
     thresholded = _kept(potentials, threshold) if return_thresholded_potentials else None
-    if threshold is None and thresholded is not None:
-        fired = torch.gt(thresholded.detach(), 0, out=torch.empty_like(potentials.detach()))
+    if thresholded is not None and (threshold is None or (type(threshold) in (int, float) and threshold >= 0)):
+        fired = (thresholded.detach() if thresholded.requires_grad else thresholded).sign()  # nothing below 0 is left
     else:
         fired = _fired(potentials, threshold)
     spikes = fired
@@ -287,14 +291,6 @@ def _survivors(potentials: Tensor) -> tuple[Tensor, Tensor]:
     """(the feature that survives at each place, int64; whether any fires there), with axes of size 1."""
     steps, features = potentials.shape[_TIME], potentials.shape[_FEATURE]
     fired = potentials.amax(_FEATURE, keepdim=True) > 0
-    if potentials.ndim == 4 and potentials.dtype in _NUMPY_TYPES and check.free_to_read(potentials):
-        # numpy names the first of equals, in a fraction of the calls.
-        rows, columns = potentials.shape[-2:]
-        when = fired.numpy().reshape(steps, -1)
-        places = _places(features, rows * columns) + (when.argmax(0) * (features * rows * columns))[:, None]
-        best = potentials.numpy().ravel().take(places).argmax(1)
-        best, fires = (torch.from_numpy(x).view(1, 1, rows, columns) for x in (best, when.any(0)))
-        return best, fires
     clock = torch.arange(steps, dtype=torch.int32, device=potentials.device).view(-1, 1, 1, 1)
     first = torch.where(fired, clock, steps - 1).amin(_TIME, keepdim=True).long()
     frame = potentials.gather(_TIME, first.expand_as(potentials.narrow(_TIME, 0, 1)))
@@ -303,14 +299,21 @@ def _survivors(potentials: Tensor) -> tuple[Tensor, Tensor]:
     return survivor.amin(_FEATURE, keepdim=True), fired.any(_TIME, keepdim=True)
 
 
-@lru_cache(maxsize=8)
-def _places(features: int, places: int) -> np.ndarray:
-    """Flat indices of a frame, the features of a place side by side, ``(places, features)``."""
-    return np.arange(features * places).reshape(features, places).T.copy()
-
-
 #: what numpy compares as torch does
 _NUMPY_TYPES = (torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def _inhibited(potentials: Tensor) -> Tensor:
+    """:func:`pointwise_inhibition` of one sample by numpy, which names the first of equals and takes fewer calls."""
+    steps, features, rows, columns = potentials.shape
+    values = potentials.numpy().reshape(steps, features, rows * columns)
+    fired = potentials.amax(1).numpy().reshape(steps, -1) > 0
+    places = np.flatnonzero(fired.any(0))
+    first = fired.argmax(0)[places]
+    neurons = values[first, :, places].argmax(1) * (rows * columns) + places
+    inhibited = np.zeros((steps, features * rows * columns), values.dtype)
+    inhibited[:, neurons] = values.reshape(steps, -1)[:, neurons]
+    return torch.from_numpy(inhibited).view(potentials.shape)
 
 
 def pointwise_inhibition(thresholded_potentials: Tensor) -> Tensor:
@@ -332,6 +335,9 @@ def pointwise_inhibition(thresholded_potentials: Tensor) -> Tensor:
                 [0., 6.]])
     """
     potentials = check.potentials(thresholded_potentials, "thresholded_potentials")
+    by_numpy = potentials.dtype in _NUMPY_TYPES and not potentials.requires_grad and check.free_to_read(potentials)
+    if potentials.ndim == 4 and by_numpy:
+        return _inhibited(potentials)
     survivor, fires = _survivors(potentials.detach())
     index = survivor.expand_as(potentials.narrow(_FEATURE, 0, 1))
     kept = potentials.gather(_FEATURE, index).masked_fill(~fires, 0)

@@ -134,7 +134,7 @@ def _replaced(rule: nn.Module, base: type[nn.Module]) -> list[str]:
         return hooks + [
             name for name in names if name in vars(rule) or getattr(type(rule), name) is not getattr(base, name)
         ]
-    return hooks + [name for name in names if name in vars(rule)] if vars(rule).keys() & names.keys() else hooks
+    return hooks if names.keys().isdisjoint(vars(rule)) else hooks + [name for name in names if name in vars(rule)]
 
 
 class _Rates(Sequence[tuple[Tensor, Tensor]]):
@@ -386,8 +386,9 @@ class STDP(CheckedState):
 
     def _check_waves(self, input_spikes: Tensor, output_spikes: Tensor) -> None:
         layer = self.conv_layer
-        self._check_wave(input_spikes, "input_spikes", layer.in_channels, layer.weight)
-        self._check_wave(output_spikes, "output_spikes", layer.out_channels, layer.weight)
+        weight = layer.weight
+        self._check_wave(input_spikes, "input_spikes", layer.in_channels, weight)
+        self._check_wave(output_spikes, "output_spikes", layer.out_channels, weight)
         if input_spikes.shape[:-4] != output_spikes.shape[:-4]:
             raise ValueError(
                 "`input_spikes` and `output_spikes` must both be one sample, or batches of the same size; got "
@@ -544,16 +545,15 @@ class STDP(CheckedState):
         layer, stabilized = self.conv_layer, self._dependence() is not None
         shape, weight, stored = layer.geometry, layer.weight.data, self._stored()
         counts, weights = self._padded(_count(input_spikes), 0).numpy(), weight.numpy()
-        outputs = output_spikes.float() if output_spikes.dtype in _HALF else output_spikes
+        outputs = (output_spikes.float() if output_spikes.dtype in _HALF else output_spikes).numpy()
         for winner in winners:
             feature, row, column = winner
             if rates is None:
-                ltp, ltd = stored[f"ltp_{feature}"].detach().numpy(), stored[f"ltd_{feature}"].detach().numpy()
+                ltp, ltd = stored[f"ltp_{feature}"].data.numpy(), stored[f"ltd_{feature}"].data.numpy()
             else:
                 ltp, ltd = rates[feature].numpy()
-            wave = outputs.numpy()[:, feature, row, column]
-            post = wave.sum()
-            if not ((wave == 0) | (wave == 1)).all():  # a sum of real numbers depends on what stands beside it
+            post = sum(wave := outputs[:, feature, row, column].tolist())
+            if not _SPIKES.issuperset(wave):  # a sum of real numbers depends on what stands beside it
                 post = _count(output_spikes).numpy()[winner]
             own = weights[feature]
             change = np.where(counts[shape.receptive_field(winner, len(own))] >= post, ltp, ltd)
@@ -826,6 +826,7 @@ class RSTDP(nn.Module):
 
 
 _HALF = (torch.float16, torch.bfloat16)
+_SPIKES = frozenset((0, 1))
 
 
 def _count(wave: Tensor) -> Tensor:

@@ -128,6 +128,20 @@ def test_fire(dtype, p, threshold, latch, c):
     same(x, p)
 
 
+@given(p=potentials(), threshold=st.sampled_from([None, -0.5, -0.0, 0, 0.25, 1]))
+def test_both_answers_of_fire_agree(p, threshold):
+    """Below a negative threshold there are potentials that are negative and fire; NaN never fires."""
+    x = tensor(p)
+    x[:, :, 0, 0] = float("nan")
+    with_gradient = x.clone().requires_grad_()
+    want = (x > threshold).float() if threshold is not None else torch.cat((x[:-1] * 0 > 0, x[-1:] > 0)).float()
+    for potentials_ in (x, with_gradient):
+        spikes, kept = sf.fire(potentials_, threshold, True)
+        same(spikes, want)
+        assert not spikes.requires_grad and kept.requires_grad == potentials_.requires_grad
+        same(sf.fire(potentials_, threshold), spikes)
+
+
 @given(p=potentials(), threshold=thresholds, latch=st.booleans())
 def test_fire_in_place(dtype, p, threshold, latch):
     given_threshold, threshold = of_threshold(threshold, p.shape[1], dtype)
@@ -186,6 +200,16 @@ def test_pointwise_inhibition(dtype, p, c):
     same(out, ref.pointwise_inhibition(p))
     same(x, p)
     assert out.dtype == dtype
+
+
+@given(p=thresholded())
+def test_pointwise_inhibition_of_potentials_that_carry_a_gradient(p):
+    """And of a place that is NaN at some step, where nothing fires then: they take another way to the same answer."""
+    x = tensor(p)
+    x[-1, :, 0, 0] = float("nan")
+    by_torch = sf.pointwise_inhibition(x.clone().requires_grad_())
+    by_torch.nan_to_num().sum().backward()
+    assert torch.equal(sf.pointwise_inhibition(x).nan_to_num(7), by_torch.detach().nan_to_num(7))
 
 
 @given(p=thresholded())
@@ -436,9 +460,9 @@ def test_every_type_answers_as_float64(dtype, latch):
             same(operation(given).double(), operation(exact))
             same(operation(given[None]).double(), operation(exact[None]))
         for spikes in (None, given.sign() if dtype != torch.bool else given):
-            want = sf.get_k_winners(exact, 3, 1, None if spikes is None else exact.sign())
-            assert sf.get_k_winners(given, 3, 1, spikes) == want
-            assert [tuple(w) for w in sf.k_winners(given, 3, 1, spikes).tolist() if w[0] >= 0] == want
+            winners = sf.get_k_winners(exact, 3, 1, None if spikes is None else exact.sign())
+            assert sf.get_k_winners(given, 3, 1, spikes) == winners
+            assert [tuple(w) for w in sf.k_winners(given, 3, 1, spikes).tolist() if w[0] >= 0] == winners
 
 
 def to_potentials_of(rng, seed, largest):
