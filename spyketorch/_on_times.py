@@ -96,8 +96,11 @@ def learn(
     kwta, radius = winner_choice(*choice[:2], layer.out_channels, *shape.output_size(*times.shape[-2:]))
     choice = Choice(kwta, radius, choice[2])
     check.times_within(times, "times", layer.time_steps)
-    searches = operators.searches_winners(layer.weight, layer.threshold, shape, choice.inhibit, choice.kwta)
-    if rule._own() or _own_answer(layer) or not searches or minibatch > 1:
+    reason = _why_walk(rule, layer, minibatch) or operators.why_no_search(
+        layer.weight, layer.threshold, shape, choice.inhibit, choice.kwta
+    )
+    if reason is not None:
+        operators.say_slow("`learn` runs", layer.weight, reason)
         return _walk(rule, layer, times, choice, minibatch, teacher)
     reward, punishment = rule._pair()
     nobody = torch.empty(0, dtype=torch.int64)
@@ -122,6 +125,16 @@ def learn(
         everybody if teacher is None else teacher.active.contiguous(),
     )
     return winners
+
+
+def _why_walk(rule: "STDP | RSTDP", layer: Any, minibatch: int) -> str | None:
+    """Why the loops do not learn what this rule and this layer would, or None where they do."""
+    own = {"rule": rule._own(), "layer": _own_answer(layer)}
+    if any(own.values()):
+        return " and ".join(f"the {who} has its own {', '.join(names)}" for who, names in own.items() if names)
+    if minibatch > 1:
+        return "`minibatch` is above 1, which suits a GPU: on a CPU 1, exactly online, is the fastest"
+    return None
 
 
 def _walk(

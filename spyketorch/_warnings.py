@@ -1,6 +1,11 @@
 """What the library warns of, each kind once."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
 
 
 class PerformanceWarning(UserWarning):
@@ -14,13 +19,24 @@ class PerformanceWarning(UserWarning):
 
 
 _told: set[str] = set()
+_quiet: ContextVar[bool] = ContextVar("spyketorch_quiet", default=False)
 
 
-def warn_once(message: str, kind: str | None = None) -> None:
-    """Warn, once per kind (or message) and process."""
-    if (kind or message) not in _told:
-        _told.add(kind or message)
+def warn_once(message: str) -> None:
+    """Warn, once per message and process."""
+    if message not in _told and not _quiet.get() and not torch.compiler.is_compiling():
+        _told.add(message)
         warnings.warn(message, PerformanceWarning, stacklevel=_outside())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Where speed is of no account: what would be told within is told another time."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
 
 
 def _outside() -> int:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
-from spyketorch._convolution import layer_geometry, pooling_geometry
+from spyketorch._convolution import Geometry, layer_geometry, pooling_geometry
 from spyketorch._winners import choice, winners_in_turn
 from spyketorch.functional import Winner
 from spyketorch.kernels import operators
@@ -147,21 +147,35 @@ def convolution_fire(
         >>> fired, potentials
         (tensor([[[1]]]), tensor([[[2.]]]))
     """
+    weight, shape, steps = _layer(times, weight, time_steps, stride, padding, dilation, groups)
+    return _answer(times, weight, _limit(threshold, weight), shape, steps, check.flag(potentials, "potentials"))
+
+
+def _layer(times: Tensor, weight: Tensor, time_steps: int, *options: Any) -> tuple[Tensor, Geometry, int]:
+    """(weight in the type that potentials are added in, geometry, T), all checked."""
     weight = check.weight(weight, "weight")
-    shape = layer_geometry(_times(times), "times", weight, stride, padding, dilation, groups)
-    steps, batch, options = _steps(time_steps, times), _batched(times), shape.options()
-    if threshold is None:
+    return weight, layer_geometry(_times(times), "times", weight, *options), _steps(time_steps, times)
+
+
+def _answer(
+    times: Tensor, weight: Tensor, limit: Tensor | None, shape: Geometry, steps: int, potentials: bool
+) -> tuple[Tensor, Tensor]:
+    """:func:`convolution_fire` of what has been checked; a layer checks its threshold when it is set."""
+    batch, options = _batched(times), shape.options()
+    if limit is None:
         value = operators.last_potentials(batch, weight, steps, **options).clamp_(min=0)
         fired = torch.where(value > 0, steps - 1, steps).to(times.dtype)
         value = value if potentials else value.new_empty(0)
     else:
-        limit = _limit(threshold, weight)
+        limit = limit.to(weight.dtype)
         fired, value = operators.convolution_fire(batch, weight, limit, steps, **options, want_values=potentials)
     return _as(fired, times), _as(value, times) if value.numel() else value
 
 
-def _limit(threshold: float | Tensor, weight: Tensor) -> Tensor:
+def _limit(threshold: float | Tensor | None, weight: Tensor) -> Tensor | None:
     """The threshold of each feature, ``(features,)``, beside the weight and of its type."""
+    if threshold is None:
+        return None
     limit = check.threshold(threshold, weight.shape[0], weight.device)
     return torch.as_tensor(limit, dtype=weight.dtype, device=weight.device).detach().expand(weight.shape[0])
 
@@ -185,9 +199,6 @@ def pointwise_inhibition(times: Tensor, potentials: Tensor, *, time_steps: int) 
     index = torch.arange(times.shape[-3], device=times.device).view(-1, 1, 1)
     survivor = torch.where(candidate & (potentials == strongest), index, times.shape[-3]).amin(-3, keepdim=True)
     return torch.where(index == survivor, times, time_steps), torch.where(index == survivor, potentials, 0)
-
-
-_pointwise_inhibition = pointwise_inhibition  # where an argument has that name
 
 
 def feature_inhibition(
@@ -271,18 +282,27 @@ def convolution_winners(
         >>> convolution_winners(torch.tensor([[[0, 1]]]), torch.ones(2, 1, 1, 2), 1, time_steps=3)
         tensor([[0, 0, 0]])
     """
-    weight = check.weight(weight, "weight")
-    shape = layer_geometry(_times(times), "times", weight, stride, padding, dilation, groups)
-    kwta, radius = choice(kwta, inhibition_radius, weight.shape[0], *shape.output_size(*times.shape[-2:]))
-    steps = _steps(time_steps, times)
-    limit = None if threshold is None else _limit(threshold, weight)
-    if operators.searches_winners(weight, limit, shape, pointwise_inhibition, kwta):
+    weight, shape, steps = _layer(times, weight, time_steps, stride, padding, dilation, groups)
+    inhibit = check.flag(pointwise_inhibition, "pointwise_inhibition")
+    return _winners(times, weight, _limit(threshold, weight), shape, steps, (kwta, inhibition_radius, inhibit))
+
+
+def _winners(
+    times: Tensor, weight: Tensor, limit: Tensor | None, shape: Geometry, steps: int, chosen: tuple[Any, Any, bool]
+) -> Tensor:
+    """:func:`convolution_winners` of what has been checked but for (kwta, radius, inhibition)."""
+    kwta, radius = choice(*chosen[:2], weight.shape[0], *shape.output_size(*times.shape[-2:]))
+    inhibit = chosen[2]
+    reason = operators.why_no_search(weight, limit, shape, inhibit, kwta)
+    if reason is None:
+        limit = None if limit is None else limit.to(weight.dtype)
         search = (_batched(times), weight, limit, steps, shape.stride, shape.padding, shape.dilation)
-        winners: Tensor = operators.convolution_winners(*search, pointwise_inhibition, kwta, radius)
+        winners: Tensor = operators.convolution_winners(*search, inhibit, kwta, radius)
         return winners if times.ndim == 4 else winners[0]
-    fired, potentials = convolution_fire(times, weight, limit, time_steps=steps, **shape.options())
-    if pointwise_inhibition:
-        fired, potentials = _pointwise_inhibition(fired, potentials, time_steps=steps)
+    operators.say_slow("winners are searched", weight, reason)
+    fired, potentials = _answer(times, weight, limit, shape, steps, True)
+    if inhibit:
+        fired, potentials = pointwise_inhibition(fired, potentials, time_steps=steps)
     return k_winners(fired, potentials, kwta, radius, time_steps=steps)
 
 

@@ -19,7 +19,7 @@ from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
 from spyketorch._checks import to_pair as to_pair
-from spyketorch._convolution import check_fits, geometry, stored_weight
+from spyketorch._convolution import Geometry, check_fits, geometry, stored_weight
 from spyketorch._state import CheckedState
 from spyketorch.learning import RSTDP as RSTDP
 from spyketorch.learning import STDP as STDP
@@ -243,14 +243,12 @@ class SpikingConvolution(Convolution):
 
     def respond(self, times: Tensor, *, potentials: bool = True) -> tuple[Tensor, Tensor]:
         """(first-spike times, potentials there), as :func:`spyketorch.latency.convolution_fire`."""
-        return latency.convolution_fire(
-            times,
-            self.weight,
-            self.limit(),
-            potentials=potentials,
-            time_steps=self.time_steps,
-            **self.geometry.options(),
-        )
+        weight, shape, steps = self._checked(times)
+        return latency._answer(times, weight, self.limit(), shape, steps, check.flag(potentials, "potentials"))
+
+    def _checked(self, times: Tensor) -> tuple[Tensor, Geometry, int]:
+        """(weight, geometry, T) for these times; the threshold was checked when it was set."""
+        return latency._layer(times, self.weight, self.time_steps, *self.geometry.options().values())
 
     def winners(
         self, times: Tensor, kwta: int = 1, inhibition_radius: int = 0, *, pointwise_inhibition: bool = False
@@ -262,16 +260,9 @@ class SpikingConvolution(Convolution):
             >>> layer.winners(torch.zeros(8, 2, 3, 3, dtype=torch.uint8)).shape
             torch.Size([8, 1, 3])
         """
-        return latency.convolution_winners(
-            times,
-            self.weight,
-            self.limit(),
-            kwta,
-            inhibition_radius,
-            pointwise_inhibition=pointwise_inhibition,
-            time_steps=self.time_steps,
-            **self.geometry.options(),
-        )
+        weight, shape, steps = self._checked(times)
+        chosen = (kwta, inhibition_radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
+        return latency._winners(times, weight, self.limit(), shape, steps, chosen)
 
     def forward(self, times: Tensor) -> Tensor:
         return self.respond(times, potentials=False)[0]

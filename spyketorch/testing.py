@@ -20,6 +20,7 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
+from spyketorch._warnings import quiet
 from spyketorch.encoding import Filter
 from spyketorch.snn import Convolution, SpikingConvolution
 
@@ -121,8 +122,9 @@ def check_rule(make_rule: Callable[[Convolution], Any], *, negative_weights: boo
         make_rule: builds the rule for a layer of 3 input and 6 output features.
         negative_weights: start from weights of both signs, for rules with such bounds.
     """
-    for seed, settings in enumerate([{}, {"stride": 2, "padding": 1}, {"groups": 3}, {"dilation": 2}]):
-        _check_rule_on(make_rule, seed, settings, negative_weights)
+    with quiet():
+        for seed, settings in enumerate([{}, {"stride": 2, "padding": 1}, {"groups": 3}, {"dilation": 2}]):
+            _check_rule_on(make_rule, seed, settings, negative_weights)
 
 
 def _check_learning(rule: Any, on_waves: Any, waves: Tensor, start: dict[str, Tensor], seed: int) -> None:

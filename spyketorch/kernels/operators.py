@@ -33,9 +33,14 @@ _CHUNK = 16  # images whose decision potentials are computed together: their wei
 def _modules() -> tuple[ModuleType, ModuleType] | None:
     """The numba loops, imported when they are first needed; None where numba is not installed, or broken."""
     try:
-        if importlib.util.find_spec("numba") is None:
-            return None
+        installed = importlib.util.find_spec("numba") is not None
     except ValueError:  # a module without a spec stands in its place
+        installed = False
+    if not installed:
+        warn_once(
+            "numba is not installed, so plain torch runs in place of the compiled loops, many times slower: "
+            'pip install "spyketorch[fast]"'
+        )
         return None
     try:
         return importlib.import_module("spyketorch.kernels.loops"), importlib.import_module("spyketorch.kernels.online")
@@ -365,20 +370,22 @@ local_normalization = _define(
 
 def why_no_search(weight: Tensor, threshold: Tensor | None, shape: Geometry, inhibit: bool, kwta: int) -> str | None:
     """Why the loops do not find the winners of such a layer, or None where they do."""
-    if weight.device.type == "cpu" and _modules() is None:
-        return 'numba is not installed (pip install "spyketorch[fast]")'
     if not has_loops(weight):
-        return f"the layer has weights of {weight.dtype} on {weight.device}"
+        return f"there are none for weights of {weight.dtype} on {weight.device}"
     if shape.groups > 1:
-        return "the layer has groups"
+        return "the layer has `groups`"
     if threshold is None and inhibit and kwta > 1:
-        return "the layer has no threshold, but several winners after pointwise inhibition"
+        return (
+            "the layer has no threshold, but several winners after pointwise inhibition: "
+            "`pointwise_inhibition=False` or `kwta=1` would take the loops"
+        )
     return None
 
 
-def searches_winners(weight: Tensor, threshold: Tensor | None, shape: Geometry, inhibit: bool, kwta: int) -> bool:
-    """Whether the loops find the winners of such a layer."""
-    return why_no_search(weight, threshold, shape, inhibit, kwta) is None
+def say_slow(what: str, weight: Tensor, reason: str) -> None:
+    """Tell, once, that the loops are not taken, where they are there; elsewhere plain torch is as it should be."""
+    if has_loops(weight):
+        warn_once(f"{what} in plain torch, many times slower than in the compiled loops, because {reason}")
 
 
 def _search(times: Tensor, weight: Tensor, *options: Any) -> tuple[np.ndarray, Any, Any]:
