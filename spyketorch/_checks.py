@@ -84,9 +84,13 @@ def integer(value: Any, name: str, minimum: int | None = None) -> int:
 _STORABLE = 2**31
 
 
-def storable(values: int, name: str, given: Any) -> None:
-    """Raise where a size asks for a tensor of more values than any machine of today should be asked for."""
-    if values > _STORABLE:
+def storable(sizes: Sequence[int], name: str, given: Any) -> None:
+    """Raise where a tensor of this shape would hold more values than any machine of today should be asked for.
+
+    Sizes that are traced stay open.
+    """
+    values = math.prod(sizes)
+    if isinstance(values, int) and values > _STORABLE:
         raise fail(name, f"small enough for at most {_STORABLE} values in one tensor", given)
 
 
@@ -179,7 +183,7 @@ def pair(value: Any, name: str, minimum: int) -> tuple[int, int]:
     if isinstance(value, Sequence) and len(value) not in (1, 2):
         raise fail(name, "an integer or a pair of them", value)
     first, second = (integer(one, name, minimum) for one in to_pair(value))
-    storable(max(first, second), name, value)
+    storable((max(first, second),), name, value)
     return first, second
 
 

@@ -108,8 +108,8 @@ def check_fits(input: Tensor, name: str, weight: Tensor, shape: Geometry) -> Non
         )
     check.same_device(input, name, weight, "weight")
     rows, columns = shape.output_size(*input.shape[-2:])
-    if shape.padding != (0, 0) and not torch.compiler.is_compiling():
-        check.storable(input.shape[:-3].numel() * weight.shape[0] * rows * columns, "padding", shape.padding)
+    if shape.padding != (0, 0):
+        check.storable((*input.shape[:-3], weight.shape[0], rows, columns), "padding", shape.padding)
 
 
 def pooling_geometry(input: Tensor, kernel_size: object, stride: object, padding: object) -> Geometry:

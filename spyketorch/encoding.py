@@ -38,7 +38,7 @@ class FilterKernel:
 
     def __init__(self, window_size: int) -> None:
         self.window_size = check.integer(window_size, "window_size", 1)
-        check.storable(self.window_size**2, "window_size", window_size)
+        check.storable((self.window_size, self.window_size), "window_size", window_size)
 
     def __call__(self) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define __call__ and return a (rows, columns) tensor")

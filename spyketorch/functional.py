@@ -60,7 +60,7 @@ def pad(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
         raise ValueError(f"`pad` must leave at least one row and column; got {tuple(pad)} on {check.describe(input)}")
     if type(value) is not int or value:  # 0 fits every type
         check.representable(value, "value", input.dtype)
-    check.storable(math.prod(frames) * rows * columns, "pad", tuple(pad))
+    check.storable((*frames, rows, columns), "pad", tuple(pad))
     return torch.constant_pad_nd(input, (left, right, top, bottom), float(value))
 
 
@@ -598,7 +598,7 @@ def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1
     check.finite(intensities, "input")
     radius = check.integer(normalization_radius, "normalization_radius", 0)
     side = 2 * radius + 1
-    check.storable(side**2, "normalization_radius", normalization_radius)
+    check.storable((side, side), "normalization_radius", normalization_radius)
     kernel = intensities.new_full((1, 1, side, side), 1 / side**2)
     with full_precision(intensities):
         mean = fn.conv2d(intensities.reshape(-1, 1, *intensities.shape[-2:]), kernel, padding=radius)

@@ -729,6 +729,8 @@ class RSTDP(nn.Module):
                 one = potentials[i] if isinstance(potentials, Tensor) and potentials.ndim == 5 else potentials
                 with rule._scaled(outcome.abs()):
                     rule(wave, one, spikes, index)
+            else:
+                weight.clamp_(rule.lower_bound, rule.upper_bound)
         return None if before is None else weight - before
 
     def _judged(self, outcome: Tensor) -> tuple[STDP, Tensor]:

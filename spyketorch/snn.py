@@ -3,7 +3,6 @@
 A layer is its parameters and one call into :mod:`spyketorch.functional`.
 """
 
-import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -72,7 +71,7 @@ class Convolution(CheckedState):
             raise ValueError(f"`groups` must divide `in_channels`, {in_channels}; got {groups}")
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         for name, sizes in (("in_channels", shape[1:2]), ("out_channels", shape[:1]), ("kernel_size", shape)):
-            check.storable(math.prod(sizes), name, sizes)
+            check.storable(sizes, name, sizes)
         self.weight = Parameter(torch.empty(shape), requires_grad=False)
         self.reset_weight(weight_mean, weight_std)
 

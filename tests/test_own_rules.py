@@ -242,6 +242,31 @@ def test_a_rule_of_reward_takes_the_size_of_an_outcome(kind):
     same(half.weight, whole.weight)
 
 
+@pytest.mark.parametrize("outcome", [1, 0, -1])
+@pytest.mark.parametrize("kind, change", [(learning.RSTDP, None), *REWARDED.values()], ids=["standard", *REWARDED])
+def test_every_call_clamps_the_whole_weight(kind, change, outcome):
+    """Also where nobody wins, or the outcome is 0, and whichever way a rule learns."""
+
+    def start(made):
+        made.load_weight(torch.linspace(-4, 4, made.weight.numel()).view_as(made.weight))
+        rule = kind(made, RATES, ANTI, **OPTIONS)
+        return rule if change is None else change(rule)
+
+    def inside(made):
+        return bool((made.weight.abs() <= 1).all())
+
+    wave, spikes = torch.ones(STEPS, 2, 7, 7), torch.ones(STEPS, 4, 5, 5)
+    for winners in ([], [(1, 2, 2)]):
+        dense = layer(snn.Convolution)
+        start(dense)(wave, None, spikes, outcome, winners)
+        assert inside(dense)
+    for threshold in (1e9, 0.5, None):
+        made = layer(snn.SpikingConvolution, threshold, time_steps=STEPS)
+        rule = start(made)
+        rule.learn(samples(0, 1), [0], [0, 0, 1, 1], correction=None if outcome else "guess")
+        assert inside(made)
+
+
 # layers
 
 
