@@ -113,7 +113,7 @@ def number(value: Any, name: str) -> float:
 
 def limit(value: Any, name: str) -> float:
     """A number of at least 0; infinity is none."""
-    if value == math.inf:
+    if isinstance(value, float) and value == math.inf:
         return math.inf
     if number(value, name) < 0:
         raise fail(name, "0 or more", value)
@@ -194,6 +194,15 @@ def bounds(lower: Any, upper: Any) -> tuple[float, float]:
     return lower, upper
 
 
+def span(value: Any, name: str) -> tuple[float, float]:
+    """A pair of numbers in order, from the lowest to the highest."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise fail_type(name, "a pair (lowest, highest)", value)
+    if not number(value[0], name) < number(value[1], name):
+        raise fail(name, "a pair (lowest, highest) in order", value)
+    return value[0], value[1]
+
+
 # tensors
 
 
@@ -226,7 +235,7 @@ def images(value: Any) -> Tensor:
     return value  # type: ignore[no-any-return]
 
 
-_TIMES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+TIMES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 #: the largest T: float32 holds all times up to it
 MOST_STEPS = 2**24
 
@@ -240,7 +249,7 @@ def steps(value: Any, name: str = "time_steps") -> int:
 
 def times(value: Any, name: str) -> Tensor:
     checked = image(value, name)
-    if checked.dtype not in _TIMES:
+    if checked.dtype not in TIMES:
         raise fail_type(name, "first-spike times of an integer type", value)
     return checked
 
@@ -267,8 +276,12 @@ def weight(value: Any, name: str) -> Tensor:
 
 def indices(value: Any, name: str, count: int, device: torch.device) -> Tensor:
     """An integer tensor (count,) on the device, as int64; a list will do."""
-    checked = torch.as_tensor(value, device=device)
-    if checked.is_floating_point() or checked.dtype == torch.bool or checked.shape != (count,):
+    try:
+        checked = torch.as_tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # what torch makes no tensor of
+        raise fail_type(name, f"{count} integers", value) from error
+    real = not (checked.is_floating_point() or checked.is_complex() or checked.dtype == torch.bool)
+    if not real or checked.shape != (count,) or checked.layout != torch.strided:
         raise fail(name, f"{count} integers", value)
     return checked.to(torch.int64)
 
@@ -283,10 +296,7 @@ def labels(value: Any, count: int, device: torch.device) -> Tensor:
 
 def classes(value: Any, features: int) -> Tensor:
     """The class of each feature of a layer, ``(features,)`` int64."""
-    try:
-        return indices(value, "classes", features, torch.device("cpu"))
-    except (TypeError, RuntimeError) as error:  # what torch makes no tensor of
-        raise fail_type("classes", f"{features} integers", value) from error
+    return indices(value, "classes", features, torch.device("cpu"))
 
 
 def same_shape(value: Tensor, name: str, other: Tensor, other_name: str) -> None:
@@ -438,6 +448,6 @@ CORRECTIONS = {None: 0, "guess": 1, "teach": 2}
 
 
 def correction(value: str | None) -> str | None:
-    if value not in CORRECTIONS:
+    if not isinstance(value, str | None) or value not in CORRECTIONS:
         raise fail("correction", 'None, "guess" or "teach"', value)
     return value

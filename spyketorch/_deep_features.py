@@ -184,6 +184,8 @@ class _Step(NamedTuple):
 
 def _steps(network: "Network", stage: int) -> Iterator[_Step]:
     """All that lies between the image and a stage's neurons, in order."""
+    if not all(hasattr(network, name) for name in ("encoder", "stages")):
+        raise check.fail_type("network", "a models.Network", network)
     if check.integer(stage, "stage", 0) >= len(network.stages):
         raise check.fail("stage", f"below {len(network.stages)}, the number of stages of the network", stage)
     for module in network.encoder.modules():

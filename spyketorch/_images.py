@@ -44,10 +44,7 @@ class ImageSpec:
             if size is not None:
                 check.integer(size, "shape", 1)
         if self.range is not None:
-            if not isinstance(self.range, tuple | list) or len(self.range) != 2:
-                raise check.fail("range", "a pair (lowest, highest), or None", self.range)
-            if not check.number(self.range[0], "range") < check.number(self.range[1], "range"):
-                raise check.fail("range", "a pair (lowest, highest) in order", self.range)
+            check.span(self.range, "range")
 
     def fit(self, images: Tensor) -> None:
         """Refuse images of another shape.
@@ -55,14 +52,14 @@ class ImageSpec:
         Raises:
             ValueError: naming both shapes.
         """
-        sizes = zip(self.shape, images.shape[-3:], strict=True)
+        sizes = zip(self.shape, check.image(images, "images").shape[-3:], strict=True)
         if any(wanted not in (None, size) for wanted, size in sizes):
             shape = ", ".join("any" if size is None else str(size) for size in self.shape)
             raise check.fail("images", f"of shape (N, {shape}), as this network was made for", images)
 
     def scale(self, images: Tensor) -> str | None:
         """A sentence where values lie on another scale: far outside the range, or all within a tenth of it."""
-        if self.range is None or images.device.type != "cpu" or not check.readable(images):
+        if self.range is None or check.image(images, "images").device.type != "cpu" or not check.readable(images):
             return None
         (low, high), (least, most) = self.range, _extremes(images)
         near = (high - low) / 10

@@ -8,6 +8,7 @@ from typing import Protocol
 from spyketorch import _checks as check
 from spyketorch.learning import RSTDP, STDP
 from spyketorch.models import Stage
+from spyketorch.snn import SpikingConvolution
 
 # Learning rates over time
 
@@ -27,6 +28,12 @@ class Progress:
     hits: float = 0.0
     misses: float = 1.0
     silent: float = 0.0
+
+
+def _known(progress: Progress) -> Progress:
+    if not isinstance(progress, Progress):
+        raise check.fail_type("progress", "a training.Progress", progress)
+    return progress
 
 
 class Schedule(Protocol):
@@ -58,7 +65,7 @@ class Doubling:
         check.number(self.limit, "limit")
 
     def __call__(self, progress: Progress) -> tuple[float, float]:
-        factor = min(2.0 ** (progress.seen // self.every), self.limit)
+        factor = min(2.0 ** (_known(progress).seen // self.every), self.limit)
         return factor, factor
 
 
@@ -72,7 +79,7 @@ class Fading:
         check.number(self.to, "to")
 
     def __call__(self, progress: Progress) -> tuple[float, float]:
-        factor = 1 - (1 - self.to) * progress.seen / progress.total
+        factor = 1 - (1 - self.to) * _known(progress).seen / progress.total
         return factor, factor
 
 
@@ -89,7 +96,7 @@ class Adaptive:
         check.number(self.floor, "floor")
 
     def __call__(self, progress: Progress) -> tuple[float, float]:
-        return max(progress.misses, self.floor), max(progress.hits, self.floor)
+        return max(_known(progress).misses, self.floor), max(progress.hits, self.floor)
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ class Unsupervised:
             raise check.fail("threshold", "None with homeostasis, which moves the layer's own", self.threshold)
 
     def rule(self, stage: Stage) -> STDP:
-        return STDP(stage.layer, self.rates, self.use_stabilizer, *self.bounds)
+        return STDP(_layer(stage), self.rates, self.use_stabilizer, *self.bounds)
 
 
 @dataclass(frozen=True)
@@ -187,7 +194,7 @@ class Reinforced:
         check.correction(self.correction)
 
     def rule(self, stage: Stage) -> RSTDP:
-        return RSTDP(stage.layer, self.reward, self.punishment, self.use_stabilizer, *self.bounds)
+        return RSTDP(_layer(stage), self.reward, self.punishment, self.use_stabilizer, *self.bounds)
 
 
 @dataclass(frozen=True)
@@ -210,6 +217,12 @@ class Readout:
 Lesson = Unsupervised | Reinforced
 
 
+def _layer(stage: Stage) -> SpikingConvolution:
+    if not isinstance(stage, Stage):
+        raise check.fail_type("stage", "a models.Stage", stage)
+    return stage.layer
+
+
 def _check(lesson: Lesson, *rates: str) -> None:
     """What would fail when the layer's turn comes, perhaps hours later, or never end."""
     for name, minimum in (("kwta", 1), ("inhibition_radius", 0), ("epochs", 1), ("period", 1)):
@@ -220,5 +233,7 @@ def _check(lesson: Lesson, *rates: str) -> None:
             raise check.fail(name, "a pair (LTP, LTD)", pair)
         for rate in pair:
             check.number(rate, name)
-    check.bounds(*lesson.bounds)
+    for name in ("pointwise_inhibition", "use_stabilizer"):
+        check.flag(getattr(lesson, name), name)
+    check.span(lesson.bounds, "bounds")
     check.callable_(lesson.schedule, "schedule")

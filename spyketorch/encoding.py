@@ -291,7 +291,7 @@ class Intensity2Latency(nn.Module):
 
     def __init__(self, number_of_spike_bins: int, to_spike: bool = False, *, batched: bool | None = None) -> None:
         super().__init__()
-        self.time_steps = check.integer(number_of_spike_bins, "number_of_spike_bins", 1)
+        self.time_steps = check.steps(number_of_spike_bins, "number_of_spike_bins")
         self.to_spike = to_spike
         self.batched = batched
 
@@ -433,7 +433,7 @@ class LatencyEncoder(nn.Module):
     def __init__(self, filter: nn.Module, time_steps: int, normalization_radius: int | None = None) -> None:
         super().__init__()
         self.filter = check.module(filter, "filter")
-        self.time_steps = check.integer(time_steps, "time_steps", 1)
+        self.time_steps = check.steps(time_steps)
         if normalization_radius is not None:
             check.integer(normalization_radius, "normalization_radius", 0)
         self.normalization_radius = normalization_radius

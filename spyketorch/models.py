@@ -386,16 +386,15 @@ def mozafari2019(pretrained: bool = False, *, whole_map: bool = True, features_p
     """
     kernels = [k for w in (3, 7, 13) for k in (DoGKernel(w, w / 9, 2 * w / 9), DoGKernel(w, 2 * w / 9, w / 9))]
     encoder = LatencyEncoder(Filter(kernels, padding=6, thresholds=50), TIME_STEPS, normalization_radius=8)
+    deciding = _deciding(10, features_per_class)
     kernel, padding = (4, 0) if whole_map else (5, 2)
-    decision = SpikingConvolution(
-        250, 10 * features_per_class, kernel, None, 0.8, 0.05, time_steps=TIME_STEPS, padding=padding
-    )
+    decision = SpikingConvolution(250, deciding, kernel, None, 0.8, 0.05, time_steps=TIME_STEPS, padding=padding)
     stages = [
         Stage(SpikingConvolution(6, 30, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
         Stage(SpikingConvolution(30, 250, 3, 10, 0.8, 0.025, time_steps=TIME_STEPS, padding=1), SpikingPooling(3)),
         Stage(decision),
     ]
-    classes = torch.arange(10 * features_per_class) // features_per_class
+    classes = torch.arange(deciding) // features_per_class
     network = Network(encoder, stages, classes, images=_digits(pretrained))
     return _load(network, "mozafari2019") if pretrained else network
 
@@ -428,8 +427,9 @@ def mozafari2018(pretrained: bool = False, *, features_per_class: int = 10) -> N
         LateralIntencityInhibition([0.15, 0.12, 0.1, 0.07, 0.05]),
         nn.ReLU(),
     )
-    layer = SpikingConvolution(4, 2 * features_per_class, 17, None, 0.8, 0.05, time_steps=TIME_STEPS)
-    classes = torch.arange(2 * features_per_class) // features_per_class
+    deciding = _deciding(2, features_per_class)
+    layer = SpikingConvolution(4, deciding, 17, None, 0.8, 0.05, time_steps=TIME_STEPS)
+    classes = torch.arange(deciding) // features_per_class
     images = ImageSpec((1, None, None), (0, 1))
     network = Network(LatencyEncoder(filters, TIME_STEPS), [Stage(layer)], classes, images=images)
     return _load(network, "mozafari2018") if pretrained else network
@@ -467,6 +467,13 @@ def kheradpisheh2018(pretrained: bool = False) -> Network:
     network = Network(encoder, stages, images=_digits(pretrained))
     network.readout = LinearReadout((150 + 32, 7, 7), 10, time_steps=TIME_STEPS)
     return _load(network, "kheradpisheh2018") if pretrained else network
+
+
+def _deciding(classes: int, features_per_class: int) -> int:
+    """How many features decide, none of which sees more than 5,000 inputs."""
+    count = classes * check.integer(features_per_class, "features_per_class", 1)
+    check.storable(5000 * count, "features_per_class", features_per_class)
+    return count
 
 
 def _digits(pretrained: bool) -> ImageSpec:

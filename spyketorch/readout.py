@@ -1,7 +1,7 @@
 """A linear read-out: what a support vector machine makes of the first spikes of a network."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -36,9 +36,13 @@ class LinearReadout(CheckedState):
 
     def __init__(self, shape: tuple[int, int, int], classes: int, *, time_steps: int) -> None:
         super().__init__()
+        if not isinstance(shape, Sequence) or isinstance(shape, str | bytes) or not len(shape):
+            raise check.fail_type("shape", "(features, rows, columns)", shape)
         size = math.prod(check.integer(length, "shape", 1) for length in shape)
-        self.time_steps = check.integer(time_steps, "time_steps", 1)
-        self.weight = Parameter(torch.zeros(check.integer(classes, "classes", 2), size), requires_grad=False)
+        check.storable(size, "shape", shape)
+        self.time_steps = check.steps(time_steps)
+        check.storable(check.integer(classes, "classes", 2) * size, "classes", classes)
+        self.weight = Parameter(torch.zeros(classes, size), requires_grad=False)
         self.bias = Parameter(torch.zeros(classes), requires_grad=False)
 
     def read(self, times: Tensor) -> Tensor:
@@ -46,7 +50,9 @@ class LinearReadout(CheckedState):
         return (self.time_steps - self._flat(times).to(self.weight)) / self.time_steps
 
     def _flat(self, times: Tensor) -> Tensor:
-        if times.ndim < 2 or times.shape[1:].numel() != self.weight.shape[1]:
+        if check.tensor(times, "times").dtype not in check.TIMES or times.layout != torch.strided:
+            raise check.fail_type("times", "first-spike times of an integer type", times)
+        if times.ndim < 2 or 0 in times.shape or times.shape[1:].numel() != self.weight.shape[1]:
             raise check.fail("times", f"of {self.weight.shape[1]} neurons per image", times)
         return times.flatten(1)
 
@@ -85,12 +91,15 @@ class LinearReadout(CheckedState):
         Returns:
             The objective that was reached.
         """
+        flat, batch = self._flat(times), check.integer(batch, "batch", 1)
         labels = check.labels(labels, len(times), self.weight.device)
         if int(labels.max()) >= len(self.bias):
             raise check.fail("labels", f"classes 0..{len(self.bias) - 1}", int(labels.max()))
-        flat, batch = self._flat(times), check.integer(batch, "batch", 1)
-        if check.number(penalty, "penalty") < 0:
+        penalty = check.number(penalty, "penalty")
+        if penalty < 0:
             raise check.fail("penalty", "0 or more", penalty)
+        if tell is not None:
+            check.callable_(tell, "tell")
         count, inputs, steps = len(times), flat.shape[1], self.time_steps
         dtype = _wide(self.weight)
         points = [self.weight.detach().to(dtype, copy=True), self.bias.detach().to(dtype, copy=True)]

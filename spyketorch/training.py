@@ -90,6 +90,7 @@ def evaluate(
     """
     check.callable_(network, "network")
     labels = check.labels(labels, len(check.images(images)), torch.device("cpu"))
+    check.storable((int(labels.max()) + 2) ** 2, "labels", int(labels.max()))
     parts = network.modules() if isinstance(network, nn.Module) else ()
     inner = next((part for part in parts if isinstance(part, Network)), None)
     numbers = itertools.chain(network.parameters(), network.buffers()) if isinstance(network, nn.Module) else iter(())
@@ -98,7 +99,7 @@ def evaluate(
     with torch.no_grad(), looked_at(None if inner is None else inner.images, images, stacklevel=4):
         if batch is None:
             batch = 500 if inner is None else batch_size(inner, images)
-        for part in torch.split(images, check.integer(batch, "batch", 1)):
+        for part in torch.split(images, min(check.integer(batch, "batch", 1), len(images))):
             answer = network(part.to(device))
             if not isinstance(answer, Tensor) or answer.shape != (len(part),) or answer.is_floating_point():
                 raise check.fail("network", f"from images to their classes, integers ({len(part)},)", answer)
@@ -228,7 +229,10 @@ class Trainer:
         However it ends, the network is as after a whole number of periods, and a further call goes on from there. When
         all lessons are learned a further call learns nothing, warns and gives the same reports.
         """
-        check.images(images)
+        if check.images(images).is_meta:
+            raise check.fail_type("images", "a tensor with values", images)
+        if self.network.images is not None:
+            self.network.images.fit(images)
         if labels is not None:
             labels = check.labels(labels, len(images), torch.device("cpu"))
         elif self.last is not None or any(isinstance(lesson, Reinforced) for lesson in self.lessons):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _Pair = tuple[int, int]
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")  # Okabe and Ito 2008
 _PICTURES = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "pdf", "ps", "eps", "svg")
+_MOST_BINS = 10_000  # more than there are pixels
 _SILENT = "white"  # brighter than the earliest spike; the latest is the darkest
 
 
@@ -163,7 +164,7 @@ def animate_wave(
     times, steps = _one_stimulus(spikes, time_steps)
     pause = check.integer(interval, "interval", 1)
     image = _draw_times(_fired_by(times, 0, steps)[None], steps, 1, [], None, ax)
-    prefix = "" if title is None else f"{title}, "
+    prefix = f"{title}, " if _title(title) else ""
 
     def show(step: int) -> tuple[Any]:
         image.set_data(_fired_by(times, step, steps).float().numpy())
@@ -178,17 +179,17 @@ def animate_wave(
 
 def _one_stimulus(spikes: Tensor, time_steps: int | None) -> tuple[Tensor, int]:
     """First-spike times (C, H, W) of one stimulus, and how many steps there are."""
-    accepted = "of one stimulus: a wave (T, C, H, W), or first-spike times (C, H, W) with time_steps"
+    accepted = "of one stimulus: a wave (T, C, H, W), or first-spike times (C, H, W) with `time_steps`"
     if check.tensor(spikes, "spikes").ndim != (4 if time_steps is None else 3) or 0 in spikes.shape:
         raise check.fail("spikes", accepted, spikes)
     spikes = spikes.detach().cpu()
     if time_steps is None:
         with check.validation():
             return latency.from_wave(check.spikes(spikes, "spikes")), len(spikes)
-    steps = check.integer(time_steps, "time_steps", 1)
+    steps = check.steps(time_steps)
     if not 0 <= int(check.times(spikes, "spikes").min()) <= int(spikes.max()) <= steps:
-        raise check.fail("spikes", f"first-spike times of 0 to {steps}, the time_steps", spikes)
-    return spikes, steps
+        raise check.fail("spikes", f"first-spike times of 0 to {steps}, the `time_steps`", spikes)
+    return spikes.int(), steps
 
 
 def _fired_by(times: Tensor, step: int, steps: int) -> Tensor:
@@ -207,7 +208,7 @@ def _draw_times(maps: Tensor, steps: int, columns: int, labels: Sequence[str], t
     image = _tiles(maps, columns, labels, ax, margin=1.1, cmap=colours, vmin=-0.5, vmax=steps - 0.5)
     for corner in _corners(maps, columns, labels):
         _outline(image.axes, corner, (maps.shape[2], maps.shape[1]), "0.6")
-    image.axes.set_title(title or "")
+    image.axes.set_title(_title(title))
     bar = image.axes.figure.colorbar(
         image,
         ax=image.axes,
@@ -246,7 +247,7 @@ def plot_features(features: Tensor, *, columns: int = 10, title: str | None = No
     low = features.amin((1, 2), keepdim=True)
     pictures = (features - low) / (features.amax((1, 2), keepdim=True) - low).clamp(min=1e-12)
     image = _tiles(pictures, columns, [], ax, cmap="gray", vmin=0, vmax=1)
-    image.axes.set_title(title or "")
+    image.axes.set_title(_title(title))
     return _figure(image.axes)
 
 
@@ -276,6 +277,8 @@ def plot_winners(
     """
     if check.tensor(image, "image").ndim not in (2, 3) or image.shape[:-2].numel() != 1:
         raise check.fail("image", "of shape (H, W) or (1, H, W)", image)
+    if not isinstance(field, ReceptiveField):
+        raise check.fail_type("field", "a visualization.ReceptiveField", field)
     rows = _winner_rows(winners)
     features, corners = rows[:, 0], torch.tensor(field.start) + rows[:, 1:] * torch.tensor(field.stride)
     height, width = image.shape[-2:]
@@ -289,13 +292,15 @@ def plot_winners(
     for centre, here in labels.items():
         box = {"facecolor": "white", "edgecolor": colours[here[0]], "boxstyle": "round,pad=0.2", "linewidth": 2}
         ax.text(*centre, ", ".join(map(str, here)), fontsize="small", ha="center", va="center", bbox=box, clip_on=True)
-    ax.set(xticks=[], yticks=[], title=title or "", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    ax.set(xticks=[], yticks=[], title=_title(title), xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     return _figure(ax)
 
 
 def _winner_rows(winners: Tensor | Sequence[tuple[int, int, int]]) -> Tensor:
     accepted = "of one image: (k, 3) integers, or a list of (feature, row, column)"
     if not isinstance(winners, Tensor):
+        if not isinstance(winners, Sequence):
+            raise check.fail_type("winners", accepted, winners)
         if any(not isinstance(winner, Sequence) or len(winner) != 3 for winner in winners):
             raise check.fail("winners", accepted, winners)
         winners = torch.tensor([*winners]).reshape(-1, 3)
@@ -328,14 +333,17 @@ def plot_weights(
     Example:
         >>> plot_weights(torch.rand(30, 6, 5, 5)).savefig("weights.png")  # doctest: +SKIP
     """
-    lower, upper = check.bounds(*bounds)
+    lower, upper = check.span(bounds, "bounds")
     named = weights if isinstance(weights, Mapping) else {"": weights}
-    values = {name: check.tensor(weight, "weights").detach().cpu().double() for name, weight in named.items()}
-    if not values or any(weight.numel() == 0 for weight in values.values()):
+    values = {name: check.weight(weight, "weights") for name, weight in named.items()}
+    if not values or any(w.numel() == 0 or w.is_meta or w.layout != torch.strided for w in values.values()):
         raise check.fail("weights", "a tensor, or several by name, with at least one weight each", weights)
+    values = {name: weight.cpu().double() for name, weight in values.items()}
     low = min(lower, *(float(weight.min()) for weight in values.values()))
     high = max(upper, *(float(weight.max()) for weight in values.values()))
-    edges = torch.linspace(low, high, check.integer(bins, "bins", 1) + 1, dtype=torch.float64)
+    if check.integer(bins, "bins", 1) > _MOST_BINS:
+        raise check.fail("bins", f"at most {_MOST_BINS}", bins)
+    edges = torch.linspace(low, high, bins + 1, dtype=torch.float64)
     ax = _axes(ax, (6, 3.6))
     for i, (name, weight) in enumerate(values.items()):
         check.finite(weight, "weights")
@@ -344,7 +352,7 @@ def plot_weights(
         colour = _COLOURS[i % len(_COLOURS)]
         ax.stairs(share.numpy(), edges.numpy(), fill=True, alpha=0.25, color=colour)
         ax.stairs(share.numpy(), edges.numpy(), linewidth=1.5, color=colour, label=label)
-    ax.set(xlabel="weight", ylabel="share of weights", title=title or "")
+    ax.set(xlabel="weight", ylabel="share of weights", title=_title(title))
     ax.legend()
     return _figure(ax)
 
@@ -366,8 +374,8 @@ def plot_confusion(
     """
     if check.tensor(confusion, "confusion").ndim != 2 or not 0 <= confusion.shape[1] - confusion.shape[0] <= 1:
         raise check.fail("confusion", "of shape (classes, classes) or (classes, classes + 1)", confusion)
-    labels = [str(i) for i in range(len(confusion))] if names is None else list(names)
-    if len(labels) != len(confusion):
+    labels = [str(i) for i in range(len(confusion))] if names is None else names
+    if not isinstance(labels, Sequence) or len(labels) != len(confusion):
         raise check.fail("names", f"one per class, {len(confusion)}", names)
     confusion = confusion.detach().cpu()
     shade = (confusion / confusion.sum(1, keepdim=True).clamp(min=1)).sqrt()  # the root makes rare mistakes visible
@@ -377,7 +385,7 @@ def plot_confusion(
         for column, count in enumerate(counts):
             colour = "white" if shade[row, column] > 0.6 else "black"
             ax.text(column, row, str(count or ""), ha="center", va="center", color=colour, size="small")
-    ax.set(xlabel="decision", ylabel="class", title=title or "")
+    ax.set(xlabel="decision", ylabel="class", title=_title(title))
     ax.set_yticks(range(len(labels)), labels)
     ax.set_xticks(range(confusion.shape[1]), [*labels, "silent"][: confusion.shape[1]])
     return _figure(ax)
@@ -400,8 +408,8 @@ def plot_history(
         >>> plot_history(rows).savefig("curves.png")  # doctest: +SKIP
     """
     rows = _read_history(history) if isinstance(history, str | os.PathLike) else history
-    if not rows:
-        raise check.fail("history", "with at least one period", history)
+    if not isinstance(rows, Sequence) or not rows or not all(map(_is_period, rows)):
+        raise check.fail("history", "the periods of a Trainer, at least one", history)
     curves = list(_curves(rows))
     ax = _axes(ax, (6.5, 4))
     kinds = [kind for kind in ("share of images", "convergence") if any(curve[0] == kind for curve in curves)]
@@ -411,10 +419,14 @@ def plot_history(
         lines += axes[kind].plot(seen, values, style, color=colour, label=label, markersize=3)
     for kind, part in axes.items():
         part.set(ylabel=kind, ylim=(0, 1.03 if kind == "share of images" else None))
-    ax.set(xlabel="images seen", title=title or "", xscale="log")
+    ax.set(xlabel="images seen", title=_title(title), xscale="log")
     ax.grid(alpha=0.3)
     ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False)
     return _figure(ax)
+
+
+def _is_period(row: Any) -> bool:
+    return isinstance(row, Mapping) and {"layer", "seen", "hits", "silent"} <= row.keys()
 
 
 def _curves(rows: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, str, str, str, list[float], list[float]]]:
@@ -492,12 +504,20 @@ def _axes(ax: Any, size: tuple[float, float]) -> Any:
     """The given axes, or those of a new figure that pyplot made, so that notebooks show it, and does not keep."""
     pyplot = _pyplot()
     if ax is not None:
+        if not hasattr(ax, "imshow"):
+            raise check.fail_type("ax", "axes of matplotlib, such as of pyplot.subplots, or None", ax)
         return ax
     pyplot.draw_if_interactive()  # loads the backend, which in a notebook turns on what ioff turns off for a moment
     with pyplot.ioff():
         figure = pyplot.figure(figsize=size, layout="constrained")
     pyplot.close(figure)
     return figure.subplots()
+
+
+def _title(title: str | None) -> str:
+    if not isinstance(title, str | None):
+        raise check.fail_type("title", "a text, or None", title)
+    return title or ""
 
 
 def _figure(ax: Any) -> "Figure":

@@ -37,6 +37,7 @@ SLOW = [
     "test_training.py::test_a_killed_run",
     "test_training.py::test_ctrl_c",
     "test_visualization.py::test_importing",
+    "test_wrong_arguments_of_networks.py",
 ]
 
 # The same on every device: they make tensors where torch's default device is. `pytest --device cuda` runs them there,
