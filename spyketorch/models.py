@@ -472,7 +472,7 @@ def kheradpisheh2018(pretrained: bool = False) -> Network:
 def _deciding(classes: int, features_per_class: int) -> int:
     """How many features decide, none of which sees more than 5,000 inputs."""
     count = classes * check.integer(features_per_class, "features_per_class", 1)
-    check.storable(5000 * count, "features_per_class", features_per_class)
+    check.storable((5000, count), "features_per_class", features_per_class)
     return count
 
 

@@ -39,9 +39,9 @@ class LinearReadout(CheckedState):
         if not isinstance(shape, Sequence) or isinstance(shape, str | bytes) or not len(shape):
             raise check.fail_type("shape", "(features, rows, columns)", shape)
         size = math.prod(check.integer(length, "shape", 1) for length in shape)
-        check.storable(size, "shape", shape)
+        check.storable((size,), "shape", shape)
         self.time_steps = check.steps(time_steps)
-        check.storable(check.integer(classes, "classes", 2) * size, "classes", classes)
+        check.storable((check.integer(classes, "classes", 2), size), "classes", classes)
         self.weight = Parameter(torch.zeros(classes, size), requires_grad=False)
         self.bias = Parameter(torch.zeros(classes), requires_grad=False)
 

@@ -90,7 +90,7 @@ def evaluate(
     """
     check.callable_(network, "network")
     labels = check.labels(labels, len(check.images(images)), torch.device("cpu"))
-    check.storable((int(labels.max()) + 2) ** 2, "labels", int(labels.max()))
+    check.storable((int(labels.max()) + 2,) * 2, "labels", int(labels.max()))
     parts = network.modules() if isinstance(network, nn.Module) else ()
     inner = next((part for part in parts if isinstance(part, Network)), None)
     numbers = itertools.chain(network.parameters(), network.buffers()) if isinstance(network, nn.Module) else iter(())
