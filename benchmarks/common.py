@@ -94,7 +94,7 @@ def about() -> dict[str, Any]:
 
 def _processor() -> str:
     name, told = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    for line in told.read_text().splitlines() if told.exists() else []:
+    for line in told.read_text(encoding="utf-8").splitlines() if told.exists() else []:
         if line.startswith("model name"):
             name = line.split(":")[1].strip()
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
@@ -126,4 +126,4 @@ def as_json(table: Mapping[str, Times]) -> dict[str, dict[str, dict[str, float]]
 
 def write(path: Path | None, figures: Mapping[str, Any]) -> None:
     if path is not None:
-        path.write_text(json.dumps({"about": about(), "ms per image": figures}, indent=1))
+        path.write_text(json.dumps({"about": about(), "ms per image": figures}, indent=1), encoding="utf-8")

@@ -341,7 +341,7 @@ def main() -> None:
     print("phases, per image:")
     figures["phases"] = compare(phases(images), len(images), options.rounds, TARGETS["MNIST"])
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

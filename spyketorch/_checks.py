@@ -319,6 +319,14 @@ def floating(value: Tensor, name: str) -> Tensor:
     return value if value.dtype in (torch.float32, torch.float64) else value.to(torch.float32)
 
 
+_WITHOUT_FLOAT64 = ("mps",)
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """The type with most digits: float64, which Apple's GPUs do not have."""
+    return torch.float32 if device.type in _WITHOUT_FLOAT64 else torch.float64
+
+
 def writable(value: Tensor, name: str) -> Tensor:
     """What can be changed in place."""
     if value.requires_grad and value.is_leaf and torch.is_grad_enabled():
@@ -401,7 +409,7 @@ def intensities(value: Any, name: str) -> Tensor:
         raise fail_type(name, "a real tensor", value)
     if value.is_floating_point():
         return value  # type: ignore[no-any-return]
-    return value.to(torch.float32 if value.element_size() <= 2 else torch.float64)  # type: ignore[no-any-return]
+    return value.to(torch.float32 if value.element_size() <= 2 else widest(value.device))  # type: ignore[no-any-return]
 
 
 def not_negative(value: Tensor, name: str) -> None:

@@ -74,22 +74,27 @@ def silence(layer: SpikingConvolution, times: Tensor) -> str | None:
     )
 
 
+def _share(mask: Tensor) -> float:
+    """How many are true, of all."""
+    return int(mask.sum()) / mask.numel()
+
+
 def before(layer: SpikingConvolution, lesson: Lesson, times: Tensor) -> Iterator[str]:
     """What keeps a layer from learning, as a sample of its input shows."""
     fired = layer(times)
-    silent = float((fired == layer.time_steps).flatten(1).all(1).double().mean())
+    silent = _share((fired == layer.time_steps).flatten(1).all(1))
     if silent > 0.1:
         yield (
             f"{silent:.0%} of the images are silent, and teach nothing. Lower the threshold, or those of the filters: "
             "images on another scale than they were chosen for (such as 0..1 instead of 0..255) look like that."
         )
-    spikes = float((times < layer.time_steps).flatten(1).sum(1).double().mean())
+    spikes = int((times < layer.time_steps).sum()) / len(times)
     if spikes < layer.time_steps:
         yield (
             f"its input has {spikes:.1f} spikes per image, fewer than time steps, so there is little to learn from. "
             "Lower the thresholds of what lies below, or look at the scale of the images."
         )
-    if layer.threshold is not None and float((fired == 0).double().mean()) > 0.9:
+    if layer.threshold is not None and _share(fired == 0) > 0.9:
         yield (
             "nearly every neuron fires at the first time step, so the order of spikes says nothing. Raise the "
             "threshold or lower weight_mean."

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ except ImportError:  # Windows
 
 _SEAL = b"spyketorch sha256 "
 _SEALED = len(_SEAL) + 64  # bytes at the end of a file: those, and the checksum in hexadecimal digits
+_PAUSES = [0.05] * 40 if os.name == "nt" else []  # seconds between tries to move a file
 _END = b"PK\5\6"  # where the last record of a zip archive begins, 22 bytes from the end of one without a comment
 
 
@@ -45,7 +47,7 @@ def atomic(target: Path, *, lasting: bool = True) -> Iterator[Path]:
             os.fsync(file.fileno())
         if os.name == "nt":  # which moves no open file
             file.close()
-        part.replace(target)
+        _move(part, target)
         if lasting:
             _sync(target.parent)
     finally:
@@ -63,6 +65,17 @@ def _beside(target: Path) -> tuple[IO[Any], Path]:
         if _lock(file) and part.exists():
             return file, part
         file.close()  # it was swept away before it was locked
+
+
+def _move(part: Path, target: Path) -> None:
+    """Into place of what is there; Windows refuses while another process reads that, which takes a moment."""
+    for pause in _PAUSES:
+        try:
+            part.replace(target)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    part.replace(target)
 
 
 def _sync(folder: Path) -> None:

@@ -47,16 +47,16 @@ class FilterKernel:
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in vars(self).items())})"
 
     def _grid(self) -> tuple[Tensor, Tensor]:
-        """Row and column coordinates -w..w with w = window_size // 2, in float64."""
+        """Row and column coordinates -w..w with w = window_size // 2, in float64, on the CPU."""
         half = self.window_size // 2
-        axis = torch.arange(-half, half + 1, dtype=torch.float64)
+        axis = torch.arange(-half, half + 1, dtype=torch.float64, device="cpu")
         return axis[:, None], axis[None, :]
 
 
 def _normalized(kernel: Tensor) -> Tensor:
     """Mean 0 and maximum 1, so that uniform regions stay silent and thresholds mean the same for every kernel."""
     kernel = kernel - kernel.mean()
-    return (kernel / kernel.max()).float()
+    return (kernel / kernel.max()).float().to(torch.get_default_device())
 
 
 def _positive(value: float, name: str) -> float:

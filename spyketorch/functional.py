@@ -163,9 +163,12 @@ def _limit(potentials: Tensor, threshold: float | Tensor) -> float | Tensor:
     return limit.view(-1, 1, 1) if isinstance(limit, Tensor) else limit
 
 
+_LARGE = (torch.int32, torch.int64)
+
+
 def _comparable(potentials: Tensor) -> Tensor:
     """As they are compared with a threshold: float32 does not tell large integers apart."""
-    return potentials.double() if potentials.dtype in (torch.int32, torch.int64) else potentials
+    return potentials.to(check.widest(potentials.device)) if potentials.dtype in _LARGE else potentials
 
 
 def _fired(potentials: Tensor, threshold: float | Tensor | None) -> Tensor:

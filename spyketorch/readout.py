@@ -57,7 +57,7 @@ class LinearReadout(CheckedState):
         return times.flatten(1)
 
     def forward(self, times: Tensor) -> Tensor:
-        early = self.time_steps - self._flat(times).to(_wide(self.weight))
+        early = self.time_steps - self._flat(times).to(check.widest(self.weight.device))
         weight = _exact(self.weight.to(early), self.weight.shape[1] * self.time_steps)
         return (early @ weight.T / self.time_steps + self.bias).to(self.weight)
 
@@ -101,7 +101,7 @@ class LinearReadout(CheckedState):
         if tell is not None:
             check.callable_(tell, "tell")
         count, inputs, steps = len(times), flat.shape[1], self.time_steps
-        dtype = _wide(self.weight)
+        dtype = check.widest(self.weight.device)
         points = [self.weight.detach().to(dtype, copy=True), self.bias.detach().to(dtype, copy=True)]
         optimizer = torch.optim.LBFGS(
             points, max_iter=check.integer(iterations, "iterations", 1), history_size=10, line_search_fn="strong_wolfe"
@@ -148,11 +148,6 @@ class LinearReadout(CheckedState):
 
     def extra_repr(self) -> str:
         return f"inputs={self.weight.shape[1]}, classes={len(self.bias)}, time_steps={self.time_steps}"
-
-
-def _wide(weight: Tensor) -> torch.dtype:
-    """The type that scores are summed in: Apple's GPUs have no float64, so there sums are rounded."""
-    return torch.float32 if weight.device.type == "mps" else torch.float64
 
 
 def _exact(values: Tensor, integers: int, largest: Tensor | None = None) -> Tensor:

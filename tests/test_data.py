@@ -39,7 +39,7 @@ class Items(Dataset):
 
     @property
     def reads(self):
-        return sorted(int(line) for line in self.log.read_text().split())
+        return sorted(int(line) for line in self.log.read_text(encoding="utf-8").split())
 
 
 @pytest.fixture
@@ -433,14 +433,14 @@ def test_text_format(tmp_path):
     """Line 1 the shape, line 2 the values row by row, both comma separated; then a checksum."""
     path = tmp_path / "x.txt"
     tensor_to_text(torch.tensor([[1.5, -2.0, 0.25], [3.0, 4.0, 5.0]]), str(path))
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[2].startswith("sha256 ")
     assert [int(size) for size in lines[0].split(",")] == [2, 3]
     assert [float(value) for value in lines[1].split(",")] == [1.5, -2.0, 0.25, 3.0, 4.0, 5.0]
 
 
 def test_text_written_by_hand(tmp_path):
-    (tmp_path / "x.txt").write_text("2,3\n1,2.5,-3,4e0, 5,6\n")
+    (tmp_path / "x.txt").write_text("2,3\n1,2.5,-3,4e0, 5,6\n", encoding="utf-8")
     assert text_to_tensor(str(tmp_path / "x.txt")).tolist() == [[1.0, 2.5, -3.0], [4.0, 5.0, 6.0]]
     (tmp_path / "x.txt").write_bytes(b"2,1\r\n7,8\r\n")
     assert text_to_tensor(tmp_path / "x.txt", "long").tolist() == [[7], [8]]

@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SHOWN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 PAGES = [*SHOWN, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "spyketorch" / "weights" / "README.md"]
-PUBLIC = (ROOT / "tests" / "public_api.txt").read_text().splitlines()
+PUBLIC = (ROOT / "tests" / "public_api.txt").read_text(encoding="utf-8").splitlines()
 
 SNIPPETS = [
     pytest.param(code, id=f"{page.name}-{number}")
     for page in SHOWN
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL), 1)
 ]
 
 
@@ -26,12 +26,14 @@ def test_snippet(code):
 
 def prose(page):
     """The page without its code."""
-    return re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+    return re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def anchors(page):
     """What GitHub and Sphinx call its headings."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL), re.MULTILINE
+    )
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -56,7 +58,7 @@ def test_links_are_found_at_all():
 
 def paragraphs(page):
     """Those of a page, or of the text of a notebook."""
-    texts = [page.read_text()]
+    texts = [page.read_text(encoding="utf-8")]
     if page.suffix == ".ipynb":
         cells = json.loads(texts[0])["cells"]
         texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
@@ -74,7 +76,7 @@ def test_every_page_is_in_the_contents():
     pages = {page for page in SHOWN if page.parent.is_relative_to(ROOT / "docs")}
     listed = {ROOT / "docs" / "index.md"}
     for page in pages:
-        for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(), re.DOTALL):
+        for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
             listed |= {page.parent / f"{line}.md" for line in block.split() if not line.startswith(":")}
     assert pages - listed == set()
 
@@ -90,6 +92,6 @@ def test_every_public_name_is_on_its_page_of_the_reference():
         page = ROOT / "docs" / "api" / f"{home.removeprefix('spyketorch').lstrip('.') or 'index'}.md"
         shown = name.rpartition(".")[2]  # of a method, itself
         documented = value.__doc__ and not shown.startswith("__") and shown != "forward"
-        if documented and not re.search(rf"\b{shown}\b", page.read_text()):
+        if documented and not re.search(rf"\b{shown}\b", page.read_text(encoding="utf-8")):
             missing.append(f"{module}.{name}")
     assert missing == []

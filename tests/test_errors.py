@@ -1146,7 +1146,7 @@ def make_filter(**options):
 )
 def test_damaged_text(tmp_path, text, parts):
     path = tmp_path / "weights.txt"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     expect(lambda: utils.text_to_tensor(str(path)), ValueError, (r"weights\.txt", *parts))
 
 
@@ -1154,9 +1154,9 @@ def test_every_truncation_of_a_text_file_is_refused_or_whole(tmp_path):
     path = tmp_path / "weights.txt"
     data = torch.tensor([[12.5, 25.0], [50.0, 75.0]])
     utils.tensor_to_text(data, str(path))
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     for length in range(text.rindex("75")):  # cut inside the last number it may still read as a number
-        path.write_text(text[:length])
+        path.write_text(text[:length], encoding="utf-8")
         expect(lambda: utils.text_to_tensor(str(path)), ValueError, (r"weights\.txt",))
 
 
@@ -1247,7 +1247,7 @@ def binary(folder):
 
 def text(folder, value="1.5"):
     path = folder / "values.txt"
-    path.write_text(f"1\n{value}")
+    path.write_text(f"1\n{value}", encoding="utf-8")
     return path
 
 
@@ -1261,7 +1261,7 @@ def test_damaged_cache_file(tmp_path, damage):
     if damage == "other_file":
         torch.save(torch.ones(3), path)
     again = utils.CacheDataset(dataset, str(tmp_path / "cache"), key="k")
-    expect(lambda: again[0], ValueError, (re.escape(str(path)), r"reset_cache\(\)"))
+    expect(lambda: again[0], ValueError, (re.escape(repr(str(path))), r"reset_cache\(\)"))
     again.reset_cache()
     assert torch.equal(again[0][0], dataset[0][0])
     assert again[0][1] == 7

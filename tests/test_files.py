@@ -75,7 +75,7 @@ def test_flipped_bits_of_text(tmp_path):
 
 
 def test_files_without_a_checksum_still_load(tmp_path):
-    (tmp_path / "x.txt").write_text("2,1\n7,8")
+    (tmp_path / "x.txt").write_text("2,1\n7,8", encoding="utf-8")
     assert text_to_tensor(tmp_path / "x.txt", "long").tolist() == [[7], [8]]
     fingerprint = hashlib.sha256(b"k").hexdigest()
     path = tmp_path / "00000000.spyketorch.pt"
@@ -242,6 +242,26 @@ def test_what_is_moved_into_place_is_on_the_disk_before(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", lambda self, target: done.append("replace") or replace(self, target))
     tensor_to_text(torch.ones(3), tmp_path / "x.txt")
     assert done == ["sync", "replace"] + ["sync"] * (os.name == "posix")
+
+
+def test_a_file_that_is_read_by_another_process_is_replaced_a_moment_later(tmp_path, monkeypatch):
+    """Windows refuses until then."""
+    refusals, replace = [PermissionError()] * 2, Path.replace
+
+    def refuse(self, target):
+        if refusals:
+            raise refusals.pop()
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(_files, "_PAUSES", [0.0] * 3)
+    tensor_to_text(torch.ones(3), tmp_path / "x.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
+    refusals += [PermissionError("read")] * 9
+    with pytest.raises(PermissionError, match="read"):
+        tensor_to_text(torch.zeros(3), tmp_path / "x.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
+    assert torch.equal(text_to_tensor(tmp_path / "x.txt"), torch.ones(3))
 
 
 # --------------------------------------------------------------------------------------------- what a cache belongs to
@@ -418,7 +438,7 @@ def test_what_does_not_tell_its_content_serves_this_run(tmp_path):
     class Opened(Scaled):
         def __init__(self):
             super().__init__(Times(2))
-            self.file = open(os.devnull)  # noqa: SIM115
+            self.file = open(os.devnull, encoding="utf-8")  # noqa: SIM115
 
         def __len__(self):
             return 3

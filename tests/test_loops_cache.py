@@ -64,15 +64,16 @@ def test_edited_loops_run_and_damaged_files_are_made_anew(package, tmp_path):
 
     loops = package / "spyketorch" / "kernels" / "loops.py"
     before = "first[c] = min(first[c], time[c])"
-    assert before in loops.read_text()
-    loops.write_text(loops.read_text().replace(before, "first[c] = min(first[c], time[c] + 1)"))
+    assert before in loops.read_text(encoding="utf-8")
+    new = loops.read_text(encoding="utf-8").replace(before, "first[c] = min(first[c], time[c] + 1)")
+    loops.write_text(new, encoding="utf-8")
     assert run(package, NUMBA_CACHE_DIR=str(place))[0] == "[1, 5] False"
     assert len({p.parent for p in stored(place)}) == 2
 
 
 def test_nowhere_to_keep_them(package):
     """A package that is read only, and a home that is a file: compiled for this process, with one warning."""
-    (package / "spyketorch" / "kernels" / "__pycache__").write_text("in the way")
+    (package / "spyketorch" / "kernels" / "__pycache__").write_text("in the way", encoding="utf-8")
     out, told = run(package, HOME=os.devnull, LOCALAPPDATA=os.devnull)
     assert out == "[0, 4] False"
     assert told.count("PerformanceWarning") == 1
@@ -81,7 +82,7 @@ def test_nowhere_to_keep_them(package):
 
 def test_a_broken_numba(package):
     """Plain torch answers, with one warning; without numba there is nothing to say."""
-    (package / "numba.py").write_text("raise ImportError('needs another numpy')")
+    (package / "numba.py").write_text("raise ImportError('needs another numpy')", encoding="utf-8")
     out, told = run(package)
     assert out == "[0, 4] False"
     assert told.count("PerformanceWarning") == 1

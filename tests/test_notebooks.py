@@ -43,7 +43,7 @@ def pictures(notebook):
 
 
 def test_all_are_there():
-    listed = (FOLDER / "index.md").read_text()
+    listed = (FOLDER / "index.md").read_text(encoding="utf-8")
     assert len(NOTEBOOKS) == 4
     assert all(f"]({path.name})" in listed for path in FOLDER.glob("*.ipynb"))
 

@@ -19,7 +19,7 @@ MODULES = ("functional", "snn", "learning", "encoding", "data", "utils", "visual
 
 @pytest.fixture(scope="module")
 def project():
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def python(code):
@@ -99,11 +99,11 @@ def test_import_costs_little_beyond_torch():
 
 def test_version(project):
     """One place says the version: the package, where the build reads it from."""
-    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     assert "version" in project["dynamic"]
     source = ROOT / tool["hatch"]["version"]["path"]
     assert source == ROOT / "spyketorch" / "__init__.py"
-    (version,) = re.findall(r'^__version__ = "(.+)"$', source.read_text(), re.MULTILINE)
+    (version,) = re.findall(r'^__version__ = "(.+)"$', source.read_text(encoding="utf-8"), re.MULTILINE)
     assert version == spyketorch.__version__
     assert re.fullmatch(r"\d+\.\d+\.\d+([a-z]+\d+)?(\.dev\d+)?", version)
 

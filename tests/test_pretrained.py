@@ -26,7 +26,7 @@ def test_they_are_small_and_their_origin_is_told():
     files = sorted(WEIGHTS.glob("*.pt"))
     assert sorted(file.stem for file in files) == sorted(NETWORKS)
     assert sum(file.stat().st_size for file in files) < 6e6
-    told = (WEIGHTS / "README.md").read_text()
+    told = (WEIGHTS / "README.md").read_text(encoding="utf-8")
     assert all(file.name in told for file in files)
 
 

@@ -78,7 +78,7 @@ def surface():
 
 
 def test_surface_is_as_recorded():
-    recorded, found = RECORD.read_text().splitlines(), surface()
+    recorded, found = RECORD.read_text(encoding="utf-8").splitlines(), surface()
     gone, new = sorted(set(recorded) - set(found)), sorted(set(found) - set(recorded))
     assert found == recorded, (
         f"the public surface is not the recorded one.\nmissing or changed: {gone}\nnew or changed: {new}\n"
@@ -119,5 +119,5 @@ def test_every_public_name_is_documented():
 
 
 if __name__ == "__main__":
-    RECORD.write_text("\n".join(surface()) + "\n")
+    RECORD.write_text("\n".join(surface()) + "\n", encoding="utf-8")
     print(f"wrote {RECORD}")

@@ -677,7 +677,7 @@ def test_history_of_another_file_is_refused(tmp_path, monkeypatch):
     Path("trap.pt").write_bytes(pickle.dumps(Trap()))
     torch.save({"history": Trap()}, "trap2.pt")
     torch.save({"weights": torch.ones(2)}, "other.pt")
-    Path("text.pt").write_text(json.dumps(HISTORY))
+    Path("text.pt").write_text(json.dumps(HISTORY), encoding="utf-8")
     for name in ("trap.pt", "trap2.pt", "other.pt", "text.pt"):
         with pytest.raises(ValueError, match=f"history.*checkpoint of a Trainer.*{name}"):
             vis.plot_history(name)

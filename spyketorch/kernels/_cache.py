@@ -12,6 +12,7 @@ import pickle
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ class _Cache(caching.FunctionCache):
             part.write_bytes(hashlib.sha256(content).digest() + content)
             part.replace(file)
         except Exception as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             warn_once(f"a compiled loop cannot be stored in {file.parent}, and is compiled anew each time ({error!r})")
 
 
