@@ -89,7 +89,11 @@ def text_to_tensor(address: str | os.PathLike[str], type: str = "float") -> Tens
         text: str = path.read_bytes().decode().replace("\r\n", "\n")
         sizes, words, checksum, *rest = [*text.splitlines(), "", "", ""]
         shape = [int(size) for size in sizes.replace(",", " ").split()]
-        values: Any = np.array(words.replace(",", " ").split(), np.int64 if type == "bool" else dtype).astype(dtype)
+        wide: Any = np.array(words.replace(",", " ").split(), dtype if type in ("float", "double") else np.int64)
+        values = wide.astype(dtype)
+        if type in ("int", "byte") and (values != wide).any():  # which numpy before 2 wraps around
+            wrong = int(wide[values != wide][0])
+            raise ValueError(f"{wrong} is none of {np.iinfo(dtype).min}..{np.iinfo(dtype).max}")
     except (ValueError, OverflowError, IsADirectoryError) as error:  # a UnicodeDecodeError is a ValueError
         raise ValueError(
             f"`address` must name a text file with a line of sizes and a line of {type} values; {str(path)!r}: {error}"
