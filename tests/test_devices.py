@@ -264,7 +264,7 @@ def test_a_device_without_float64(monkeypatch):
         trainer._period(trainer.lessons[0], rule, (1.0, 1.0), times, None, torch.arange(2), (0, 0))
         with torch.device("cuda"):
             on_cuda(*(kernel() for kernel in kernels))
-        on_cuda(read.to("cuda")(torch.ones(2, 30, 2, 2, device="cuda")))
+        on_cuda(read.to("cuda")(torch.ones(2, 30, 2, 2, device="cuda", dtype=torch.uint8)))
 
 
 def test_rates_there_are_views_of_one_store():
