@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spyketorch import latency
-from spyketorch._lessons import Lesson, Reinforced
+from spyketorch._lessons import Lesson, Reinforced, Unsupervised
 from spyketorch.snn import SpikingConvolution
 
 _JUDGED = 500  # images below which chance decides
@@ -106,9 +106,12 @@ def before(layer: SpikingConvolution, lesson: Lesson, times: Tensor) -> Iterator
         )
 
 
-def too_fast(lesson: Lesson, rate: float) -> str | None:
-    """A single update that moves a weight most of its way."""
-    if rate <= (0.5 if lesson.use_stabilizer else 0.5 * (lesson.bounds[1] - lesson.bounds[0])):
+def too_fast(lesson: Lesson, rate: float, weight: Tensor) -> str | None:
+    """A single update that moves a weight most of its way; with the stabilizer, one that has not decided yet."""
+    if lesson.use_stabilizer:
+        if rate <= 1 or convergence(weight, lesson.bounds) < 0.1:
+            return None
+    elif rate <= 0.5 * (lesson.bounds[1] - lesson.bounds[0]):
         return None
     return (
         f"with a rate of {rate:g} one update moves a weight most of its way, so that features hold the last images "
@@ -127,8 +130,10 @@ def labels(labels: Tensor, classes: Tensor) -> str | None:
     )
 
 
-def after(lesson: Lesson, rows: Sequence[Mapping[str, float]], wins: Tensor, labels: Tensor | None) -> Iterator[str]:
-    """What came of a lesson, by the periods of it and its wins."""
+def after(
+    lesson: Lesson, rows: Sequence[Mapping[str, float]], wins: Tensor, weight: Tensor, labels: Tensor | None
+) -> Iterator[str]:
+    """What came of a lesson, by its periods, its wins and the weights at its end."""
     if len(wins) > 3 and wins.max() > 0.9 * wins.sum() > 0:
         yield (
             f"feature {int(wins.argmax())} won {wins.max() / wins.sum():.0%} of the time, so the others hardly learn. "
@@ -144,13 +149,9 @@ def after(lesson: Lesson, rows: Sequence[Mapping[str, float]], wins: Tensor, lab
                 f"{dead} of {len(wins)} features never won, {few}. Choose more winners (kwta), let thresholds adapt "
                 "(homeostasis=0.1), or take fewer features."
             )
-    early = [row for row in rows if row["seen"] <= rows[-1]["seen"] / 10]
-    if early and rows[-1]["seen"] >= _JUDGED and early[-1].get("convergence", 1) < _FINISHED:
-        yield (
-            f"weights decided within the first {early[-1]['seen']:.0f} of {rows[-1]['seen']:.0f} images (convergence "
-            f"{early[-1]['convergence']:.4f}), so features hold those. Lower the rates, or let them start lower "
-            "(Doubling)."
-        )
+    if isinstance(lesson, Unsupervised):
+        yield from _hasty(rows, min(lesson.kwta, len(wins)) / len(wins))
+        yield from _alike(rows, weight[wins > 0])
     if isinstance(lesson, Reinforced) and labels is not None:
         yield from _chance(rows, labels)
     if rows[-1]["silent"] > 0.1:
@@ -160,7 +161,32 @@ def after(lesson: Lesson, rows: Sequence[Mapping[str, float]], wins: Tensor, lab
         )
 
 
-_FINISHED = 1e-4  # published rates reach a few times this within 8,000 images
+def _hasty(rows: Sequence[Mapping[str, float]], share: float) -> Iterator[str]:
+    """Weights that decided after few updates, or in the first tenth; ``share`` of the images updates a feature."""
+    total = rows[-1]["seen"]
+    for row in rows:
+        reached, updates = row.get("convergence", 1), row["seen"] * share
+        if total >= _JUDGED and ((reached < 0.01 and updates < 50) or (reached < 1e-4 and row["seen"] <= total / 10)):
+            yield (
+                f"weights decided within the first {row['seen']:.0f} of {total:.0f} images, after {updates:.0f} "
+                f"updates of a feature (convergence {reached:.4f}), so features hold those. Lower the rates, or let "
+                "them start lower (Doubling)."
+            )
+            return
+
+
+def _alike(rows: Sequence[Mapping[str, float]], weight: Tensor) -> Iterator[str]:
+    """Features that have decided, and for nearly the same: the mean cosine of any two."""
+    count = len(weight)
+    if count < 3 or rows[-1].get("convergence", 1) > 0.02:
+        return
+    direction = nn.functional.normalize(weight.flatten(1), dim=1)
+    overlap = float((direction.sum(0).square().sum() - count) / (count * (count - 1)))
+    if overlap > 0.75:  # 0.1 to 0.57 in the published networks and those of the documentation
+        yield (
+            f"features look alike: any two overlap by {overlap:.0%}, as they learn from the same places. Let them "
+            "compete (pointwise_inhibition=True, an inhibition_radius of about half the window, a lower kwta)."
+        )
 
 
 def _chance(rows: Sequence[Mapping[str, float]], labels: Tensor) -> Iterator[str]:

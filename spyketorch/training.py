@@ -323,7 +323,7 @@ class Trainer:
                 if time.monotonic() - self._saved > self.checkpoint_seconds:
                     self._save()
         rows = [row for row in self.history if row["layer"] == number + 1]
-        for text in diagnosis.after(lesson, rows, self._wins[number], labels):
+        for text in diagnosis.after(lesson, rows, self._wins[number], stage.layer.weight.detach().cpu(), labels):
             self._warn(number, text, stacklevel=4)
         self._place = _Place(number + 1)
         self._save()
@@ -369,7 +369,7 @@ class Trainer:
         """Say once that a rate is too high."""
         pairs = [lesson.rates] if isinstance(lesson, Unsupervised) else [lesson.reward, lesson.punishment]
         rate = max(abs(factor * rate) for factor, pair in zip(factors, pairs, strict=False) for rate in pair)
-        text = diagnosis.too_fast(lesson, rate)
+        text = diagnosis.too_fast(lesson, rate, self.network.stages[number].layer.weight)
         if text and not any("with a rate of" in told for told in self._warnings[number]):
             self._warn(number, text, stacklevel=5)
 

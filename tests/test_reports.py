@@ -57,6 +57,11 @@ def test_learning_that_goes_well_is_not_warned_of():
     assert reports[0].hints == reports[1].hints == ()
 
 
+def test_rates_that_do_no_harm_are_not_warned_of():
+    assert train(network(), [replace(STROKES, rates=(0.04, -0.03))])[1] == ""  # ten times as high
+    assert train(network(), [replace(STROKES, rates=(0.15, -0.11), schedule=Constant())])[1] == ""
+
+
 @pytest.mark.parametrize(
     "told, build, change",
     [
@@ -66,17 +71,9 @@ def test_learning_that_goes_well_is_not_warned_of():
         ("fewer than time steps", {"weak": 17.0}, {}),
         ("nearly every neuron fires at the first time step", {"threshold": -1.0}, {}),
         ("with a rate of 1.28 one update", {}, {"rates": (0.04, -0.03), "schedule": Doubling(every=20)}),
-        (
-            "decided within the first 50 of 600",
-            {"features": 4},
-            {
-                "rates": (0.9, -0.9),
-                "schedule": Constant(),
-                "kwta": 4,
-                "inhibition_radius": 0,
-                "pointwise_inhibition": False,
-            },
-        ),
+        ("decided within the first 50 of 600 images, after 50", {"features": 4}, QUICK),
+        ("images, after 30 updates of a feature", {}, {"rates": (0.9, -0.675), "schedule": Constant()}),
+        ("features look alike", {}, {**QUICK, "rates": (0.04, -0.03), "kwta": 20, "epochs": 3}),
         ("of 200 features never won", {"features": 200}, {"kwta": 1, "inhibition_radius": 0}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
