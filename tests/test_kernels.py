@@ -220,6 +220,26 @@ def test_a_sample_without_a_winner_teaches_nothing(correction, label, threshold)
 
 
 @pytest.mark.parametrize("threshold", [1.0, None])
+@pytest.mark.parametrize("outside", [-1.5, 0.9])
+def test_weights_that_all_lie_outside_the_bounds_are_clamped_before_the_second_sample(threshold, outside):
+    """Also by a sample without a winner, as by a call on waves without winners."""
+
+    def run():
+        layer = snn.SpikingConvolution(2, 3, 1, threshold, time_steps=2)
+        layer.load_weight(torch.arange(6).view(3, 2, 1, 1) / 64 + outside)
+        rule = snn.STDP(layer, (0.125, 0.25), False, 0.25, 0.75)
+        return rule.learn(torch.zeros(3, 2, 1, 1, dtype=torch.uint8), pointwise_inhibition=False), layer.weight
+
+    winners, _ = compare(run)
+    afterwards = 0 if outside > 0 or threshold is None else -1
+    assert winners[:, 0, 0].tolist() == [2 if outside > 0 else -1, afterwards, afterwards]
+    conv = snn.Convolution(2, 3, 1)
+    conv.load_weight(torch.full((3, 2, 1, 1), outside))
+    snn.STDP(conv, (0.125, 0.25), False, 0.25, 0.75)(torch.ones(2, 2, 1, 1), None, torch.zeros(2, 3, 1, 1), [])
+    assert (conv.weight == min(max(outside, 0.25), 0.75)).all()
+
+
+@pytest.mark.parametrize("threshold", [1.0, None])
 def test_learn_takes_the_loops_where_it_can(threshold):
     """And a rule with factors of one's own, or groups, the walk."""
     times = torch.zeros(2, 2, 4, 4, dtype=torch.uint8)

@@ -481,7 +481,8 @@ def learn_at_last_step(
                 _learn(weight, times[n], found[k], steps - 1, outcome, rule, where.shape)
                 _follow(weight, before, compact, f, lower, upper)
             if n == 0 and turn == 0 and _clamp(weight, lower, upper):
-                compact.scale[0], compact.scale[2] = max(compact.scale[0], lower), min(compact.scale[2], upper)
+                for end in (0, 2):
+                    compact.scale[end] = min(max(compact.scale[end], lower), upper)
                 _round(weight, compact)
             if taken == 0 or rule.correction == 0 or outcome == 0:
                 break
