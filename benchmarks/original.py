@@ -322,7 +322,9 @@ print(imported - start, first - second)
 def first(rounds: int) -> dict[str, float]:
     """Milliseconds that a script on waves waits in a new process for the import, and more for the first image."""
     told = [
-        subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=True).stdout.split()
+        subprocess.run(
+            [sys.executable, "-c", FIRST], capture_output=True, text=True, encoding="utf-8", check=True
+        ).stdout.split()
         for _ in range(rounds)
     ]
     imports, images = (statistics.median(1e3 * float(seconds) for seconds in part) for part in zip(*told, strict=True))

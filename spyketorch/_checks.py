@@ -121,9 +121,10 @@ def limit(value: Any, name: str) -> float:
 
 
 def flag(value: Any, name: str) -> bool:
-    if not isinstance(value, bool):
+    """True or False; those of numpy, 0 and 1 will do."""
+    if not isinstance(value, (bool, np.bool_)) and not (isinstance(value, (int, np.integer)) and value in (0, 1)):
         raise fail_type(name, "True or False", value)
-    return value
+    return bool(value)
 
 
 def representable(value: Any, name: str, dtype: torch.dtype) -> None:
@@ -396,7 +397,7 @@ def free_to_read(value: Tensor) -> bool:
 
 def finite(value: Tensor, name: str) -> None:
     """Raise when a value is NaN or infinite."""
-    if not value.is_floating_point() or not readable(value) or bool(value.sum().isfinite()):
+    if not value.is_floating_point() or not readable(value) or math.isfinite(value.sum()):
         return  # a sum is finite where all values are, and thirty times as quick
     if not bool(torch.isfinite(value).all()):
         raise fail(name, "finite everywhere (it holds NaN or infinite values)", value)

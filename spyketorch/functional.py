@@ -270,6 +270,9 @@ def fire(
         (tensor([0., 1., 0.]), tensor([0., 1., 1.]))
     """
     check.potentials(potentials, "potentials")
+    if type(latch) is not bool or type(return_thresholded_potentials) is not bool:
+        latch = check.flag(latch, "latch")
+        return_thresholded_potentials = check.flag(return_thresholded_potentials, "return_thresholded_potentials")
     thresholded = _kept(potentials, threshold) if return_thresholded_potentials else None
     if thresholded is not None and (threshold is None or (type(threshold) in (int, float) and threshold >= 0)):
         fired = (thresholded.detach() if thresholded.requires_grad else thresholded).sign()  # nothing below 0 is left

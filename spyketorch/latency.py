@@ -68,7 +68,7 @@ def from_wave(wave: Tensor, *, validate: bool = False) -> Tensor:
         >>> from_wave(torch.tensor([0, 1, 1]).view(3, 1, 1, 1))
         tensor([[[1]]], dtype=torch.uint8)
     """
-    if validate:
+    if check.flag(validate, "validate"):
         with check.validation():
             check.spikes(wave, "wave")
     steps = check.steps(check.spikes(wave, "wave").shape[-4], "wave.shape[-4]")

@@ -234,7 +234,7 @@ class STDP(CheckedState):
             if factor is not None or name == "rate":
                 check.callable_(factor, name)
         self.conv_layer = conv_layer
-        self.use_stabilizer = use_stabilizer
+        self.use_stabilizer = check.flag(use_stabilizer, "use_stabilizer")
         self.lower_bound, self.upper_bound = check.bounds(lower_bound, upper_bound)
         given = {"rate": rate, "weight_dependence": weight_dependence, "modulation": modulation}
         for name, factor in given.items():
@@ -327,7 +327,7 @@ class STDP(CheckedState):
         self._check_waves(input_spikes, output_spikes)
         if winners is None:
             winners = self._choose(potentials, output_spikes, kwta, inhibition_radius)
-        before = weight.clone() if return_update else None
+        before = weight.clone() if check.flag(return_update, "return_update") else None
         for sample in self._samples(input_spikes, output_spikes, winners):
             self._learn(*sample)
         return None if before is None else weight - before
@@ -638,7 +638,7 @@ class STDP(CheckedState):
             >>> winners.shape
             torch.Size([8, 2, 3])
         """
-        choice = (kwta, inhibition_radius, pointwise_inhibition)
+        choice = (kwta, inhibition_radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
         return _on_times.learn(self, _on_times.layer_of(self, times), times, choice, minibatch, None)
 
     def extra_repr(self) -> str:
@@ -716,7 +716,7 @@ class RSTDP(nn.Module):
         values = _outcomes(outcomes, input_spikes, weight)
         if winners is None:
             winners = rule._choose(potentials, output_spikes, kwta, inhibition_radius)
-        before = weight.clone() if return_update else None
+        before = weight.clone() if check.flag(return_update, "return_update") else None
         samples = rule._samples(input_spikes, output_spikes, winners)
         own = rule._on_waves() or self.punishment._on_waves()
         for i, (outcome, (wave, spikes, index)) in enumerate(zip(values, samples, strict=True)):
@@ -806,7 +806,7 @@ class RSTDP(nn.Module):
             torch.Size([2, 1, 3])
         """
         layer = _on_times.layer_of(self.reward, times)
-        choice = (kwta, inhibition_radius, pointwise_inhibition)
+        choice = (kwta, inhibition_radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
         teacher = _on_times.Teacher.of(times, layer.out_channels, labels, classes, correction, active)
         return _on_times.learn(self, layer, times, choice, minibatch, teacher)
 

@@ -5,6 +5,7 @@ Each row of a table: id, call, exception, then regular expressions that must all
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from spyketorch import functional as sf
 from spyketorch import snn, utils
 from spyketorch import visualization as vis
 from spyketorch.encoding import LocalNormalization
-from spyketorch.latency import rank_order
+from spyketorch.latency import from_wave, rank_order
 
 NAN = float("nan")
 EITHER = (TypeError, ValueError)
@@ -1387,3 +1388,31 @@ def test_validation_ends_with_its_block():
     with pytest.raises(KeyError), spyketorch.validation():
         raise KeyError
     conv()(bad)
+
+
+OPTIONS = {
+    "return_thresholded_potentials": lambda option: sf.fire(wave(2, 1, 3, 3), 1, option),
+    "latch": lambda option: sf.fire(wave(2, 1, 3, 3), 1, latch=option),
+    "use_stabilizer": lambda option: snn.STDP(snn.Convolution(1, 2, 3), (0.1, -0.1), option),
+    "return_update": lambda option: snn.STDP(snn.Convolution(1, 2, 3), (0.1, -0.1))(
+        wave(2, 1, 3, 3), None, wave(2, 2, 1, 1), [], return_update=option
+    ),
+    "pointwise_inhibition": lambda option: snn.STDP(
+        snn.SpikingConvolution(1, 2, 3, time_steps=2), (0.1, -0.1), modulation=lambda s: 1
+    ).learn(torch.zeros(1, 1, 3, 3, dtype=torch.uint8), pointwise_inhibition=option),
+    "use_abs": lambda option: utils.Filter([torch.ones(1, 1)], use_abs=option),
+    "rounding": lambda option: utils.Filter([torch.ones(1, 1)])(wave(1, 3, 3), rounding=option),
+    "to_spike": lambda option: utils.Intensity2Latency(2, option),
+    "batched": lambda option: utils.Intensity2Latency(2, batched=option),
+    "validate": lambda option: from_wave(wave(2, 1, 3, 3), validate=option),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_is_true_or_false(name):
+    """A text is true, whatever it says; what numpy and older scripts write for the two is taken."""
+    for option in (True, False, 0, 1, np.bool_(False), np.int64(1)):
+        OPTIONS[name](option)
+    for wrong in ("no", "", 2, 0.0, [], np.array([True, False])):
+        with pytest.raises(TypeError, match=f"`{name}` must be True or False"):
+            OPTIONS[name](wrong)
