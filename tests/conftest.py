@@ -16,6 +16,8 @@ torch.set_num_threads(1)
 
 # Seconds each: new processes, notebooks, examples, whole trainings, whole maps. `pytest -m "not slow"` leaves them out.
 SLOW = [
+    "test_batches.py::test_answers_do_not_depend_on_it",
+    "test_batches.py::test_larger_images",
     "test_examples.py",
     "test_notebooks.py",
     "test_compatibility.py::test_script",
@@ -30,10 +32,14 @@ SLOW = [
     "test_kernels.py::test_numba_is_imported_late",
     "test_documents.py::test_snippet[start.md",
     "test_latency.py::test_a_network_compiles_without_graph_breaks",
+    "test_loops_cache.py",
     "test_models.py::test_shipped_weights_load_from_a_zipped_package",
     "test_packaging.py::test_import",
     "test_readout.py::test_a_run_killed",
+    "test_readout.py::test_the_same_bits",
+    "test_scripts.py::test_a_script_on_waves_loads_no_compiler",
     "test_time_steps.py::test_learning_with_many_steps",
+    "test_time_steps.py::test_the_type_grows",
     "test_training.py::test_a_killed_run",
     "test_training.py::test_ctrl_c",
     "test_visualization.py::test_importing",
