@@ -415,7 +415,7 @@ def intensities(value: Any, name: str) -> Tensor:
 
 def not_negative(value: Tensor, name: str) -> None:
     """Raise when an intensity is below 0; only on a CPU, where reading does not wait."""
-    if value.device.type == "cpu" and readable(value) and value.dtype.is_signed and bool(value.amin() < 0):
+    if free_to_read(value) and value.dtype.is_signed and bool(value.amin() < 0):
         raise ValueError(
             f"`{name}` must be 0 or more, as the largest fire first; got {describe(value)} down to "
             f"{float(value.amin()):g}: rectify them, as torch.nn.ReLU or the `thresholds=0` of a Filter do"

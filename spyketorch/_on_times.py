@@ -103,6 +103,7 @@ def learn(
         operators.say_slow("`learn` runs", layer.weight, reason)
         return _walk(rule, layer, times, choice, minibatch, teacher)
     reward, punishment = rule._pair()
+    rates = [one._rates for one in (reward, punishment)[: 1 + (teacher is not None)]]
     nobody = torch.empty(0, dtype=torch.int64)
     everybody = torch.ones(1, dtype=torch.bool).repeat(len(times), layer.out_channels)
     winners: Tensor = operators.learn_online(
@@ -113,7 +114,7 @@ def learn(
         shape.stride,
         shape.padding,
         shape.dilation,
-        torch.stack((reward._rates, punishment._rates)),
+        torch.stack((rates[0], rates[-1])),
         [reward.lower_bound, reward.upper_bound],
         reward._dependence() is not None,
         choice.inhibit,

@@ -788,7 +788,8 @@ class RSTDP(nn.Module):
         Args:
             times: input of the layer, an :class:`spyketorch.snn.SpikingConvolution`, ``(N, C, H, W)``.
             labels: class of each sample, integers ``(N,)``.
-            classes: class of each feature, integers ``(features,)``.
+            classes: class of each feature, integers ``(features,)``; for "guess" they are looked at once per call, so
+                that a GPU is waited for where they are a tensor there.
             kwta, inhibition_radius, pointwise_inhibition: as there.
             correction: None as published, "guess" or "teach".
             active: bool ``(N, features)``, False for features that drop out of a sample: they neither win nor inhibit.

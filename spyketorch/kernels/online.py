@@ -8,6 +8,7 @@ Maps are laid out (rows, columns, features). The first search takes weights as :
 as the layer has them, (features, input features, kernel rows, kernel columns).
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +54,7 @@ class Bytes(NamedTuple):
     scale: Array
 
 
+@lru_cache(16)
 def window(size: tuple[int, int], out: tuple[int, int], shape: Geometry) -> Window:
     """Where the outputs of a layer look, for inputs of that size."""
     rows, columns = (

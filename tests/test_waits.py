@@ -1,0 +1,220 @@
+"""From times on, nothing waits for the device: what runs there is run here, in a mode in which no tensor can be read.
+
+Code asks :func:`spyketorch._checks.free_to_read` and ``has_loops`` whether tensors are on a CPU; here they say no.
+"""
+
+from contextlib import contextmanager
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from strategies import dyadic, same, spike_times, tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from spyketorch import _checks as check
+from spyketorch import encoding, latency, learning, models, snn
+from spyketorch.kernels import operators
+
+STEPS = 5
+READS = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "_unique2", "unique_dim", "unique_consecutive",
+         "masked_select", "equal", "repeat_interleave", "bincount"}  # fmt: skip
+METHODS = {"tolist", "numpy", "cpu", "__array__", "__bool__", "__int__", "__float__", "__index__"}
+
+
+class NoOperations(TorchDispatchMode):
+    """Operations whose answer the host needs, or whose size it must know, fail; all others are counted."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = operation.overloadpacket.__name__
+        masks = [i for i in (args[1] if name in ("index", "index_put", "index_put_") else ()) if i is not None]
+        if name in READS or any(i.dtype in (torch.bool, torch.uint8) for i in masks):
+            raise AssertionError(f"{name} waits for the device")
+        self.count += 1
+        return operation(*args, **(kwargs or {}))
+
+
+class NoMethods(TorchFunctionMode):
+    """What reads a tensor of the CPU without an operation."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__name__", "") in METHODS:
+            raise AssertionError(f"{function.__name__} waits for the device")
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def elsewhere():
+    """As on another device, where nothing may be read; gives what counts the operations."""
+    with (
+        mock.patch.object(check, "free_to_read", lambda _: False),
+        mock.patch.object(operators, "has_loops", lambda _: False),
+        NoMethods(),
+        NoOperations() as operations,
+    ):
+        yield operations
+
+
+WAITS = {
+    "item": lambda x: x[0].item(),
+    "bool": lambda x: bool(x[0]),
+    "float": lambda x: float(x[0]),
+    "tolist": lambda x: x.tolist(),
+    "numpy": lambda x: x.numpy(),
+    "array": lambda x: np.asarray(x),
+    "cpu": lambda x: x.cpu(),
+    "nonzero": lambda x: x.nonzero(),
+    "where": lambda x: torch.where(x > 0),
+    "unique": lambda x: x.unique(),
+    "masked_select": lambda x: x.masked_select(x > 0),
+    "mask": lambda x: x[x > 0],
+    "written mask": lambda x: x.__setitem__(x > 0, torch.ones(2)),
+    "index of no axis": lambda x: x[torch.tensor(1)],
+    "range": lambda x: list(range(x[1])),
+    "equal": lambda x: torch.equal(x, x),
+}
+
+
+@pytest.mark.parametrize("read", WAITS.values(), ids=WAITS)
+def test_the_mode_sees_every_wait(read):
+    with elsewhere(), pytest.raises(AssertionError, match="waits"):
+        read(torch.tensor([0, 1, 2]))
+
+
+def samples(count=9, seed=0):
+    return tensor(spike_times(np.random.default_rng(seed), (count, 2, 7, 7), STEPS), torch.uint8)
+
+
+def layer(threshold=2.0, **geometry):
+    made = snn.SpikingConvolution(2, 6, 3, threshold, time_steps=STEPS, **geometry)
+    made.load_weight(tensor(dyadic(np.random.default_rng(1), tuple(made.weight.shape), 0.25, 0.75, 8)))
+    return made
+
+
+def answers_alike(call):
+    """A call here, and as elsewhere, without a wait."""
+    here = call()
+    with elsewhere():
+        there = call()
+    for a, b in zip(here, there, strict=True):
+        same(a, b)
+
+
+def test_a_layer_does_not_look_at_its_threshold_again():
+    """It was checked when it was set, on whatever device."""
+    made, times = layer(PER_FEATURE), samples()
+    with mock.patch.object(check, "threshold", side_effect=AssertionError), mock.patch.object(check, "finite", None):
+        made(times), made.respond(times), made.winners(times)
+        learning.STDP(made, (1 / 4, -1 / 8)).learn(times)
+
+
+def test_functions_take_a_threshold_elsewhere():
+    times, weight, threshold = samples(), layer().weight, torch.tensor(PER_FEATURE)
+    answers_alike(lambda: latency.convolution_fire(times, weight, threshold, time_steps=STEPS))
+
+
+PER_FEATURE = [1.0, 2.0, 3.0, 1.5, 2.5, 3.5]
+OPTIONS = {"use_stabilizer": False, "lower_bound": -1, "upper_bound": 1}
+
+
+@pytest.mark.parametrize("geometry", [{}, {"stride": 2, "padding": 1, "groups": 2}], ids=["plain", "grouped"])
+@pytest.mark.parametrize("threshold", [2.0, PER_FEATURE, None], ids=["number", "per feature", "none"])
+def test_layers_answer_without_a_wait(threshold, geometry):
+    made, times = layer(threshold, **geometry), samples()
+
+    def run():
+        fired, potentials = made.respond(times)
+        inhibited = latency.pointwise_inhibition(fired, potentials, time_steps=STEPS)
+        return [
+            fired,
+            *inhibited,
+            made(times),
+            latency.pooling(fired, 2),
+            latency.pad(fired, (1, 1, 1, 1), STEPS),
+            latency.k_winners(*inhibited, 3, 1, time_steps=STEPS),
+            latency.feature_inhibition(fired, potentials, [0, 2], time_steps=STEPS)[0],
+            latency.from_wave(latency.to_wave(times, STEPS)),
+            made.winners(times, 2, 1, pointwise_inhibition=True),
+            made.winners(times),
+        ]
+
+    answers_alike(run)
+
+
+@pytest.mark.parametrize("minibatch", [1, 8])
+@pytest.mark.parametrize("threshold", [2.0, PER_FEATURE, None], ids=["number", "per feature", "none"])
+def test_stdp_learns_without_a_wait(threshold, minibatch):
+    rules = [learning.STDP(layer(threshold), (1 / 4, -1 / 8), **OPTIONS) for _ in range(2)]
+    times = samples()
+
+    def run():
+        rule = rules.pop()
+        return rule.learn(times, 3, 1, minibatch=minibatch), rule.conv_layer.weight
+
+    answers_alike(run)
+
+
+@pytest.mark.parametrize("minibatch", [1, 8])
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("correction", [None, "guess", "teach"])
+@pytest.mark.parametrize("threshold", [2.0, None])
+def test_rstdp_learns_without_a_wait(threshold, correction, dropout, minibatch):
+    labels, classes = torch.arange(9) % 3, torch.arange(6) // 2
+    active = torch.rand(9, 6, generator=torch.Generator().manual_seed(0)) < 0.7 if dropout else None
+
+    rules = [learning.RSTDP(layer(threshold), (1 / 4, -1 / 8), (-1 / 8, 1 / 16), **OPTIONS) for _ in range(2)]
+    times, counted = samples(), mock.patch.object(torch, "unique", lambda _: range(3))  # of `classes`, once a call
+
+    def run():
+        rule = rules.pop()
+        options = {"correction": correction, "active": active, "minibatch": minibatch}
+        with counted:
+            return rule.learn(times, labels, classes, **options), rule.reward.conv_layer.weight
+
+    answers_alike(run)
+
+
+def test_a_network_answers_without_a_wait():
+    network = models.mozafari2019()
+    torch.manual_seed(0)
+    times = network.encoder(torch.rand(2, 1, 28, 28) * 255)
+
+    def run():
+        x = times
+        for stage in network.stages:
+            x = stage(x)
+        return [x]
+
+    answers_alike(run)
+
+
+def test_encoders_look_at_their_images_alone():
+    """Whether they are finite; not at what they make of them."""
+    images = torch.rand(3, 1, 9, 9)
+    encoder = encoding.LatencyEncoder(encoding.Filter([encoding.DoGKernel(3, 0.5, 1.0)], thresholds=0), STEPS)
+    with mock.patch.object(check, "finite"):
+        answers_alike(lambda: [encoder(images)])
+
+
+# turns
+
+
+@pytest.mark.parametrize("features", [6, 60])
+def test_guessing_takes_as_many_turns_as_classes(features):
+    """Not as features: the operations per image that was never right do not grow with them."""
+    made = snn.SpikingConvolution(2, features, 3, 1.0, time_steps=STEPS)
+    rule = learning.RSTDP(made, (1 / 4, -1 / 8), (-1 / 8, 1 / 16), **OPTIONS)
+    counts = []
+    for classes in (2, 3):
+        made.load_weight(torch.full_like(made.weight, 0.5))
+        with (
+            mock.patch.object(operators, "has_loops", lambda _: False),
+            mock.patch.object(latency, "k_winners", side_effect=latency.k_winners) as decisions,
+        ):
+            rule.learn(torch.zeros(1, 2, 7, 7, dtype=torch.uint8), [9], torch.arange(features) % classes,
+                       correction="guess")  # fmt: skip
+        counts.append(decisions.call_count)
+    assert counts == [2, 3]
