@@ -82,6 +82,8 @@ def to_wave(times: Tensor, time_steps: int, dtype: torch.dtype = torch.float32) 
         >>> to_wave(torch.tensor([[[1]]]), 3).flatten()
         tensor([0., 1., 1.])
     """
+    if not isinstance(dtype, torch.dtype):
+        raise check.fail_type("dtype", "a torch.dtype", dtype)
     steps = torch.arange(_steps(time_steps, _times(times)), device=times.device)
     return (times.unsqueeze(-4) <= steps.view(-1, 1, 1, 1)).to(dtype)
 
@@ -356,6 +358,8 @@ def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1
     check.finite(check.image(input, "input"), "input")
     intensities = check.floating(_batched(input), "input")
     radius, eps = check.integer(normalization_radius, "normalization_radius", 0), check.number(eps, "eps")
+    check.storable((2 * radius + 1,) * 2, "normalization_radius", normalization_radius)
+    check.representable(eps, "eps", intensities.dtype)
     return _as(operators.local_normalization(intensities, radius, eps), input)
 
 

@@ -313,7 +313,7 @@ class SpikingPooling(Pooling):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return latency.pooling(input, self.kernel_size, self.stride, self.padding)
+        return latency.pooling(check.times(input, "input"), self.kernel_size, self.stride, self.padding)
 
 
 def _options(module: nn.Module, **defaults: object) -> str:

@@ -1,4 +1,4 @@
-"""Every public call of the dense part, with every argument wrong in turn: one sentence that names the argument."""
+"""Every public call on waves and on times, with every argument wrong in turn: one sentence that names the argument."""
 
 import inspect
 import warnings
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from spyketorch import PerformanceWarning, latency, snn, utils, visualization
 from spyketorch import functional as sf
-from spyketorch import snn, utils, visualization
 
 NAN, INF = float("nan"), float("inf")
 
@@ -74,6 +74,31 @@ def wave(*shape):
 
 def conv():
     return snn.Convolution(2, 3, 3)
+
+
+def times(*shape):
+    return torch.zeros(*shape, dtype=torch.uint8)
+
+
+def spiking():
+    return snn.SpikingConvolution(2, 3, 3, 1.0, time_steps=4)
+
+
+def convolution():
+    return {
+        "times": times(2, 6, 6),
+        "weight": torch.ones(3, 2, 3, 3),
+        "threshold": 1.0,
+        "time_steps": 4,
+        "stride": 1,
+        "padding": 0,
+        "dilation": 1,
+        "groups": 1,
+    }
+
+
+def fired():
+    return {"times": times(3, 4, 4), "potentials": wave(3, 4, 4)}
 
 
 def stdp():
@@ -163,6 +188,13 @@ CALLS: dict[Any, Any] = {
         "kwta": 1,
         "inhibition_radius": 0,
     },
+    snn.STDP.minibatch: lambda: {
+        "self": stdp(),
+        "input_spikes": wave(2, 4, 2, 6, 6),
+        "respond": lambda x: (wave(2, 4, 3, 4, 4), wave(2, 4, 3, 4, 4)),
+        "kwta": 1,
+        "inhibition_radius": 0,
+    },
     snn.RSTDP: lambda: {
         "conv_layer": conv(),
         "reward_rate": (0.1, -0.1),
@@ -179,6 +211,63 @@ CALLS: dict[Any, Any] = {
         "winners": None,
         "kwta": 1,
         "inhibition_radius": 0,
+    },
+    latency.from_wave: lambda: {"wave": wave(4, 2, 6, 6)},
+    latency.to_wave: lambda: {"times": times(2, 6, 6), "time_steps": 4, "dtype": torch.float32},
+    latency.pad: lambda: {"times": times(2, 6, 6), "pad": (1, 1, 1, 1), "time_steps": 4},
+    latency.pooling: lambda: {"times": times(2, 6, 6), "kernel_size": 2, "stride": 2, "padding": 0},
+    latency.convolution_fire: lambda: convolution(),
+    latency.convolution_winners: lambda: {
+        **convolution(),
+        "kwta": 1,
+        "inhibition_radius": 0,
+    },
+    latency.pointwise_inhibition: lambda: {**fired(), "time_steps": 4},
+    latency.feature_inhibition: lambda: {**fired(), "inhibited_features": [0], "time_steps": 4},
+    latency.k_winners: lambda: {**fired(), "kwta": 1, "inhibition_radius": 0, "time_steps": 4},
+    latency.get_k_winners: lambda: {**fired(), "kwta": 1, "inhibition_radius": 0, "time_steps": 4},
+    latency.rank_order: lambda: {"intensities": wave(2, 6, 6), "time_steps": 4},
+    latency.local_normalization: lambda: {"input": wave(2, 6, 6), "normalization_radius": 1, "eps": 1e-12},
+    snn.SpikingConvolution: lambda: {
+        "in_channels": 2,
+        "out_channels": 3,
+        "kernel_size": 3,
+        "threshold": 1.0,
+        "weight_mean": 0.8,
+        "weight_std": 0.02,
+        "time_steps": 4,
+        "stride": 1,
+        "padding": 0,
+        "dilation": 1,
+        "groups": 1,
+    },
+    snn.SpikingConvolution.respond: lambda: {"self": spiking(), "times": times(2, 6, 6)},
+    snn.SpikingConvolution.winners: lambda: {
+        "self": spiking(),
+        "times": times(2, 6, 6),
+        "kwta": 1,
+        "inhibition_radius": 0,
+    },
+    snn.SpikingConvolution.forward: lambda: {"self": spiking(), "times": times(2, 6, 6)},
+    snn.SpikingPooling: lambda: {"kernel_size": 2, "stride": 2, "padding": 0},
+    snn.SpikingPooling.forward: lambda: {"self": snn.SpikingPooling(2), "input": times(2, 6, 6)},
+    snn.STDP.learn: lambda: {
+        "self": snn.STDP(spiking(), (0.1, -0.1)),
+        "times": times(2, 2, 6, 6),
+        "kwta": 1,
+        "inhibition_radius": 0,
+        "minibatch": 1,
+    },
+    snn.RSTDP.learn: lambda: {
+        "self": snn.RSTDP(spiking(), (0.1, -0.1), (-0.1, 0.1)),
+        "times": times(4, 2, 6, 6),
+        "labels": [0, 1, 0, 1],
+        "classes": [0, 1, 1],
+        "kwta": 1,
+        "inhibition_radius": 0,
+        "correction": None,
+        "active": None,
+        "minibatch": 1,
     },
     utils.generate_inhibition_kernel: lambda: {"percents": [0.1]},
     utils.tensor_to_text: lambda: {"data": torch.ones(2), "address": "x.txt"},
@@ -229,6 +318,7 @@ def checked(call, arguments, name, value):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.simplefilter("ignore", PerformanceWarning)
             answer = call(**arguments)
             if isinstance(answer, utils.FilterKernel) and type(answer) is not utils.FilterKernel:
                 answer = answer()
