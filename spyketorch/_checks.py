@@ -300,6 +300,12 @@ def classes(value: Any, features: int) -> Tensor:
     return indices(value, "classes", features, torch.device("cpu"))
 
 
+def broadcasts(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether a shape can be expanded to another."""
+    pairs = zip(reversed(shape), reversed(wanted), strict=False)
+    return len(shape) <= len(wanted) and all(size in (1, full) for size, full in pairs)
+
+
 def same_shape(value: Tensor, name: str, other: Tensor, other_name: str) -> None:
     if value.shape != other.shape:
         raise ValueError(f"`{name}` must have the shape of `{other_name}`, {tuple(other.shape)}; got {describe(value)}")

@@ -90,6 +90,17 @@ def soft_bounds(synapses: Synapses) -> Tensor:
     return (synapses.weight - synapses.lower_bound) * (synapses.upper_bound - synapses.weight)
 
 
+def _given(name: str, factor: Factor, synapses: Synapses) -> Tensor:
+    """What a factor makes of the synapses, which it must fit."""
+    given, shape = factor(synapses), synapses.weight.shape
+    if not isinstance(given, Tensor) or given.is_complex() or not check.broadcasts(given.shape, shape):
+        raise TypeError(
+            f"`{name}` must return a real tensor that fits (winners, features, rows, columns), here {tuple(shape)}; "
+            f"got {check.describe(given)}"
+        )
+    return given
+
+
 def _check_layer(layer: Any) -> None:
     if not all(hasattr(layer, name) for name in ("weight", "in_channels", "out_channels", "geometry")):
         raise check.fail_type("conv_layer", "an snn.Convolution, or a module with its attributes", layer)
@@ -591,10 +602,10 @@ class STDP(CheckedState):
                 lower_bound=self.lower_bound,
                 upper_bound=self.upper_bound,
             )
-            change = self.rate(synapses)
-            for factor in (self._dependence(), self.modulation):
+            change = _given("rate", self.rate, synapses)
+            for name, factor in (("weight_dependence", self._dependence()), ("modulation", self.modulation)):
                 if factor is not None:
-                    change = change * factor(synapses)
+                    change = change * _given(name, factor, synapses)
             if not check.free_to_read(index):  # where it is, winners that do not exist have been left out
                 change = torch.where((index[:, 0] >= 0).view(-1, 1, 1, 1), change, 0)
             weight.index_add_(0, features, change.to(weight.dtype).expand_as(synapses.weight))

@@ -22,6 +22,7 @@ from spyketorch import functional as sf
 from spyketorch import latency
 from spyketorch._warnings import quiet
 from spyketorch.encoding import Filter
+from spyketorch.learning import STDP, Synapses
 from spyketorch.snn import Convolution, SpikingConvolution
 
 
@@ -73,6 +74,7 @@ def _assert_same(got: Tensor, wanted: Tensor, what: str) -> None:
 
 def check_kernel(kernel: Callable[[], Tensor]) -> None:
     """Check a kernel: each call gives the same finite 2-D tensor, and :class:`~spyketorch.encoding.Filter` takes it."""
+    check.callable_(kernel, "kernel")
     made = kernel()
     assert isinstance(made, Tensor) and made.ndim == 2, f"a kernel must return a (rows, columns) tensor; got {made!r}"
     assert made.is_floating_point(), f"a kernel must return a floating tensor; got {made.dtype}"
@@ -98,9 +100,11 @@ def check_encoder(encoder: Callable[[Tensor], Tensor], images: Tensor, *, blank_
         images: a batch ``(N, C, H, W)`` of two or more.
         blank_is_silent: whether an image of zeros must give no spike.
     """
-    assert images.ndim == 4 and len(images) > 1, f"images must be (N, C, H, W) with N > 1; got {tuple(images.shape)}"
+    check.callable_(encoder, "encoder")
+    assert len(check.images(images)) > 1, f"images must be (N, C, H, W) with N > 1; got {tuple(images.shape)}"
     before = images.clone()
     waves = encoder(images)
+    assert isinstance(waves, Tensor), f"an encoder must return a tensor; got {check.describe(waves)}"
     _assert_same(images, before, "the images after the call")
     assert waves.ndim == 5, f"a batch must give (N, T, C, H, W); got {tuple(waves.shape)}"
     assert_wave(waves, "the encoder's answer")
@@ -115,16 +119,47 @@ def check_rule(make_rule: Callable[[Convolution], Any], *, negative_weights: boo
 
     Only the filters of winners change, and weights stay within the bounds; without a winner nothing changes; a batch of
     one is the sample, and a batch the samples one after the other; ``learn`` on first-spike times, in any chunks, does
-    what ``online`` does on waves, silent samples included; inputs are left as they were; the ``state_dict`` reloads;
-    and it works in float64. Rules that draw random numbers pass when they draw them from torch's generator.
+    what ``online`` does on waves, silent samples included; inputs are left as they were; factors fit the synapses and
+    leave them alone; the ``state_dict`` reloads; and it works in float64. Rules that draw random numbers pass when they
+    draw them from torch's generator.
 
     Args:
-        make_rule: builds the rule for a layer of 3 input and 6 output features.
+        make_rule: builds the rule for a layer of 3 input and 6 output features, whose kernels have 4 x 2 places.
         negative_weights: start from weights of both signs, for rules with such bounds.
+
+    Raises:
+        AssertionError: what is broken.
+        TypeError: ``make_rule`` builds no rule.
     """
+    if isinstance(make_rule, STDP) or not callable(make_rule):
+        raise check.fail_type("make_rule", "a function that builds the rule, `lambda conv: STDP(conv, ...)`", make_rule)
     with quiet():
         for seed, settings in enumerate([{}, {"stride": 2, "padding": 1}, {"groups": 3}, {"dilation": 2}]):
             _check_rule_on(make_rule, seed, settings, negative_weights)
+
+
+def _check_factors(rule: STDP) -> None:
+    """Factors, on five winners: an answer for each synapse, which are left as they were."""
+    winners, shape = 5, (5, *rule.conv_layer.weight.shape[1:])  # no two sizes alike, so that none passes for another
+    draw = torch.Generator().manual_seed(0)
+    pre, post = (random_times(*size, time_steps=5, generator=draw) for size in (shape, (winners, 1, 1, 1)))
+    weight = rule.conv_layer.weight.detach()[:winners].clone()
+    ltp, ltd = (torch.full((winners, 1, 1, 1), rate) for rate in (0.25, -0.125))
+    bounds = (rule.lower_bound, rule.upper_bound)
+    synapses = Synapses(torch.arange(winners), weight, pre <= post, pre, post, ltp, ltd, *bounds)
+    for name in ("rate", "weight_dependence", "modulation"):
+        factor = getattr(rule, name)
+        if factor is None:
+            continue
+        kept = copy.deepcopy(synapses)
+        given = factor(synapses)
+        assert isinstance(given, Tensor) and check.broadcasts(given.shape, shape), (
+            f"`{name}` must return a tensor that fits (winners, features, rows, columns), here {shape}; "
+            f"got {check.describe(given)}"
+        )
+        for field, was in vars(kept).items():
+            if isinstance(was, Tensor):
+                _assert_same(getattr(synapses, field), was, f"`{field}` of the synapses after `{name}`")
 
 
 def _check_learning(rule: Any, on_waves: Any, waves: Tensor, start: dict[str, Tensor], seed: int) -> None:
@@ -156,11 +191,14 @@ def _check_rule_on(
     make_rule: Callable[[Convolution], Any], seed: int, settings: dict[str, int], negative_weights: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    conv = Convolution(3, 6, 3, **settings)
+    conv = Convolution(3, 6, (4, 2), **settings)
     waves = random_wave(4, 5, 3, 9, 9, generator=generator)
     conv.load_weight(dyadic(*conv.weight.shape, low=-0.5 if negative_weights else 0.25, high=0.75, generator=generator))
     rule = make_rule(conv)
+    if not isinstance(rule, STDP):
+        raise check.fail_type("make_rule", "a function that returns a learning.STDP", rule)
     start = copy.deepcopy(rule.state_dict())
+    _check_factors(rule)
 
     def layer(wave: Tensor) -> tuple[Tensor, Tensor]:
         spikes, potentials = sf.fire(rule.conv_layer(wave), 1, True, latch=True)
@@ -194,7 +232,7 @@ def _check_rule_on(
     for sample in zip(waves, potentials, spikes, winners, strict=True):
         rule(*sample)
     _assert_same(batch, rule.conv_layer.weight, "a batch against its samples one after the other")
-    layer_on_times = SpikingConvolution(3, 6, 3, 1, time_steps=5, **settings)
+    layer_on_times = SpikingConvolution(3, 6, (4, 2), 1, time_steps=5, **settings)
     _check_learning(make_rule(layer_on_times), rule, waves, start, seed)
     for after, was in zip((waves, potentials, spikes), kept, strict=True):
         _assert_same(after, was, "an argument after the call")

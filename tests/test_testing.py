@@ -141,3 +141,29 @@ def test_random_waves_cover_silence_and_all_steps():
     share = torch.bincount(times, minlength=5) / 2000
     assert share[4] == pytest.approx(0.3, abs=0.05)
     assert share[:4].tolist() == pytest.approx([0.175] * 4, abs=0.04)
+
+
+@pytest.mark.parametrize("name", ["rate", "weight_dependence", "modulation"])
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [(lambda s: torch.zeros(3), "must return a tensor that fits"), (lambda s: torch.zeros(2, 3, 1, 1), "fits"),
+     (lambda s: None, "fits"), (lambda s: s.weight.numpy(), "fits"), (lambda s: 0.5, "fits"),
+     (lambda s: s.weight.mul_(0.5), "`weight` of the synapses after"),
+     (lambda s: s.ltp.neg_() * s.causal, "`ltp` of the synapses after")],
+)  # fmt: skip
+def test_broken_factors_are_found(name, factor, message):
+    with pytest.raises(AssertionError, match=rf"`{name}`|{message}") as caught:
+        testing.check_rule(lambda conv: snn.STDP(conv, (0.25, -0.125), **{name: factor}))
+    assert name in str(caught.value) and message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda: testing.check_rule(snn.STDP(snn.Convolution(3, 6, 3), (0.1, -0.1))), lambda: testing.check_rule(None),
+     lambda: testing.check_rule(lambda conv: conv), lambda: testing.check_rule(lambda conv: None),
+     lambda: testing.check_encoder(Intensity2Latency(4), torch.rand(3, 1, 4, 4).numpy()),
+     lambda: testing.check_encoder(None, torch.rand(3, 1, 4, 4)), lambda: testing.check_kernel(torch.rand(3, 3))],
+)  # fmt: skip
+def test_what_is_no_argument_of_a_contract_is_refused(call):
+    with pytest.raises(TypeError, match="`(make_rule|images|encoder|kernel)` must be"):
+        call()
