@@ -64,17 +64,7 @@ OPERATIONS = {
 }
 
 
-def drivers_asked():
-    """Whether this torch asks for a driver even where tensors are fake, as 2.6 made for CUDA does."""
-    try:
-        with fake():
-            OPERATIONS["grouped"](torch.ones(SHAPES["one"], device="cuda"))
-    except RuntimeError:
-        return True
-    return False
-
-
-pytestmark = pytest.mark.skipif(drivers_asked(), reason="this torch needs a driver, even for fake tensors")
+pytestmark = pytest.mark.usefixtures("fake_devices")
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -690,7 +690,7 @@ def test_a_network_exports():
 
 
 @pytest.fixture
-def there():
+def there(fake_devices):
     """A mode in which new tensors are on a (fake) CUDA device."""
     with FakeTensorMode(), torch.device("cuda"):
         yield

@@ -591,7 +591,7 @@ def test_convergence_is_that_of_the_trainer():
         ({"a": 1}, {}, TypeError, "weights.*int"),
         (torch.tensor([0.5, torch.nan]), {}, ValueError, "weights.*finite"),
         (torch.rand(3), {"bins": 0}, ValueError, "bins.*at least 1"),
-        (torch.rand(3), {"bounds": (1, 0)}, ValueError, "lower_bound.*below"),
+        (torch.rand(3), {"bounds": (1, 0)}, ValueError, r"bounds.*in order"),
     ],
 )
 def test_what_are_no_weights_is_refused(weights, options, exception, parts):
