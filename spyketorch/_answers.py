@@ -3,7 +3,7 @@
 import io
 import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,9 @@ class Answers:
         return self._times
 
     def _compute(self, stage: int) -> Tensor:
-        parts = [self.network.encoder, *self.network.stages][self._stage + 1 : stage + 1]
+        parts: list[Callable[[Tensor], Tensor]] = [self.network._encode, *self.network.stages][
+            self._stage + 1 : stage + 1
+        ]
         source, device = self._times, self.network.stages[0].layer.weight.device
 
         size = batch_size(self.network, self.images)

@@ -70,7 +70,7 @@ def _check(content: Any, network: Network, lessons: Sequence[Lesson], images: in
         if threshold is not None:
             _numbers(threshold, "`thresholds`", threshold.dtype, (), (1,), (layer.out_channels,))
     _need((read is not None) <= isinstance(network.readout, LinearReadout), "a `readout`")
-    for name, value in network.readout.state_dict().items() if read is not None and network.readout is not None else ():
+    for name, value in network.readout.named_parameters() if read is not None and network.readout is not None else ():
         _numbers(read[name], f"`readout` {name}", value.dtype, value.shape)
     _need(type(content["history"]) is str, "`history`")
     for row in json.loads(content["history"]):

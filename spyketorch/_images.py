@@ -7,15 +7,16 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spyketorch import _checks as check
+from spyketorch._warnings import _outside
 
-_looking: ContextVar[bool] = ContextVar("spyketorch_images", default=False)
+_told: ContextVar[list[str] | None] = ContextVar("spyketorch_images", default=None)  # within a call of many images
 
 
 class InputWarning(UserWarning):
-    """Images on another scale than the network was made for."""
+    """Images on another scale than the network was made for, or an encoder whose silence is another time."""
 
 
 @dataclass(frozen=True)
@@ -80,20 +81,54 @@ def look(spec: ImageSpec | None, images: Tensor, stacklevel: int) -> str | None:
     if spec is None:
         return None
     spec.fit(images)
-    if torch.compiler.is_compiling() or _looking.get():
+    before = _told.get()
+    if torch.compiler.is_compiling() or before:
         return None
     told = spec.scale(images)
     if told is not None:
         warnings.warn(told, InputWarning, stacklevel=stacklevel)
+        if before is not None:
+            before.append(told)
     return told
 
 
 @contextmanager
 def looked_at(spec: ImageSpec | None, images: Tensor, stacklevel: int) -> Iterator[str | None]:
-    """Look at all images once; within it, no parts of them are warned of again. Gives the warning, if there is one."""
+    """Look at all images once; within it, no parts of them are looked at again. Gives the warning, if there is one."""
     told = look(spec, images, stacklevel + 1)
-    token = _looking.set(True)
-    try:
+    with told_once("looked at"):
         yield told
+
+
+@contextmanager
+def told_once(*told: str) -> Iterator[None]:
+    """Within it, images are warned of once; where something has been told already, no more."""
+    token = _told.set(list(told))
+    try:
+        yield
     finally:
-        _looking.reset(token)
+        _told.reset(token)
+
+
+@torch.no_grad()
+def quiet_encoder(encoder: nn.Module, images: Tensor, steps: int) -> None:
+    """Warn where an encoder that does not tell its T answers to a blank image by one time that is not T, silence."""
+    if any(hasattr(part, "time_steps") for part in encoder.modules()) or not check.free_to_read(images):
+        return
+    state = torch.get_rng_state()
+    try:
+        answer = encoder(torch.zeros_like(images[:1]))
+    except Exception:  # whatever a module of the user's own demands
+        return
+    finally:
+        torch.set_rng_state(state)
+    if not isinstance(answer, Tensor) or answer.dtype not in check.TIMES or not answer.numel():
+        return
+    low, high = int(answer.amin()), int(answer.amax())
+    if 0 < low == high < steps:
+        warnings.warn(
+            f"the encoder answers to a blank image by the time {high} everywhere, which layers of {steps} time steps "
+            f"take for spikes; let it give {steps} for silence, or give layers the `time_steps` of the encoder",
+            InputWarning,
+            stacklevel=_outside(),
+        )

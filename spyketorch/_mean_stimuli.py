@@ -42,6 +42,7 @@ def get_mean_stimuli(
     """
     field, layer = get_receptive_field(network, stage), network.stages[stage].layer
     device = layer.weight.device
+    network._ready()
     rows, columns = (torch.arange(length, device=device) for length in field.size)
     total = torch.zeros(layer.out_channels, *field.size, device=device)
     wins = torch.zeros(layer.out_channels, device=device)

@@ -33,3 +33,23 @@ def _finite(value: Any) -> bool:
     if not isinstance(value, Tensor) or not check.readable(value):
         return True
     return not value.is_complex() and bool(torch.isfinite(value).all())
+
+
+def numbers(module: nn.Module) -> None:
+    """Refuse parameters and buffers that hold NaN, or where a module of ours has them infinite values.
+
+    What is decided on NaN is silence, or the first class, without a word.
+    """
+    for path, part in module.named_modules():
+        known = torch.isfinite if isinstance(part, CheckedState) else _no_nan
+        for name, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            if value.is_floating_point() and check.readable(value) and not bool(known(value).all()):
+                where = f"{path}.{name}" if path else name
+                raise ValueError(
+                    f"`{where}` must be finite everywhere; it holds NaN or infinite values, on which nothing can be "
+                    "decided: load or draw it anew"
+                )
+
+
+def _no_nan(value: Tensor) -> Tensor:
+    return ~torch.isnan(value)

@@ -84,6 +84,7 @@ def summarize(network: "Network", images: Tensor | Sequence[int]) -> Summary:
         images = torch.zeros(1, *(check.integer(size, "images", 1) for size in images))
     if images.ndim != 4 or 0 in images.shape:
         raise check.fail("images", accepted, images)
+    network._ready()
     found: dict[str, Row] = {}  # of the first images
     spikes: dict[str, list[Tensor]] = {}
     decisions = []

@@ -21,7 +21,8 @@ from spyketorch import _identity as identity
 from spyketorch._batches import batches
 from spyketorch._images import ImageSpec as ImageSpec
 from spyketorch._images import InputWarning as InputWarning
-from spyketorch._images import look
+from spyketorch._images import look, quiet_encoder
+from spyketorch._state import numbers
 from spyketorch._summary import Summary, summarize
 from spyketorch.encoding import DoGKernel, Filter, GaborKernel, LatencyEncoder, LateralIntencityInhibition
 from spyketorch.readout import LinearReadout
@@ -120,11 +121,13 @@ class Network(nn.Module):
     Args:
         encoder: images ``(N, C, H, W)`` to first-spike times.
         stages: from the image up.
-        classes: class of each feature of the last layer, for decisions by its first winner.
+        classes: class of each feature of the last layer, for decisions by its first winner. The last stage has no pool,
+            shortcut, hook or ``forward`` of its own then, which would not be heard.
         images: what images it is made for, an :class:`ImageSpec`, or None: others are refused, or warned of.
 
     Attributes:
         readout: None, or a module from :meth:`features` to class scores ``(N, classes)``, which then decides.
+            All parts, it too, have one ``time_steps``, in which T stands for silence; it is looked at in every call.
         batch_memory: bytes that answers to many images may take at once, in ``Trainer``, ``evaluate``, ``summary`` and
             ``get_mean_stimuli``; what they give does not depend on it. 256 MB; set it on a network or on the class.
 
@@ -158,9 +161,6 @@ class Network(nn.Module):
                 raise check.fail_type("stages", "a list of models.Stage", stage)
         if images is not None and not isinstance(images, ImageSpec):
             raise check.fail_type("images", "a models.ImageSpec, or None", images)
-        steps = [stage.layer.time_steps for stage in stages]
-        if len({getattr(encoder, "time_steps", steps[0]), *steps}) > 1:
-            raise check.fail("stages", "of layers with the `time_steps` of the encoder and of each other", steps)
         self.encoder = check.module(encoder, "encoder")
         for number, (below, stage) in enumerate(itertools.pairwise(stages), 1):
             given = below.layer.out_channels + (0 if below.shortcut is None else below.layer.in_channels)
@@ -175,6 +175,44 @@ class Network(nn.Module):
         self.images = images
         self.readout: nn.Module | None = None
         self._shape: tuple[int, ...] | None = None  # of the images that it answered to last
+        self._probed: tuple[nn.Module, int] | None = None  # an encoder that has been asked what silence is
+        self._agree()
+        if classes is not None:
+            self._deciding()
+
+    def _agree(self) -> int:
+        """T, once all parts have the same."""
+        steps: int = self.stages[0].layer.time_steps
+        for part in self.modules():
+            if getattr(part, "time_steps", steps) != steps:
+                name = next(name for name, module in self.named_modules() if module is part)
+                raise ValueError(
+                    f"all parts of a network must have the same `time_steps`, as T stands for silence; `{name}` has "
+                    f"{part.time_steps}, but `stages.0.layer` {steps}"
+                )
+        return steps
+
+    def _deciding(self) -> Stage:
+        """The last stage, once it is known that its layer's first winner is what the network makes of an image."""
+        stage = self.stages[-1]
+        behind = [name for name in ("pool", "shortcut") if getattr(stage, name) is not None]
+        behind += ["forward"] * (type(stage).forward is not Stage.forward or "forward" in vars(stage))
+        behind += ["hook"] * bool(stage._forward_hooks or stage._forward_pre_hooks)
+        if behind:
+            raise ValueError(
+                f"`stages`[-1] must be a Stage without a {behind[0]} of its own where `classes` decide, as its layer's "
+                "first winner decides and nothing behind it is heard; leave it out, or set a `readout`, which hears it"
+            )
+        return stage
+
+    def _ready(self) -> None:
+        """Refuse what would answer without a word, and wrong.
+
+        Raises:
+            ValueError: parts with another ``time_steps``; weights, thresholds or numbers of the read-out that are NaN.
+        """
+        self._agree()
+        numbers(self)
 
     def features(self, images: Tensor, stages: int | None = None) -> Tensor:
         """First-spike times that the last stage passes on, or the last of the first ``stages``; 0 is the encoder.
@@ -188,8 +226,19 @@ class Network(nn.Module):
         self._shape = tuple(images.shape[-3:])
         return self._features(images, stages)
 
-    def _features(self, images: Tensor, stages: int | None) -> Tensor:
+    def _encode(self, images: Tensor) -> Tensor:
+        """What the encoder makes of images ``(N, C, H, W)``; its silence is that of the layers."""
+        if torch.compiler.is_compiling():
+            return self.encoder(images)  # type: ignore[no-any-return]
+        steps = self._agree()
+        if self._probed is None or self._probed[0] is not self.encoder or self._probed[1] != steps:
+            self._probed = self.encoder, steps
+            quiet_encoder(self.encoder, images, steps)
         times: Tensor = self.encoder(images)
+        return times
+
+    def _features(self, images: Tensor, stages: int | None) -> Tensor:
+        times = self._encode(images)
         for stage in self.stages[:stages]:
             times = stage(times)
         return times
@@ -201,7 +250,7 @@ class Network(nn.Module):
             >>> [part.name for part in mozafari2018().parts(torch.rand(1, 1, 97, 97))]
             ['encoder', 'stages[0].layer']
         """
-        times = self.encoder(images)
+        times = self._encode(images)
         yield Part("encoder", self.encoder, times)
         for number, stage in enumerate(self.stages):
             for part in stage.parts(times):
@@ -214,7 +263,8 @@ class Network(nn.Module):
             return self._read(self.readout, self.features(images))
         if self.classes is None:
             raise ValueError("this network has neither `classes` nor a `readout`, so it cannot decide; see `features`")
-        first = self.stages[-1].layer.winners(self.features(images, -1))[:, 0, 0]
+        stage = self._deciding()
+        first = stage.layer.winners(self.features(images, -1), pointwise_inhibition=stage.inhibit)[:, 0, 0]
         return torch.where(first < 0, -1, self.classes[first.clamp(min=0)])
 
     def _read(self, readout: nn.Module, times: Tensor) -> Tensor:

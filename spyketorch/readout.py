@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch.nn.parameter import Parameter
 
 from spyketorch import _checks as check
 from spyketorch._state import CheckedState
+
+_READS = "shape_and_time_steps"  # the key of what a read-out reads, in a state_dict
 
 
 class LinearReadout(CheckedState):
@@ -25,6 +28,12 @@ class LinearReadout(CheckedState):
         classes: how many.
         time_steps: T, how many there are.
 
+    The ``state_dict`` says ``shape`` and ``time_steps``, and does not load into a read-out of others; one of 0.1, which
+    does not say, is taken by the number of inputs.
+
+    Raises:
+        ValueError: times above ``time_steps``; a Network also refuses a read-out of another T than its layers have.
+
     Shape:
         First-spike times ``(N, features, rows, columns)`` to scores ``(N, classes)``.
 
@@ -38,7 +47,8 @@ class LinearReadout(CheckedState):
         super().__init__()
         if not isinstance(shape, Sequence) or isinstance(shape, str | bytes) or not len(shape):
             raise check.fail_type("shape", "(features, rows, columns)", shape)
-        size = math.prod(check.integer(length, "shape", 1) for length in shape)
+        self.shape = tuple(check.integer(length, "shape", 1) for length in shape)
+        size = math.prod(self.shape)
         check.storable((size,), "shape", shape)
         self.time_steps = check.steps(time_steps)
         check.storable((check.integer(classes, "classes", 2), size), "classes", classes)
@@ -52,8 +62,9 @@ class LinearReadout(CheckedState):
     def _flat(self, times: Tensor) -> Tensor:
         if check.tensor(times, "times").dtype not in check.TIMES or times.layout != torch.strided:
             raise check.fail_type("times", "first-spike times of an integer type", times)
-        if times.ndim < 2 or 0 in times.shape or times.shape[1:].numel() != self.weight.shape[1]:
-            raise check.fail("times", f"of {self.weight.shape[1]} neurons per image", times)
+        if times.ndim < 2 or 0 in times.shape or tuple(times.shape[1:]) not in (self.shape, (self.weight.shape[1],)):
+            raise check.fail("times", f"of shape (N, {', '.join(map(str, self.shape))}), as this read-out reads", times)
+        check.times_within(times, "times", self.time_steps)
         return times.flatten(1)
 
     def forward(self, times: Tensor) -> Tensor:
@@ -145,6 +156,27 @@ class LinearReadout(CheckedState):
             self.weight.copy_(points[0])
             self.bias.copy_(points[1] - points[0] @ early)
             return objective()
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}{_READS}"] = torch.tensor([*self.shape, self.time_steps])
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        rest, mine = dict(state_dict), [*self.shape, self.time_steps]
+        saved = rest.pop(f"{prefix}{_READS}", None)  # 0.1 did not say
+        if saved is not None and (not isinstance(saved, Tensor) or saved.tolist() != mine):
+            there = saved.tolist() if isinstance(saved, Tensor) else saved
+            error_msgs.append(f"{prefix}{_READS}: a read-out of (*shape, time_steps) {there}, but this one has {mine}")
+        super()._load_from_state_dict(rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def extra_repr(self) -> str:
         return f"inputs={self.weight.shape[1]}, classes={len(self.bias)}, time_steps={self.time_steps}"

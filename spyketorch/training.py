@@ -33,7 +33,7 @@ from spyketorch._diagnosis import TrainingWarning as TrainingWarning
 from spyketorch._diagnosis import convergence
 from spyketorch._files import owned, save, sweep
 from spyketorch._identity import digest
-from spyketorch._images import looked_at
+from spyketorch._images import looked_at, told_once
 from spyketorch._lessons import Adaptive as Adaptive
 from spyketorch._lessons import Combined as Combined
 from spyketorch._lessons import Constant as Constant
@@ -77,10 +77,14 @@ def evaluate(
 
     Args:
         network: a :class:`spyketorch.models.Network` with a decision; or what holds one, such as ``DataParallel``, a
-            compiled one or a module of yours; or any function from images to integers ``(N,)``, -1 for no decision.
+            compiled one or a module of yours (which may change the images: the network inside looks at what reaches
+            it); or any function from images to integers ``(N,)``, -1 for no decision.
         images: ``(N, C, H, W)``, as its encoder takes them.
         labels: ``(N,)`` integers.
         batch: images decided at once; None for as many as the ``batch_memory`` of the network allows.
+
+    Raises:
+        ValueError: weights, thresholds or numbers of a read-out that are NaN, and what the network itself refuses.
 
     Example:
         >>> from spyketorch import models
@@ -92,19 +96,35 @@ def evaluate(
     labels = check.labels(labels, len(check.images(images)), torch.device("cpu"))
     check.storable((int(labels.max()) + 2,) * 2, "labels", int(labels.max()))
     parts = network.modules() if isinstance(network, nn.Module) else ()
-    inner = next((part for part in parts if isinstance(part, Network)), None)
+    inner = [part for part in parts if isinstance(part, Network)]
+    for held in inner:
+        held._ready()
+    direct = _unwrapped(network)
     numbers = itertools.chain(network.parameters(), network.buffers()) if isinstance(network, nn.Module) else iter(())
     device = next((number.device for number in numbers), images.device)
     decided = []
-    with torch.no_grad(), looked_at(None if inner is None else inner.images, images, stacklevel=4):
+    as_they_are = looked_at(direct.images, images, stacklevel=4) if isinstance(direct, Network) else told_once()
+    with torch.no_grad(), as_they_are:
+        if batch is None and inner and not isinstance(direct, Network):
+            network(images[:1].to(device))  # what does a wrapper give to the networks that it holds?
         if batch is None:
-            batch = 500 if inner is None else batch_size(inner, images)
+            reached = [
+                images if held is direct else torch.zeros(1, *(held._shape or images.shape[1:])) for held in inner
+            ]
+            batch = min(map(batch_size, inner, reached), default=500)
         for part in torch.split(images, min(check.integer(batch, "batch", 1), len(images))):
             answer = network(part.to(device))
             if not isinstance(answer, Tensor) or answer.shape != (len(part),) or answer.is_floating_point():
                 raise check.fail("network", f"from images to their classes, integers ({len(part)},)", answer)
             decided.append(answer.cpu())
     return _evaluation(torch.cat(decided), labels)
+
+
+def _unwrapped(network: Any) -> Any:
+    """What torch's own wrappers hold, that pass images on as they are."""
+    while isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(network, "_orig_mod"):
+        network = getattr(network, "_orig_mod", None) or network.module
+    return network
 
 
 def _evaluation(decided: Tensor, labels: Tensor) -> Evaluation:
@@ -179,8 +199,11 @@ class Trainer:
         layers, stages = [lesson for lesson in given if isinstance(lesson, Lesson)], len(network.stages)
         if not given or len(layers) > stages or len(layers) != len(given) - (last is not None):
             raise check.fail("lessons", f"1 to {stages} lessons, one per stage of the network, then a Readout", lessons)
+        network._ready()
         for lesson, stage in zip(layers, network.stages, strict=False):
             _fits(lesson, stage.layer, network.classes)
+        if layers and isinstance(layers[-1], Reinforced) and network.readout is None:
+            network._deciding()
         if last is not None and not isinstance(network.readout, LinearReadout):
             raise check.fail("lessons", "without Readout where the network's `readout` is no LinearReadout", lessons)
         self.network, self.lessons, self.last = network, layers, last
@@ -231,12 +254,16 @@ class Trainer:
         """
         if check.images(images).is_meta:
             raise check.fail_type("images", "a tensor with values", images)
+        self.network._ready()
         if self.network.images is not None:
             self.network.images.fit(images)
         if labels is not None:
             labels = check.labels(labels, len(images), torch.device("cpu"))
         elif self.last is not None or any(isinstance(lesson, Reinforced) for lesson in self.lessons):
             raise check.fail("labels", "the class of each image, for R-STDP and for a read-out", labels)
+        if self.last is not None:
+            device = self.network.stages[0].layer.weight.device
+            self._readout().read(self.network._features(images[:1].to(device), None))
         for lesson in self.lessons:  # what would fail hours later
             _factors(lesson, Progress(0, lesson.epochs * len(images)))
         identity = self._identify(images, labels)

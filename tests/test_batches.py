@@ -5,7 +5,9 @@ import torch
 
 from spyketorch import models, snn, visualization
 from spyketorch._batches import batch_size
+from spyketorch.encoding import LatencyEncoder
 from spyketorch.models import Network, Stage
+from spyketorch.snn import SpikingConvolution
 from spyketorch.training import Trainer, Unsupervised, evaluate
 
 
@@ -46,6 +48,29 @@ class Held(torch.nn.Module):
 
     def forward(self, images):
         return self.network(images)
+
+
+class Scaled(Held):
+    """A wrapper that makes other images of those it gets."""
+
+    def forward(self, images):
+        return self.network(torch.nn.functional.interpolate(images / 255, (12, 12)))
+
+
+def test_a_network_in_a_wrapper_looks_at_what_reaches_it():
+    layer = SpikingConvolution(1, 4, 3, 1.0, time_steps=5)
+    spec = models.ImageSpec((1, 12, 12), (0, 1))
+    made = models.Network(LatencyEncoder(torch.nn.Identity(), 5), [models.Stage(layer)], [0, 1, 2, 3], images=spec)
+    made.batch_memory = 1  # one image at a time
+    labels, bright = torch.arange(4), torch.rand(4, 1, 24, 24) * 255
+    for wrapper in (Scaled(made), lambda images: Scaled(made)(images)):
+        evaluate(wrapper, bright, labels)  # neither refused nor warned of
+        with pytest.warns(models.InputWarning, match="images reach from 0.00 to 0.00") as told:
+            evaluate(wrapper, bright / 255, labels, batch=1)
+        assert len(told) == 1
+    with pytest.warns(models.InputWarning) as told:
+        evaluate(torch.nn.DataParallel(made), bright[..., :12, :12], labels)
+    assert len(told) == 1
 
 
 @pytest.mark.filterwarnings("ignore")  # what torch.compile says of caches

@@ -13,9 +13,11 @@ from test_files import refused_or_whole
 from spyketorch import latency, models
 from spyketorch.encoding import LatencyEncoder
 from spyketorch.learning import STDP
-from spyketorch.models import Network, Stage
+from spyketorch.models import InputWarning, Network, Stage
 from spyketorch.readout import LinearReadout
 from spyketorch.snn import Convolution, SpikingConvolution, SpikingPooling
+from spyketorch.training import Trainer, Unsupervised, evaluate
+from spyketorch.visualization import get_mean_stimuli
 
 T = 6
 
@@ -307,3 +309,120 @@ def test_networks_tell_what_they_are():
     assert "classes=2" in text
     assert "threshold=2..4.5" in text
     assert "inhibit=True" in repr(network(inhibit=True))
+
+
+class Mute(Stage):
+    """A stage of the user's own that silences its layer."""
+
+    def forward(self, times):
+        return torch.full_like(self.layer(times), T)
+
+
+class Muted(torch.nn.Module):
+    def forward(self, times):
+        return torch.full_like(times, T)
+
+
+def hooked(stage):
+    stage.register_forward_hook(lambda module, given, answer: torch.full_like(answer, T))
+    return stage
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [Mute, lambda layer: Stage(layer, Muted()), lambda layer: Stage(layer, shortcut=Muted())],
+    ids=["forward", "pool", "shortcut"],
+)
+def test_nothing_stands_behind_a_layer_that_decides(stage):
+    def deciding():
+        return SpikingConvolution(1, 4, 3, 1.0, time_steps=T, padding=1)
+
+    with pytest.raises(ValueError, match="nothing behind it is heard"):
+        Network(LatencyEncoder(torch.nn.Identity(), T), [stage(deciding())], [0, 0, 1, 1])
+    made = Network(LatencyEncoder(torch.nn.Identity(), T), [stage(deciding())])
+    made.readout = LinearReadout(tuple(made.features(images()).shape[1:]), 2, time_steps=T)
+    assert (made(images()) == -1).all() or made.stages[0].shortcut is not None  # a read-out hears what is passed on
+
+
+def test_what_is_put_behind_a_deciding_layer_later_is_refused():
+    for change in (hooked, lambda stage: setattr(stage, "pool", Muted())):
+        made = network()
+        made(images())
+        change(made.stages[-1])
+        with pytest.raises(ValueError, match=r"`stages`\[-1\]"):
+            made(images())
+
+
+class Coder(torch.nn.Module):
+    """An encoder of the user's own that does not tell its T."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.inside = [LatencyEncoder(torch.nn.Identity(), steps)]  # in a list, so no module of it
+
+    def forward(self, given):
+        return self.inside[0](given)
+
+
+def encoder(steps):
+    return LatencyEncoder(torch.nn.Identity(), steps)
+
+
+USES = {
+    "forward": lambda made, given: made(given),
+    "features": lambda made, given: made.features(given),
+    "parts": lambda made, given: list(made.parts(given)),
+    "summary": lambda made, given: made.summary(given),
+    "evaluate": lambda made, given: evaluate(made, given, [0] * len(given)),
+    "wrapped": lambda made, given: evaluate(torch.nn.Sequential(made), given, [0] * len(given)),
+    "stimuli": lambda made, given: get_mean_stimuli(made, 0, given),
+    "trainer": lambda made, given: Trainer(made, [Unsupervised()], progress=False).fit(given),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_every_part_has_the_same_time_steps(use):
+    for change in (
+        lambda made: setattr(made, "encoder", encoder(T - 2)),
+        lambda made: setattr(made.encoder, "time_steps", T - 2),
+        lambda made: setattr(made.stages[1].layer, "time_steps", T + 2),
+        lambda made: setattr(made, "readout", LinearReadout((4, 1, 1), 2, time_steps=T - 2)),
+    ):
+        made = network()
+        made(images())
+        change(made)
+        with pytest.raises(ValueError, match="the same `time_steps`"):
+            USES[use](made, images())
+
+
+def test_time_steps_are_found_within_an_encoder():
+    wrapped = torch.nn.Sequential(torch.nn.Identity(), encoder(T - 2))
+    with pytest.raises(ValueError, match=r"`encoder.1` has 4"):
+        Network(wrapped, network().stages, [0, 0, 1, 1])
+
+
+def test_an_encoder_that_does_not_tell_its_time_steps_is_asked_once():
+    made = Network(Coder(T - 2), network().stages, [0, 0, 1, 1])
+    with pytest.warns(InputWarning, match=r"blank image by the time 4 everywhere"):
+        made(images())
+    made(images())  # warned of once
+    made.encoder = Coder(T)
+    assert made(images())[2] == -1
+
+
+@pytest.mark.parametrize("use", [use for use in USES if use not in ("forward", "features", "parts")])
+def test_numbers_that_are_none_are_named(use):
+    def other_readout(made):
+        made.readout = torch.nn.Linear(4, 2).requires_grad_(False)
+        made.readout.weight.fill_(torch.nan)
+
+    for change in (
+        lambda made: made.stages[0].layer.weight.data[0].fill_(torch.nan),
+        lambda made: made.stages[0].layer.threshold.fill_(torch.nan),
+        lambda made: made.stages[1].layer.weight.data[0].fill_(torch.inf),
+        other_readout,
+    ):
+        made = network()
+        change(made)
+        with pytest.raises(ValueError, match=r"`(stages\.\d\.layer|readout)\.\w+` must be finite everywhere"):
+            USES[use](made, images())

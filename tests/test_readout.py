@@ -188,6 +188,23 @@ def test_wrong_arguments():
         readout(times[0])
 
 
+def test_times_and_files_of_another_shape_or_number_of_steps_are_refused():
+    times, labels = problem()
+    readout = LinearReadout((4, 3, 3), 3, time_steps=T - 2)
+    for use in (readout, readout.read, lambda given: readout.fit(given, labels)):
+        with pytest.raises(ValueError, match="number of time steps"):
+            use(times)
+    with pytest.raises(ValueError, match=r"`times` must be of shape \(N, 3, 4, 3\)"):
+        LinearReadout((3, 4, 3), 3, time_steps=T)(times)
+    state = LinearReadout((4, 3, 3), 3, time_steps=T).state_dict()
+    for other in (readout, LinearReadout((3, 4, 3), 3, time_steps=T)):
+        with pytest.raises(RuntimeError, match="shape_and_time_steps"):
+            other.load_state_dict(state)
+    LinearReadout((4, 3, 3), 3, time_steps=T).load_state_dict(state)
+    del state["shape_and_time_steps"]  # as 0.1 wrote it
+    readout.load_state_dict(state)
+
+
 # as the last lesson
 
 LESSONS = [
@@ -340,3 +357,10 @@ def test_lessons_that_do_not_fit():
         Trainer(made, LESSONS, progress=False).fit(bars(5)[0])
     with pytest.raises(ValueError, match="without Readout"):
         Trainer(models.mozafari2019(), [Unsupervised(), Unsupervised(), Reinforced(), Readout()])
+
+
+def test_a_read_out_of_another_shape_is_found_before_anything_is_learned():
+    made = network()
+    made.readout = LinearReadout((4, 6, 5), 2, time_steps=T)
+    with pytest.raises(ValueError, match=r"of shape \(N, 4, 6, 5\)"):
+        Trainer(made, LESSONS, progress=False).fit(*bars(20))
