@@ -62,9 +62,9 @@ class Answers:
         return self._times
 
     def _compute(self, stage: int) -> Tensor:
-        parts: list[Callable[[Tensor], Tensor]] = [self.network._encode, *self.network.stages][
-            self._stage + 1 : stage + 1
-        ]
+        steps: list[Callable[[Tensor], Tensor]] = [self.network._encode]
+        steps += self.network.stages
+        parts = steps[self._stage + 1 : stage + 1]
         source, device = self._times, self.network.stages[0].layer.weight.device
 
         size = batch_size(self.network, self.images)
