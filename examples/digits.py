@@ -87,7 +87,7 @@ def main() -> None:
             network.load(options.evaluate)
         except FileNotFoundError:
             sys.exit(f"there is no model {str(options.evaluate)!r}; python examples/digits.py makes outputs/digits.pt")
-        except (ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             sys.exit(f"{str(options.evaluate)!r} is no model of this network: {error}")
     else:
         trainer = Trainer(network, lessons(1 if options.quick else options.epochs), seed=options.seed)

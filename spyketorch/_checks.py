@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
+from torch.utils.data import DataLoader, Dataset
 
 _reading: ContextVar[bool] = ContextVar("spyketorch_validation", default=False)
 
@@ -49,19 +50,31 @@ def validation(enabled: bool = True) -> Iterator[None]:
 
 
 def describe(value: Any) -> str:
-    """What came, in a few words."""
+    """What came, in a few words: of many values how they lie, not what they are."""
+    kind = type(value).__name__
     if isinstance(value, Tensor):
         return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    if isinstance(value, np.ndarray):
+        return f"a {value.dtype} ndarray of shape {value.shape}"
+    sizes, inner = [], value
+    while isinstance(inner, list | tuple) and inner:
+        sizes.append(len(inner))
+        inner = inner[0]
+    if math.prod(sizes) > 20 or (sizes and isinstance(inner, Tensor | np.ndarray)):
+        return f"a {kind} of {' x '.join(map(str, sizes))}, the first {describe(inner)}"
     text = repr(value)
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
+    if text == object.__repr__(value):
+        return f"an object of {kind}"
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({kind})"
 
 
-def fail(name: str, accepted: str, value: Any) -> ValueError:
-    return ValueError(f"`{name}` must be {accepted}; got {describe(value)}")
+def fail(name: str, accepted: str, value: Any, way: str = "") -> ValueError:
+    """``way`` is the way on, as a clause."""
+    return ValueError(f"`{name}` must be {accepted}; got {describe(value)}{way and f': {way}'}")
 
 
-def fail_type(name: str, accepted: str, value: Any) -> TypeError:
-    return TypeError(f"`{name}` must be {accepted}; got {describe(value)}")
+def fail_type(name: str, accepted: str, value: Any, way: str = "") -> TypeError:
+    return TypeError(f"`{name}` must be {accepted}; got {describe(value)}{way and f': {way}'}")
 
 
 # numbers
@@ -144,6 +157,14 @@ def module(value: Any, name: str) -> nn.Module:
     return value
 
 
+def file(value: Any, name: str) -> Path:
+    """A path where a file is, or nothing yet."""
+    found = path(value, name)
+    if found.is_dir():
+        raise IsADirectoryError(f"`{name}` must name a file; {str(found)!r} is a folder")
+    return found
+
+
 def path(value: Any, name: str) -> Path:
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise fail_type(name, "a path, as str or os.PathLike", value)
@@ -208,32 +229,53 @@ def span(value: Any, name: str) -> tuple[float, float]:
 
 
 def tensor(value: Any, name: str) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise fail_type(name, "a torch.Tensor", value)
-    return value
+    if isinstance(value, Tensor):
+        return value
+    way = ""
+    if isinstance(value, list | tuple) and any(isinstance(one, Tensor) for one in value):
+        way = "`torch.stack` makes one of them"
+    elif isinstance(value, list | tuple | np.ndarray):
+        way = "`torch.as_tensor` makes one of it"
+    elif isinstance(value, Dataset | DataLoader):
+        way = "stack its items into one, as in `torch.stack([image for image, label in dataset])`"
+    raise fail_type(name, "a torch.Tensor", value, way)
 
 
 def sized(value: Any, name: str, ranks: tuple[int, ...], accepted: str) -> Tensor:
     """A dense real tensor of one of these ranks, with something in it."""
-    if not isinstance(value, Tensor):
-        raise fail_type(name, "a torch.Tensor", value)
-    if value.ndim not in ranks:
+    if tensor(value, name).ndim not in ranks:
         raise fail(name, accepted, value)
     if value.is_complex() or value.layout is not torch.strided:
         raise fail_type(name, "real and dense", value)
     if not value.numel():
         raise fail(name, f"{accepted}, every size at least 1", value)
-    return value
+    return value  # type: ignore[no-any-return]
 
 
 def image(value: Any, name: str) -> Tensor:
     return sized(value, name, (3, 4), "of shape (C, H, W) or (N, C, H, W)")
 
 
-def images(value: Any) -> Tensor:
-    if image(value, "images").ndim != 4:
-        raise fail("images", "a batch of shape (N, C, H, W)", value)
+def images(value: Any, *, single: bool = False) -> Tensor:
+    """What a network is given: a batch of images, or ``single`` ones too."""
+    accepted = "of shape (C, H, W) or (N, C, H, W)" if single else "a batch of shape (N, C, H, W)"
+    if isinstance(value, Tensor) and value.ndim in (2, 3) and value.ndim != (3 if single else 4):
+        way = "`images[None]` is a batch of one image, `images[:, None]` one of grey images that have no channel"
+        raise fail("images", accepted, value, "`images[None, None]` is one grey image" if value.ndim == 2 else way)
+    sized(value, "images", (3, 4) if single else (4,), accepted)
+    if free_to_read(value):
+        finite(value, "images")
     return value  # type: ignore[no-any-return]
+
+
+def regrouped(value: Tensor) -> str:
+    """How images of a wrong number of channels may become grey ones, as their shape suggests."""
+    first = value.ndim - 3
+    if value.shape[-1] in (1, 3, 4) and value.shape[-3] not in (1, 3, 4):
+        return f"`images.permute({'2, 0, 1' if first == 0 else '0, 3, 1, 2'})` puts channels first"
+    if value.shape[-3] in (3, 4):
+        return f"`images.float().mean({first}, keepdim=True)` makes them grey"
+    return ""
 
 
 TIMES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -281,9 +323,16 @@ def indices(value: Any, name: str, count: int, device: torch.device) -> Tensor:
         checked = torch.as_tensor(value, device=device)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # what torch makes no tensor of
         raise fail_type(name, f"{count} integers", value) from error
-    real = not (checked.is_floating_point() or checked.is_complex() or checked.dtype == torch.bool)
-    if not real or checked.shape != (count,) or checked.layout != torch.strided:
-        raise fail(name, f"{count} integers", value)
+    whole = not (checked.is_floating_point() or checked.is_complex() or checked.dtype == torch.bool)
+    if not whole or checked.shape != (count,) or checked.layout != torch.strided:
+        way = ""
+        if checked.shape == (count, 1):
+            way = f"`{name}.flatten()` has that shape"
+        elif checked.ndim == 2 and len(checked) == count:
+            way = f"`{name}.argmax(1)` is the place of the largest in each row, the class where rows are one-hot"
+        elif checked.shape == (count,) and checked.layout == torch.strided:
+            way = f"`{name}.long()` makes them whole"
+        raise fail(name, f"{count} integers", value, way)
     return checked.to(torch.int64)
 
 
@@ -403,17 +452,16 @@ def free_to_read(value: Tensor) -> bool:
 
 def finite(value: Tensor, name: str) -> None:
     """Raise when a value is NaN or infinite."""
-    if not value.is_floating_point() or not readable(value) or math.isfinite(value.sum()):
+    if not value.is_floating_point() or not readable(value) or math.isfinite(value.detach().sum()):
         return  # a sum is finite where all values are, and thirty times as quick
     if not bool(torch.isfinite(value).all()):
         raise fail(name, "finite everywhere (it holds NaN or infinite values)", value)
 
 
 def intensities(value: Any, name: str) -> Tensor:
-    """Finite intensities of a type that can be sorted and keeps them apart."""
+    """Finite intensities of a type that can be sorted and keeps them apart; times carry no gradient."""
     finite(image(value, name), name)
-    if value.is_complex():
-        raise fail_type(name, "a real tensor", value)
+    value = value.detach()
     if value.is_floating_point():
         return value  # type: ignore[no-any-return]
     return value.to(torch.float32 if value.element_size() <= 2 else widest(value.device))  # type: ignore[no-any-return]

@@ -56,7 +56,8 @@ class ImageSpec:
         sizes = zip(self.shape, check.image(images, "images").shape[-3:], strict=True)
         if any(wanted not in (None, size) for wanted, size in sizes):
             shape = ", ".join("any" if size is None else str(size) for size in self.shape)
-            raise check.fail("images", f"of shape (N, {shape}), as this network was made for", images)
+            way = check.regrouped(images) if self.shape[0] not in (None, images.shape[-3]) else ""
+            raise check.fail("images", f"of shape (N, {shape}), as this network was made for", images, way)
 
     def scale(self, images: Tensor) -> str | None:
         """A sentence where values lie on another scale: far outside the range, or all within a tenth of it."""

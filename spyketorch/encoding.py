@@ -24,6 +24,8 @@ from spyketorch import latency
 from spyketorch._convolution import full_precision
 from spyketorch.kernels import plain
 
+_IMAGES = "images`/`input"  # as modules call them, and as networks do
+
 
 class FilterKernel:
     """Base of kernels for :class:`Filter`: a window size, and a call that returns the ``(rows, columns)`` tensor.
@@ -217,15 +219,16 @@ class Filter(nn.Module):
 
     def forward(self, input: Tensor, *, rounding: bool = True) -> Tensor:
         """``rounding=False`` gives 0 where the answer is but what rounding leaves of a place without contrast."""
-        image = check.floating(check.image(input, "input"), "input")
+        image = check.floating(check.image(input, _IMAGES), _IMAGES)
         if image.shape[-3] != 1:
-            raise check.fail("input", "an image of one channel, (1, H, W) or (N, 1, H, W)", input)
-        check.same_device(image, "input", self.kernels, "kernels")
-        check.finite(image, "input")
+            accepted = "of one channel, (1, H, W) or (N, 1, H, W)"
+            raise check.fail(_IMAGES, accepted, input, check.regrouped(input))
+        check.same_device(image, _IMAGES, self.kernels, "kernels")
+        check.finite(image, _IMAGES)
         if any(s + 2 * p < self.max_window_size for s, p in zip(image.shape[-2:], self.padding, strict=True)):
             raise ValueError(
-                f"`input` must be at least as large as the kernels, {self.max_window_size} pixels, with the padding of "
-                f"{self.padding}; got {check.describe(input)}"
+                f"`{_IMAGES}` must be at least as large as the kernels, {self.max_window_size} pixels, with the "
+                f"padding of {self.padding}; got {check.describe(input)}"
             )
         kernels = self.kernels.to(image.dtype)
         with full_precision(image):
@@ -358,7 +361,7 @@ class LateralIntencityInhibition(nn.Module):
         self.register_buffer("inhibition_kernel", kernel, persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        name = "input` (`intencities"  # under both its names
+        name = "input`/`intencities"  # under both its names
         check.finite(check.image(input, name), name)
         check.same_device(input, name, self.inhibition_kernel, "inhibition_kernel")
         return sf.intensity_lateral_inhibition(input, self.inhibition_kernel)
@@ -441,9 +444,9 @@ class LatencyEncoder(nn.Module):
         self.normalization_radius = normalization_radius
 
     def forward(self, input: Tensor) -> Tensor:
-        if check.image(input, "input").is_complex():
-            raise check.fail_type("input", "a real image", input)
-        intensities = _contrasts(self.filter, input.to(self._type()))
+        check.image(input, _IMAGES)
+        with torch.no_grad():  # times carry no gradient
+            intensities = _contrasts(self.filter, input.detach().to(self._type()))
         if not isinstance(intensities, Tensor) or intensities.ndim != input.ndim:
             raise check.fail("filter", f"a module from images to intensities of {input.ndim} dimensions", intensities)
         check.not_negative(intensities, "intensities")

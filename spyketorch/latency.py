@@ -356,7 +356,7 @@ def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1
         tensor([[[1.]]])
     """
     check.finite(check.image(input, "input"), "input")
-    intensities = check.floating(_batched(input), "input")
+    intensities = check.floating(_batched(input.detach()), "input")  # times carry no gradient
     radius, eps = check.integer(normalization_radius, "normalization_radius", 0), check.number(eps, "eps")
     check.storable((2 * radius + 1,) * 2, "normalization_radius", normalization_radius)
     check.representable(eps, "eps", intensities.dtype)

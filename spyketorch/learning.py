@@ -93,10 +93,12 @@ def soft_bounds(synapses: Synapses) -> Tensor:
 def _given(name: str, factor: Factor, synapses: Synapses) -> Tensor:
     """What a factor makes of the synapses, which it must fit."""
     given, shape = factor(synapses), synapses.weight.shape
+    if isinstance(given, int | float):
+        return synapses.weight.new_full((), given)
     if not isinstance(given, Tensor) or given.is_complex() or not check.broadcasts(given.shape, shape):
         raise TypeError(
-            f"`{name}` must return a real tensor that fits (winners, features, rows, columns), here {tuple(shape)}; "
-            f"got {check.describe(given)}"
+            f"`{name}` must return a number, or a tensor that fits (winners, features, rows, columns), here "
+            f"{tuple(shape)}; got {check.describe(given)}"
         )
     return given
 

@@ -222,7 +222,7 @@ class Network(nn.Module):
         """
         if stages is not None:
             check.integer(stages, "stages", -len(self.stages))
-        look(self.images, check.image(images, "images"), stacklevel=4)
+        look(self.images, check.images(images, single=True), stacklevel=4)
         self._shape = tuple(images.shape[-3:])
         return self._features(images, stages)
 
@@ -288,17 +288,17 @@ class Network(nn.Module):
             >>> network = mozafari2019()
             >>> network.load(path)
         """
-        _files.save(self.state_dict(), check.path(path, "path"))
+        _files.save(self.state_dict(), check.file(path, "path"))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take the ``state_dict`` from a file that :meth:`save` wrote, of a network that was built in the same way.
 
         Raises:
-            FileNotFoundError: no such file.
+            FileNotFoundError, IsADirectoryError: no such file.
             ValueError: a file that is damaged, or of a network that was built otherwise; the first difference is named.
             RuntimeError: weights of other shapes, or NaN among them.
         """
-        path = check.path(path, "path")
+        path = check.file(path, "path")
         try:
             state = _files.load(path)
         except _files.DamagedFile as error:

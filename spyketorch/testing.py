@@ -153,8 +153,9 @@ def _check_factors(rule: STDP) -> None:
             continue
         kept = copy.deepcopy(synapses)
         given = factor(synapses)
-        assert isinstance(given, Tensor) and check.broadcasts(given.shape, shape), (
-            f"`{name}` must return a tensor that fits (winners, features, rows, columns), here {shape}; "
+        fits = isinstance(given, int | float) or (isinstance(given, Tensor) and check.broadcasts(given.shape, shape))
+        assert fits, (
+            f"`{name}` must return a number, or a tensor that fits (winners, features, rows, columns), here {shape}; "
             f"got {check.describe(given)}"
         )
         for field, was in vars(kept).items():

@@ -627,7 +627,8 @@ def _fits(lesson: Lesson, layer: SpikingConvolution, classes: Tensor | None) -> 
         if lesson.homeostasis and layer.threshold is None:
             raise ValueError("`homeostasis` needs a layer with a threshold; this one fires at the last time step")
     elif classes is None or len(classes) != layer.out_channels:
-        raise check.fail("lessons", "Reinforced for the layer alone whose features have `classes`", lesson)
+        way = "" if classes is not None else "give `Network(..., classes=...)`, the class of each of its features"
+        raise check.fail("lessons", "Reinforced for the layer alone whose features have `classes`", lesson, way)
 
 
 def _learning_threshold(layer: Any, lesson: Lesson) -> AbstractContextManager[None]:

@@ -61,6 +61,7 @@ def test_digits_without_the_model():
     [
         ("digits.py", "--epochs", "0"),
         ("digits.py", "--evaluate", __file__),
+        ("digits.py", "--evaluate", str(EXAMPLES)),
         ("mnist_kheradpisheh.py", "--device", "nowhere"),
     ],
     ids=" ".join,

@@ -1,15 +1,18 @@
 """Images as networks take them: of any type, on the scale and of the size that a network was made for, or a word."""
 
+import re
 import warnings
+from functools import partial
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from spyketorch import encoding, latency, models, visualization
 from spyketorch.encoding import DoGKernel, Filter, GaborKernel, LatencyEncoder
 from spyketorch.models import ImageSpec, InputWarning, Network, Stage
 from spyketorch.snn import SpikingConvolution
-from spyketorch.training import evaluate
+from spyketorch.training import Reinforced, Trainer, Unsupervised, evaluate
 
 NETWORKS = ["mozafari2019", "kheradpisheh2018", "mozafari2018"]
 TYPES = [torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int64, torch.bool]
@@ -249,3 +252,84 @@ def test_a_black_image_is_no_class(name):
     result = evaluate(made, images, torch.tensor([1, 1, 1]))
     assert result.silent == pytest.approx(1 / 3)
     assert made.summary(images).rows[-1].silent == pytest.approx(1 / 3)
+
+
+# the way on
+
+
+def on_one_channel(**options):
+    encoder = LatencyEncoder(Filter([DoGKernel(3, 1 / 3, 2 / 3)], 1, 0), 15)
+    layer = SpikingConvolution(1, 10, 5, 4, 0.8, 0.05, time_steps=15)
+    return Network(encoder, [Stage(layer)], **{"classes": range(10), **options})
+
+
+IMAGES, LABELS = torch.rand(20, 1, 12, 12), torch.arange(20) % 10
+WAYS = {
+    "an array": (IMAGES.numpy(), "a float32 ndarray of shape (20, 1, 12, 12): `torch.as_tensor`"),
+    "lists": (IMAGES.tolist(), "a list of 20 x 1 x 12 x 12"),
+    "a list of images": (list(IMAGES), "`torch.stack` makes one"),
+    "a data set": (TensorDataset(IMAGES, LABELS), "an object of TensorDataset: stack its items"),
+    "a loader": (DataLoader(TensorDataset(IMAGES)), "an object of DataLoader: stack its items"),
+    "one image": (IMAGES[0], "`images[None]`"),
+    "no channel": (IMAGES[:, 0], "`images[:, None]`"),
+    "one without channel": (IMAGES[0, 0], "`images[None, None]`"),
+    "colours": (IMAGES.expand(-1, 3, -1, -1), "`images.float().mean(1, keepdim=True)`"),
+    "channels last": (IMAGES.permute(0, 2, 3, 1), "`images.permute(0, 3, 1, 2)`"),
+    "colours last": (IMAGES.permute(0, 2, 3, 1).expand(-1, -1, -1, 3), "`images.permute(0, 3, 1, 2)`"),
+    "NaN": (IMAGES * torch.nan, "finite everywhere"),
+}
+
+
+@pytest.mark.parametrize("spec", [None, ImageSpec((1, None, None))], ids=str)
+@pytest.mark.parametrize("given", WAYS)
+def test_images_that_do_not_fit_are_told_the_way_on(given, spec):
+    images, way = WAYS[given]
+    network = on_one_channel(images=spec)
+    for call in (network, lambda images: evaluate(network, images, LABELS), Trainer(network, [Unsupervised()]).fit):
+        with pytest.raises((TypeError, ValueError), match=r"`images`.* must be") as caught:
+            call(images)
+        assert way in str(caught.value)
+
+
+def test_an_encoder_alone_tells_the_same():
+    for image, way in (
+        (IMAGES[0].expand(3, -1, -1), "images.float().mean(0, keepdim=True)"),
+        (IMAGES[0] * torch.nan, "finite"),
+    ):
+        with pytest.raises(ValueError, match=r"`images`/`input` must be") as caught:
+            on_one_channel().encoder(image)
+        assert way in str(caught.value)
+    with pytest.raises(ValueError, match=re.escape("`images.permute(2, 0, 1)`")):
+        on_one_channel().encoder(IMAGES[0].permute(1, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "way"),
+    [(LABELS.float(), "`labels.long()`"), (LABELS[:, None], "`labels.flatten()`"),
+     (torch.eye(10)[LABELS], "`labels.argmax(1)`"), (torch.eye(10)[LABELS].tolist(), "`labels.argmax(1)`")],
+)  # fmt: skip
+def test_labels_that_are_no_classes_are_told_the_way_on(labels, way):
+    for call in (partial(evaluate, on_one_channel()), Trainer(on_one_channel(), [Reinforced()]).fit):
+        with pytest.raises(ValueError, match="`labels` must be 20 integers") as caught:
+            call(IMAGES, labels)
+        assert way in str(caught.value)
+
+
+def test_rewards_without_classes_are_told_the_way_on():
+    with pytest.raises(ValueError, match=re.escape("give `Network(..., classes=...)`")):
+        Trainer(on_one_channel(classes=None), [Reinforced()])
+
+
+def test_images_that_ask_for_gradients():
+    network, asking = on_one_channel(), IMAGES.clone().requires_grad_()
+    assert torch.equal(network(asking), network(IMAGES))
+    Trainer(network, [Unsupervised()], progress=False).fit(asking)
+    front = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU())
+    for radius in (None, 2):
+        assert LatencyEncoder(front, 15, radius)(IMAGES).shape == (20, 2, 10, 10)
+
+
+def test_a_folder_is_no_file_of_a_network(tmp_path):
+    for call in (on_one_channel().load, on_one_channel().save):
+        with pytest.raises(IsADirectoryError, match=r"`path` must name a file; .* is a folder"):
+            call(tmp_path)

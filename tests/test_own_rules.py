@@ -404,7 +404,7 @@ def test_standard_rules_still_take_the_loops():
 
 
 @pytest.mark.parametrize("name", ["rate", "weight_dependence", "modulation"])
-@pytest.mark.parametrize("given", [None, 0.5, np.ones((1, 1)), torch.ones(7), torch.ones(2, 1, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize("given", [None, [0.5], np.ones((1, 1)), torch.ones(7), torch.ones(2, 1, 1, 1, 1)], ids=str)
 def test_factors_that_fit_no_synapse_are_named(name, given):
     rule = snn.STDP(snn.SpikingConvolution(2, 4, (3, 2), 1, time_steps=5), (0.1, -0.1), **{name: lambda s: given})
     with pytest.raises(TypeError, match=rf"`{name}` must return .* \(winners, features, rows, columns\)"):

@@ -21,6 +21,7 @@ RULES = {
     "own timing": lambda conv: snn.STDP(conv, (0.25, -0.125), rate=fading),
     "own weight dependence": lambda conv: snn.STDP(conv, (0.1, -0.1), weight_dependence=lambda s: 1 - s.weight),
     "mask": lambda conv: snn.STDP(conv, (0.1, -0.1), modulation=lambda s: (s.weight > 0.5).to(s.weight)),
+    "a number": lambda conv: snn.STDP(conv, (0.1, -0.1), modulation=lambda s: 0.5),
     "noise": lambda conv: snn.STDP(conv, (0.1, -0.1), modulation=lambda s: torch.rand(s.weight.shape).to(s.weight)),
 }
 
@@ -146,8 +147,8 @@ def test_random_waves_cover_silence_and_all_steps():
 @pytest.mark.parametrize("name", ["rate", "weight_dependence", "modulation"])
 @pytest.mark.parametrize(
     ("factor", "message"),
-    [(lambda s: torch.zeros(3), "must return a tensor that fits"), (lambda s: torch.zeros(2, 3, 1, 1), "fits"),
-     (lambda s: None, "fits"), (lambda s: s.weight.numpy(), "fits"), (lambda s: 0.5, "fits"),
+    [(lambda s: torch.zeros(3), "must return a number"), (lambda s: torch.zeros(2, 3, 1, 1), "fits"),
+     (lambda s: None, "fits"), (lambda s: s.weight.numpy(), "fits"), (lambda s: [0.5], "fits"),
      (lambda s: s.weight.mul_(0.5), "`weight` of the synapses after"),
      (lambda s: s.ltp.neg_() * s.causal, "`ltp` of the synapses after")],
 )  # fmt: skip
@@ -165,5 +166,5 @@ def test_broken_factors_are_found(name, factor, message):
      lambda: testing.check_encoder(None, torch.rand(3, 1, 4, 4)), lambda: testing.check_kernel(torch.rand(3, 3))],
 )  # fmt: skip
 def test_what_is_no_argument_of_a_contract_is_refused(call):
-    with pytest.raises(TypeError, match="`(make_rule|images|encoder|kernel)` must be"):
+    with pytest.raises(TypeError, match=r"`(make_rule|images|encoder|kernel)` must be"):
         call()
