@@ -1,10 +1,11 @@
 """What all convolutions share: where they look, and how precisely they add."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as fn
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -151,14 +152,36 @@ def _computed(layer: nn.Module) -> bool:
     return parametrize.is_parametrized(layer, "weight")
 
 
+def conv2d(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
+    """torch's convolution of (N, C, H, W), as precise as the type of the weight, whatever modes are on."""
+    with _full_precision(input.device.type):
+        options = shape.stride, shape.padding, shape.dilation, shape.groups
+        return fn.conv2d(_with_own_strides(input), _with_own_strides(weight), None, *options)
+
+
+def _with_own_strides(input: Tensor) -> Tensor:
+    """The same values, with the strides of a contiguous tensor where there is one channel.
+
+    Its strides may be those of channels_last as well, and torch's CPU convolution (2.14) then adds wrong places.
+    """
+    *_, channels, rows, columns = input.shape
+    return input.flatten().view(input.shape) if channels == 1 and input.stride(-3) != rows * columns else input
+
+
 @contextmanager
-def full_precision(input: Tensor) -> Iterator[None]:
-    """No TF32 (a 10-bit mantissa) in CUDA convolutions: a rounded potential can cross a threshold too early."""
-    if not input.is_cuda or torch.compiler.is_compiling():
-        yield
-        return
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(
-        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-    ):
-        yield
+def _full_precision(device: str) -> Iterator[None]:
+    """No autocast, and no TF32 (a 10-bit mantissa) on CUDA: a rounded potential can cross a threshold too early."""
+    with torch.autocast(device, enabled=False) if autocasts(device) else nullcontext():
+        if device != "cuda" or torch.compiler.is_compiling():
+            yield
+            return
+        cudnn = torch.backends.cudnn
+        with cudnn.flags(
+            enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+        ):
+            yield
+
+
+def autocasts(device: str) -> bool:
+    """Whether torch.autocast is on for a device, which a meta tensor's is not."""
+    return device != "meta" and torch.is_autocast_enabled(device)

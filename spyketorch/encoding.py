@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
-from spyketorch._convolution import full_precision
+from spyketorch._convolution import Geometry, conv2d
 from spyketorch.kernels import plain
 
 _IMAGES = "images`/`input"  # as modules call them, and as networks do
@@ -231,11 +231,13 @@ class Filter(nn.Module):
                 f"padding of {self.padding}; got {check.describe(input)}"
             )
         kernels = self.kernels.to(image.dtype)
-        with full_precision(image):
-            if image.ndim == 4 and self._adds_a_batch_otherwise(image):
-                output = torch.cat([fn.conv2d(one, kernels, padding=self.padding) for one in torch.split(image, 1)])
-            else:
-                output = fn.conv2d(image, kernels, padding=self.padding)
+        window = Geometry((self.max_window_size, self.max_window_size), padding=self.padding)
+        batch = image if image.ndim == 4 else image.unsqueeze(0)
+        if self._adds_a_batch_otherwise(batch):
+            output = torch.cat([conv2d(one, kernels, window) for one in torch.split(batch, 1)])
+        else:
+            output = conv2d(batch, kernels, window)
+        output = output if image.ndim == 4 else output.squeeze(0)
         if not check.flag(rounding, "rounding"):
             output = self._without_rounding(output, image)
         if self.thresholds is not None:

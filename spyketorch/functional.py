@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.parameter import Parameter  # noqa: F401  scripts take it from a star import
 
 from spyketorch import _checks as check
-from spyketorch._convolution import Geometry, full_precision, layer_geometry, pooling_geometry
+from spyketorch._convolution import Geometry, autocasts, conv2d, layer_geometry, pooling_geometry
 from spyketorch._winners import choice, winners_in_turn
 
 #: (feature, row, column) of a winning neuron
@@ -121,13 +121,14 @@ def convolution(
 
     .. math:: V_{t, f}(y, x) = \sum_{c, i, j} w_{f, c, i, j} \, s_{t, c}(y + i, x + j)
 
-    As the wave is cumulative, so are the potentials: no leak, no state. On CUDA the products are full float32. A sum of
-    float32 numbers is exact to about 1e-7 of their sum per addition: more than 2^24 (16.8 million) inputs per neuron
-    can lose several per cent; use float64 there.
+    As the wave is cumulative, so are the potentials: no leak, no state. They have the type of ``weight``, under
+    ``torch.autocast`` too, which would round them; on CUDA the products are full float32. A sum of float32 numbers is
+    exact to about 1e-7 of their sum per addition: more than 2^24 (16.8 million) inputs per neuron can lose several per
+    cent; use float64 there.
 
     Args:
         input: spike wave, ``(T, C, H, W)`` or ``(N, T, C, H, W)``. Bool and integer waves are converted to the type of
-            ``weight``; a floating wave must have it.
+            ``weight``; a floating wave must have it, unless under ``torch.autocast``.
         weight: ``(features, C / groups, kernel rows, kernel columns)``.
         stride, padding, dilation, groups: as in :func:`torch.nn.functional.conv2d`; padding neurons are silent.
 
@@ -149,12 +150,11 @@ def convolution(
 def _convolve(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
     """:func:`convolution` of a wave that fits."""
     if input.dtype != weight.dtype:
-        if input.is_floating_point() or input.is_complex():
+        if input.is_floating_point() and not autocasts(input.device.type):
             raise check.fail_type("input", f"of the type of `weight`, {weight.dtype}, or bool or integer", input)
         input = input.to(weight.dtype)
     frames = input if input.ndim == 4 else input.flatten(0, -4)
-    with full_precision(input):
-        frames = fn.conv2d(frames, weight, None, shape.stride, shape.padding, shape.dilation, shape.groups)
+    frames = conv2d(frames, weight, shape)
     return frames if input.ndim == 4 else frames.view(*input.shape[:-3], *frames.shape[-3:])
 
 
@@ -606,8 +606,8 @@ def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1
     side = 2 * radius + 1
     check.storable((side, side), "normalization_radius", normalization_radius)
     kernel = intensities.new_full((1, 1, side, side), 1 / side**2)
-    with full_precision(intensities):
-        mean = fn.conv2d(intensities.reshape(-1, 1, *intensities.shape[-2:]), kernel, padding=radius)
+    window = Geometry((side, side), padding=(radius, radius))
+    mean = conv2d(intensities.reshape(-1, 1, *intensities.shape[-2:]), kernel, window)
     return _like(intensities / (mean.view_as(intensities) + check.number(eps, "eps")), input)
 
 

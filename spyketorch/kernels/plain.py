@@ -5,14 +5,11 @@ import torch.nn.functional as fn
 from torch import Tensor
 
 from spyketorch import _checks as check
-from spyketorch._convolution import Geometry, full_precision
+from spyketorch._convolution import Geometry, conv2d
 
 
 def _frame(spikes: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
-    with full_precision(weight):
-        return fn.conv2d(
-            spikes.to(weight.dtype), weight, None, shape.stride, shape.padding, shape.dilation, shape.groups
-        )
+    return conv2d(spikes.to(weight.dtype), weight, shape)
 
 
 def convolution_fire(
