@@ -23,6 +23,33 @@ from spyketorch._state import CheckedState
 from spyketorch.learning import RSTDP as RSTDP
 from spyketorch.learning import STDP as STDP
 
+_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "groups")
+
+
+class _Setting:
+    """A field of a layer's ``geometry``, where alone it stands; setting it makes a new geometry, checked."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, layer: Any, owner: type) -> Any:
+        return self if layer is None else getattr(layer.geometry, self._name)
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        known = layer.geometry
+        fields = {"kernel_size": known.kernel_size, **known.options(), self._name: value}
+        made = geometry(**fields, features=layer.out_channels)
+        if made._replace(stride=known.stride, padding=known.padding, dilation=known.dilation) != known:
+            raise _fixed(self._name, getattr(known, self._name), value)
+        layer.geometry = made
+
+
+def _fixed(name: str, known: object, value: object) -> AttributeError:
+    return AttributeError(
+        f"`{name}` is given by the shape of the weight, {known} here, and cannot be assigned; build another layer, got "
+        f"{check.describe(value)}"
+    )
+
 
 class Convolution(CheckedState):
     """Integrate-and-fire neurons that share weights, without bias; gives potentials over time.
@@ -42,12 +69,16 @@ class Convolution(CheckedState):
 
     Attributes:
         weight: Parameter ``(out_channels, in_channels / groups, rows, columns)`` without gradient.
+        stride, padding, dilation: pairs; what is assigned is checked, and in use everywhere.
+        in_channels, out_channels, kernel_size, groups: as the weight has them; they cannot be assigned.
 
     Example:
         >>> conv = Convolution(6, 30, 5, weight_mean=0.8, weight_std=0.05)
         >>> conv(torch.ones(15, 6, 28, 28)).shape
         torch.Size([15, 30, 24, 24])
     """
+
+    kernel_size, stride, padding, dilation, groups = (_Setting() for _ in _SETTINGS)
 
     def __init__(
         self,
@@ -66,7 +97,6 @@ class Convolution(CheckedState):
         self.in_channels = check.integer(in_channels, "in_channels", 1)
         self.out_channels = check.integer(out_channels, "out_channels", 1)
         self.geometry = geometry(kernel_size, stride, padding, dilation, groups, self.out_channels)
-        self.kernel_size, self.stride, self.padding, self.dilation, self.groups, _ = self.geometry
         if self.in_channels % self.groups:
             raise ValueError(f"`groups` must divide `in_channels`, {in_channels}; got {groups}")
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
@@ -74,6 +104,15 @@ class Convolution(CheckedState):
             check.storable(sizes, name, sizes)
         self.weight = Parameter(torch.empty(shape), requires_grad=False)
         self.reset_weight(weight_mean, weight_std)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("in_channels", "out_channels") and vars(self).get(name, value) != value:
+            raise _fixed(name, vars(self)[name], value)
+        super().__setattr__(name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Layers that 0.1 pickled hold the settings a second time.
+        super().__setstate__({key: value for key, value in state.items() if key not in _SETTINGS})
 
     def reset_weight(self, weight_mean: float = 0.8, weight_std: float = 0.02) -> None:
         """Draw new weights from a normal distribution."""
@@ -182,13 +221,15 @@ class SpikingConvolution(Convolution):
             dilation=dilation,
             groups=groups,
         )
-        self.time_steps = check.steps(time_steps)
+        self.time_steps = time_steps
         self.register_buffer("threshold", None)
         self.threshold = threshold  # type: ignore[assignment]  # __setattr__ takes what the argument may be
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "threshold" and value is not None:
             value = check.per_feature(value, name, self.out_channels, self.weight)
+        elif name == "time_steps":
+            value = check.steps(value)
         super().__setattr__(name, value)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import layers, potentials, same, samplewise, tensor
 
 import spyketorch.functional as sf
-from spyketorch import learning, snn
+from spyketorch import latency, learning, snn
 
 
 def build(layer, dtype=torch.float64):
@@ -181,3 +181,71 @@ def test_copies_are_whole_and_apart(clone):
 def test_modules_have_a_readable_repr():
     assert "stride=2" in repr(snn.Convolution(1, 2, 3, stride=2)).replace("(2, 2)", "2")
     assert "Convolution" in repr(snn.Convolution(1, 2, 3))
+
+
+# settings that are assigned
+
+
+def assigned(layer, **settings):
+    for name, value in settings.items():
+        setattr(layer, name, value)
+    return layer
+
+
+@pytest.mark.parametrize("settings", [{"stride": 2}, {"padding": (1, 0)}, {"dilation": 2, "stride": (1, 2)}])
+def test_a_setting_that_is_assigned_is_in_use_everywhere(settings):
+    wave = (torch.rand(5, 1, 9, 9) < 0.5).float().cummax(0).values
+    times = latency.from_wave(wave)[None]
+
+    def layers():
+        torch.manual_seed(0)
+        at_once = snn.Convolution(1, 2, 3, **settings), snn.SpikingConvolution(1, 2, 3, 2, time_steps=5, **settings)
+        torch.manual_seed(0)
+        later = snn.Convolution(1, 2, 3), snn.SpikingConvolution(1, 2, 3, 2, time_steps=5)
+        return at_once, tuple(assigned(one, **settings) for one in later)
+
+    for at_once, later in zip(*layers(), strict=True):
+        assert later.geometry == at_once.geometry and repr(later) == repr(at_once)
+        assert later.output_size(9, 9) == at_once.output_size(9, 9)
+        for copied in (copy.deepcopy(later), pickle.loads(pickle.dumps(later))):
+            assert copied.geometry == at_once.geometry
+    (dense, spiking), (dense_later, spiking_later) = layers()
+    assert torch.equal(dense_later(wave), dense(wave))
+    assert torch.equal(spiking_later(times), spiking(times))
+    assert torch.equal(spiking_later.winners(times, 2), spiking.winners(times, 2))
+    rules = [snn.STDP(layer, (0.25, -0.125)) for layer in (spiking, spiking_later)]
+    assert torch.equal(*(rule.learn(times, 2) for rule in rules))
+    assert torch.equal(spiking_later.weight, spiking.weight)
+
+
+@pytest.mark.parametrize(
+    "name, value, error",
+    [
+        ("stride", 0, ValueError),
+        ("stride", "2", TypeError),
+        ("padding", -1, ValueError),
+        ("dilation", (1, 2, 3), ValueError),
+        ("kernel_size", 5, AttributeError),
+        ("groups", 2, AttributeError),
+        ("in_channels", 7, AttributeError),
+        ("out_channels", 3, AttributeError),
+        ("time_steps", 0, ValueError),
+        ("time_steps", "15", TypeError),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(name, value, error):
+    layer = snn.SpikingConvolution(2, 4, 3, 2, time_steps=5)
+    before = repr(layer)
+    with pytest.raises(error, match=f"`{name}`"):
+        setattr(layer, name, value)
+    assert repr(layer) == before
+    for fixed in ("kernel_size", "groups", "in_channels", "out_channels"):
+        setattr(layer, fixed, getattr(layer, fixed))
+
+
+def test_layers_that_were_pickled_with_each_setting_twice_load():
+    layer = snn.Convolution(2, 4, 3)
+    old = {**vars(layer), "stride": (5, 5), "kernel_size": (3, 3)}
+    new = snn.Convolution.__new__(snn.Convolution)
+    new.__setstate__(old)
+    assert new.stride == (1, 1) and "stride" not in vars(new)
