@@ -134,6 +134,15 @@ def stored_weight(layer: Any, name: str) -> Tensor:
     return weight.data
 
 
+def current_weight(layer: nn.Module) -> Any:
+    """The weight as it is to be used, where pruning or an older norm would compute it when the layer is called."""
+    if "weight" in vars(layer):
+        for hook in layer._forward_pre_hooks.values():
+            if type(hook).__module__.startswith("torch.nn.utils."):
+                hook(layer, ())
+    return layer.weight
+
+
 def learnable(layer: Any) -> Tensor:
     """The weight that a rule changes, where changes last."""
     weight = stored_weight(layer, "conv_layer.weight")

@@ -66,11 +66,6 @@ def layer_of(rule: "STDP", times: Any) -> Any:
     layer = rule.conv_layer
     if not hasattr(layer, "respond"):
         raise check.fail_type("conv_layer", "an snn.SpikingConvolution, to learn from first-spike times", layer)
-    if _own_answer(layer) == ["forward"]:
-        raise TypeError(
-            "`conv_layer` has a `forward` of its own, but learning takes the layer's answer from `respond`, which "
-            f"`forward` calls: override that; got {check.describe(layer)}"
-        )
     if check.times(times, "times").ndim != 4:
         raise check.fail("times", "a batch of shape (N, C, H, W)", times)
     return layer
@@ -79,6 +74,12 @@ def layer_of(rule: "STDP", times: Any) -> Any:
 def _own_answer(layer: Any) -> list[str]:
     """The methods of the standard layer in whose place this one has its own."""
     return layer._own() if hasattr(layer, "_own") else ["respond"]
+
+
+def answer(layer: Any, times: Tensor) -> tuple[Tensor, Tensor]:
+    """(first-spike times, potentials there) of a layer, its hooks and whatever else it has of its own included."""
+    answered: tuple[Tensor, Tensor] = layer._heard(times) if hasattr(layer, "_heard") else layer.respond(times)
+    return answered
 
 
 def learn(
@@ -146,8 +147,8 @@ def _walk(
     history = []
     for i, sample in enumerate(times):
         if i % minibatch == 0:
-            answers = layer.respond(times[i : i + minibatch])
-        fired, potentials = (answer[i % minibatch] for answer in answers)
+            answers = answer(layer, times[i : i + minibatch])
+        fired, potentials = (part[i % minibatch] for part in answers)
         if teacher is None:
             fired, winners = _decide(fired, potentials, layer.time_steps, choice)
             history.append(winners)
@@ -156,7 +157,7 @@ def _walk(
         allowed, label = teacher.active[i], teacher.labels[i]
         for turn in range(teacher.turns):
             if turn:
-                fired, potentials = layer.respond(sample)
+                fired, potentials = answer(layer, sample)
             fired = torch.where(allowed.view(-1, 1, 1), fired, layer.time_steps)
             fired, winners = _decide(fired, potentials, layer.time_steps, choice)
             if turn == 0:

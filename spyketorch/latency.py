@@ -302,7 +302,12 @@ def _winners(
         winners: Tensor = operators.convolution_winners(*search, inhibit, kwta, radius)
         return winners if times.ndim == 4 else winners[0]
     operators.say_slow("winners are searched", weight, reason)
-    fired, potentials = _answer(times, weight, limit, shape, steps, True)
+    return _winners_of(*_answer(times, weight, limit, shape, steps, True), steps, chosen)
+
+
+def _winners_of(fired: Tensor, potentials: Tensor, steps: int, chosen: tuple[Any, Any, bool]) -> Tensor:
+    """Winners among answers, by (kwta, radius, inhibition)."""
+    kwta, radius, inhibit = chosen
     if inhibit:
         fired, potentials = pointwise_inhibition(fired, potentials, time_steps=steps)
     return k_winners(fired, potentials, kwta, radius, time_steps=steps)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch import _files, latency
+from spyketorch import _files, _on_times, latency
 from spyketorch import _identity as identity
 from spyketorch._batches import batches
 from spyketorch._images import ImageSpec as ImageSpec
@@ -96,7 +96,7 @@ class Stage(nn.Module):
 
     def _parts(self, times: Tensor) -> Iterator[Part]:
         if self.inhibit:
-            fired, potentials = self.layer.respond(times)
+            fired, potentials = _on_times.answer(self.layer, times)
             fired, _ = latency.pointwise_inhibition(fired, potentials, time_steps=self.layer.time_steps)
         else:
             fired = self.layer(times)

@@ -5,6 +5,7 @@ A layer is its parameters and one call into :mod:`spyketorch.functional`.
 
 import zlib
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
 from spyketorch._checks import to_pair as to_pair
-from spyketorch._convolution import Geometry, check_fits, geometry, stored_weight
+from spyketorch._convolution import Geometry, check_fits, current_weight, geometry, stored_weight
 from spyketorch._state import CheckedState
+from spyketorch.kernels import operators
 from spyketorch.learning import RSTDP as RSTDP
 from spyketorch.learning import STDP as STDP
 
@@ -160,12 +162,24 @@ class Convolution(CheckedState):
         return text + _options(self, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1)
 
 
+#: the layer that is called for its potentials too, and where it leaves its answer
+_asked: ContextVar[tuple["SpikingConvolution | None", list[Tensor]]] = ContextVar(
+    "spyketorch_asked", default=(None, [])
+)
+
+
 class SpikingConvolution(Convolution):
     """A layer of integrate-and-fire neurons on first-spike times: convolution and firing in one.
 
     Used the same way in training and in inference, and interchangeable with :class:`Convolution` followed by
     :func:`spyketorch.functional.fire`: one loads the ``state_dict`` of the other. Neurons are latched, so weights may
     be negative.
+
+    Code of your own is heard everywhere: a subclass's :meth:`respond`, and hooks and a ``forward`` that silence neurons
+    (time T) or look on. It runs outside of the compiled loops.
+
+    A ``state_dict`` holds weights and thresholds; :meth:`spyketorch.models.Network.save` also keeps the other settings,
+    T, stride and padding among them, and refuses a network that is built otherwise.
 
     Args:
         in_channels, out_channels, kernel_size: as for :class:`Convolution`.
@@ -273,13 +287,38 @@ class SpikingConvolution(Convolution):
         return None if self.threshold is None else self.threshold.to(self.weight).expand(self.out_channels)
 
     def _own(self) -> list[str]:
-        """The methods of an answer in whose place a subclass, or this object, has its own."""
+        """What a subclass, or this object, has in place of the methods of an answer, and hooks."""
         base = SpikingConvolution
-        return [
+        own = [
             name
             for name in ("respond", "limit", "forward")
             if name in vars(self) or getattr(type(self), name) is not getattr(base, name)
         ]
+        return own + (["hooks"] if self._forward_hooks or self._forward_pre_hooks else [])
+
+    def _heard(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`respond`, as it is heard where the layer is called: behind its hooks and a ``forward`` of its own.
+
+        They may silence neurons, but a potential belongs to the time that :meth:`respond` gave.
+        """
+        if {"forward", "hooks"}.isdisjoint(self._own()):
+            return self.respond(times)
+        kept: list[Tensor] = []
+        token = _asked.set((self, kept))
+        try:
+            heard: Tensor = self(times)
+        finally:
+            _asked.reset(token)
+        fired, potentials = kept or (torch.empty(0), torch.empty(0))
+        alike = isinstance(heard, Tensor) and heard.shape == fired.shape and not heard.is_floating_point()
+        silent = heard == self.time_steps
+        if not alike or (check.free_to_read(heard) and not bool(((heard == fired) | silent).all())):
+            raise TypeError(
+                "a `forward`, or a hook, of your own may silence neurons of a layer (time T), but where others fire is "
+                f"said by `respond`, which belongs to the potentials: override that; got {check.describe(heard)} "
+                f"of {type(self).__name__}"
+            )
+        return heard, torch.where(silent, 0, potentials)
 
     def respond(self, times: Tensor, *, potentials: bool = True) -> tuple[Tensor, Tensor]:
         """(first-spike times, potentials there), as :func:`spyketorch.latency.convolution_fire`."""
@@ -288,7 +327,7 @@ class SpikingConvolution(Convolution):
 
     def _checked(self, times: Tensor) -> tuple[Tensor, Geometry, int]:
         """(weight, geometry, T) for these times; the threshold was checked when it was set."""
-        return latency._layer(times, self.weight, self.time_steps, *self.geometry.options().values())
+        return latency._layer(times, current_weight(self), self.time_steps, *self.geometry.options().values())
 
     def winners(
         self, times: Tensor, kwta: int = 1, inhibition_radius: int = 0, *, pointwise_inhibition: bool = False
@@ -300,12 +339,20 @@ class SpikingConvolution(Convolution):
             >>> layer.winners(torch.zeros(8, 2, 3, 3, dtype=torch.uint8)).shape
             torch.Size([8, 1, 3])
         """
-        weight, shape, steps = self._checked(times)
         chosen = (kwta, inhibition_radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
+        own = self._own()
+        if own:
+            operators.say_slow("winners are searched", self.weight, f"the layer has its own {', '.join(own)}")
+            return latency._winners_of(*self._heard(times), self.time_steps, chosen)
+        weight, shape, steps = self._checked(times)
         return latency._winners(times, weight, self.limit(), shape, steps, chosen)
 
     def forward(self, times: Tensor) -> Tensor:
-        return self.respond(times, potentials=False)[0]
+        layer, kept = _asked.get()
+        if layer is not self:
+            return self.respond(times, potentials=False)[0]
+        kept[:] = self.respond(times)
+        return kept[0]
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, threshold={_values(self.threshold)}, time_steps={self.time_steps}"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from strategies import dyadic, same, spike_times, tensor
+from torch.nn.utils import prune
 
 import spyketorch.functional as sf
-from spyketorch import latency, learning, snn
+from spyketorch import latency, learning, models, snn
 from spyketorch.kernels import operators
 
 STEPS = 5
@@ -303,13 +304,14 @@ def test_learn_takes_the_layers_own_answer(kind):
     same(made.weight, dense.weight)
 
 
-def test_a_layer_whose_forward_alone_differs_is_refused():
+@pytest.mark.filterwarnings("ignore::spyketorch.PerformanceWarning")
+def test_a_layer_whose_forward_alone_moves_spikes_is_refused():
     class Noisy(snn.SpikingConvolution):
         def forward(self, times):
             return super().forward(times) + 1
 
     rule = learning.STDP(layer(Noisy, 2.0, time_steps=STEPS), RATES)
-    with pytest.raises(TypeError, match=r"`conv_layer`.*`forward`.*`respond`"):
+    with pytest.raises(TypeError, match=r"`forward`.*`respond`"):
         rule.learn(samples())
 
 
@@ -409,3 +411,131 @@ def test_factors_that_fit_no_synapse_are_named(name, given):
     rule = snn.STDP(snn.SpikingConvolution(2, 4, (3, 2), 1, time_steps=5), (0.1, -0.1), **{name: lambda s: given})
     with pytest.raises(TypeError, match=rf"`{name}` must return .* \(winners, features, rows, columns\)"):
         rule.learn(torch.zeros(1, 2, 5, 5, dtype=torch.uint8))
+
+
+# hooks, and code of a layer's own, are heard everywhere
+
+
+class Mute(snn.SpikingConvolution):
+    """Feature 0 is never heard."""
+
+    def respond(self, times, *, potentials=True):
+        fired, values = super().respond(times)
+        fired[..., 0, :, :], values[..., 0, :, :] = self.time_steps, 0
+        return fired, values
+
+
+class Hushed(snn.SpikingConvolution):
+    def forward(self, times):
+        return hush(self, (times,), super().forward(times))
+
+
+class Picky(snn.SpikingConvolution):
+    def limit(self):
+        return super().limit() + torch.tensor([1e6, 0, 0, 0])
+
+
+def hush(made, given, fired):
+    """A hook that silences feature 0."""
+    fired = fired.clone()
+    fired[..., 0, :, :] = made.time_steps
+    return fired
+
+
+def without_feature_0():
+    """Layers whose feature 0, the strongest, is not heard, by all the ways to say so."""
+    for kind in (Mute, Hushed, Picky):
+        yield kind.__name__, layer(kind, 2.0, time_steps=STEPS)
+    hooked = layer(snn.SpikingConvolution, 2.0, time_steps=STEPS)
+    hooked.register_forward_hook(hush)
+    yield "hook", hooked
+    replaced = layer(snn.SpikingConvolution, 2.0, time_steps=STEPS)
+    replaced.limit = lambda: torch.tensor([1e6, 2.0, 2.0, 2.0])
+    yield "limit", replaced
+
+
+@pytest.mark.parametrize("name, made", [pytest.param(*one, id=one[0]) for one in without_feature_0()])
+@pytest.mark.filterwarnings("ignore::spyketorch.PerformanceWarning")
+def test_what_a_layer_silences_does_not_win_learn_or_decide(name, made):
+    times, plain = samples(), layer(snn.SpikingConvolution, 2.0, time_steps=STEPS)
+    plain.weight[0] = made.weight[0] = 1
+    assert (plain.winners(times)[:, 0, 0] == 0).any()
+    fired, potentials = plain.respond(times)
+    fired, potentials = latency.feature_inhibition(fired, potentials, [0], time_steps=STEPS)
+    same(made(times), fired)
+    for inhibit in (False, True):
+        heard = (fired, potentials)
+        if inhibit:
+            heard = latency.pointwise_inhibition(*heard, time_steps=STEPS)
+        want = latency.k_winners(*heard, 2, 1, time_steps=STEPS)
+        same(made.winners(times, 2, 1, pointwise_inhibition=inhibit), want)
+        same(made.winners(times[0], 2, 1, pointwise_inhibition=inhibit), want[0])
+    same(models.Stage(made, inhibit=True)(times), heard[0])
+    network = models.Network(torch.nn.Identity(), [models.Stage(made)], [0, 1, 2, 3])
+    first = latency.k_winners(fired, potentials, time_steps=STEPS)[:, 0, 0]
+    same(network(times), first)
+    before = made.weight.clone()
+    assert not (learning.STDP(made, RATES, **OPTIONS).learn(times, 4)[..., 0] == 0).any()
+    same(made.weight[0], before[0])
+    made.load_weight(before)
+    labels, classes = torch.arange(len(times)) % 2, torch.tensor([0, 0, 1, 1])
+    found = learning.RSTDP(made, RATES, ANTI).learn(times, labels, classes, correction="guess")
+    assert not (found[..., 0] == 0).any()
+
+
+@pytest.mark.filterwarnings("ignore::spyketorch.PerformanceWarning")
+def test_hooks_that_look_on_change_nothing_and_are_called():
+    times, calls = samples(), []
+    plain, made = (layer(snn.SpikingConvolution, 2.0, time_steps=STEPS) for _ in range(2))
+    made.register_forward_pre_hook(lambda one, given: calls.append("before"))
+    made.register_forward_hook(lambda one, given, fired: calls.append("after"))
+    uses = (
+        lambda one: one.winners(times, 2),
+        lambda one: models.Stage(one, inhibit=True)(times),
+        lambda one: learning.STDP(one, RATES, **OPTIONS).learn(times, 2, minibatch=len(times)),
+        lambda one: models.Network(torch.nn.Identity(), [models.Stage(one)], [0, 1, 2, 3])(times),
+    )
+    for use in uses:
+        same(use(made), use(plain))
+        assert calls == ["before", "after"]
+        calls.clear()
+
+
+@pytest.mark.filterwarnings("ignore::spyketorch.PerformanceWarning")
+def test_a_pre_hook_that_changes_the_input_is_heard():
+    times, made = samples(), layer(snn.SpikingConvolution, 2.0, time_steps=STEPS)
+    later = (times + 1).clamp(max=STEPS)
+    want = made.winners(later, 2), models.Stage(made, inhibit=True)(later)
+    made.register_forward_pre_hook(lambda one, given: ((given[0] + 1).clamp(max=STEPS),))
+    same(made.winners(times, 2), want[0])
+    same(models.Stage(made, inhibit=True)(times), want[1])
+
+
+@pytest.mark.parametrize(
+    "hook", [lambda one, given, fired: fired + 1, lambda *_: torch.zeros(2, dtype=torch.uint8), lambda *_: "no"]
+)
+@pytest.mark.filterwarnings("ignore::spyketorch.PerformanceWarning")
+def test_a_hook_that_moves_spikes_is_refused(hook):
+    made = layer(snn.SpikingConvolution, 2.0, time_steps=STEPS)
+    made.register_forward_hook(hook)
+    for use in (made.winners, models.Stage(made, inhibit=True), learning.STDP(made, RATES).learn):
+        with pytest.raises(TypeError, match="`respond`"):
+            use(samples())
+
+
+@pytest.mark.parametrize("threshold", [2.0, None])
+@pytest.mark.filterwarnings("ignore::spyketorch.PerformanceWarning")
+def test_a_pruned_layer_answers_with_the_weights_it_has_now(threshold):
+    made, fresh = (layer(snn.SpikingConvolution, threshold, time_steps=STEPS) for _ in range(2))
+    prune.l1_unstructured(made, "weight", 0.5)
+    made.weight_orig.copy_(made.weight_orig.flip(0))
+    fresh.load_weight(made.weight_orig * made.weight_mask)
+    times = samples()
+    for ask in (
+        lambda one: one.respond(times)[1],
+        lambda one: one.winners(times, 2),
+        lambda one: models.Stage(one, inhibit=True)(times),
+        lambda one: models.Network(torch.nn.Identity(), [models.Stage(one)], [0, 1, 2, 3])(times),
+    ):
+        made.weight = torch.full_like(made.weight, 9)  # as if it had been computed long ago
+        same(ask(made), ask(fresh))
