@@ -58,23 +58,35 @@ def folder() -> Path | None:
     """The folder of these sources, or None where there is no place that can be written to."""
     for place in _places():
         path = place / f"loops-{sources()}"
-        try:
+        with suppress(OSError):
             new = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
                 pass
             if new:
-                others = sorted(place.glob("loops-*"), key=lambda p: p.stat().st_mtime, reverse=True)
-                for old in [p for p in others if p != path][_KEPT:]:
-                    shutil.rmtree(old, ignore_errors=True)
-        except OSError:
-            continue
-        return path
+                _clear(place, path)
+            return path
     warn_once(
         "the compiled loops cannot be kept, as neither the package nor the user's cache folder can be written to: "
         "every process compiles them anew, which takes some seconds; set NUMBA_CACHE_DIR to a folder that can"
     )
     return None
+
+
+def _clear(place: Path, path: Path) -> None:
+    """Remove the folders of other versions, but for the latest; a second process may be at it, too."""
+    with suppress(OSError):
+        others = sorted(place.glob("loops-*"), key=lambda p: p.stat().st_mtime, reverse=True)
+        for old in [p for p in others if p != path][_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@cache
+def _say_compiling() -> None:
+    """One line where somebody waits: in a terminal or a notebook."""
+    with suppress(Exception):  # whatever stands in the place of stderr
+        if sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel"):
+            print("spyketorch compiles its loops, once: some 20 s for all of them", file=sys.stderr, flush=True)
 
 
 class _Locator(caching._CacheLocator):
@@ -110,18 +122,19 @@ class _Cache(caching.FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
         file = self._file(sig, target_context.codegen())
-        try:
-            stored = b"" if file is None else file.read_bytes()
-        except OSError:
+        if file is None:  # which folder() has told
             return None
         try:
-            if file is None:
-                return None
+            stored = file.read_bytes()
+        except OSError:
+            _say_compiling()
+            return None
+        try:
             if hashlib.sha256(stored[32:]).digest() != stored[:32]:
                 raise ValueError("wrong checksum")
             return self._impl.rebuild(target_context, pickle.loads(stored[32:]))
-        except Exception as error:
-            warn_once(f"a stored compiled loop, {file}, is damaged, and is compiled anew ({error!r})")
+        except Exception:
+            warn_once(f"compiled loops that were stored in {file.parent} are damaged, and are compiled anew")
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
