@@ -3,13 +3,14 @@
 import dis
 import functools
 import hashlib
+import importlib.util
 import sys
 import sysconfig
 import types
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class Content:
     """A hash of all that an object is made of: values, tensors, and the code of functions and classes.
 
     Code of installed packages counts by the version of the package; code of one's own by its instructions, constants
-    and whatever it names: globals, closures, the functions that it calls.
+    and whatever it names: globals, closures, the functions that it calls, what it reads in modules of one's own.
 
     Args:
         code: whether code counts; it differs from one Python to the next. Without, functions and classes are their name
@@ -143,14 +144,36 @@ class Content:
     def _function(self, value: types.FunctionType) -> Iterator[str]:
         yield self(value.__code__) if self.code else value.__qualname__
         yield from map(self, (value.__defaults__, value.__kwdefaults__))
+        read, around = _Reads.of(value.__code__), value.__globals__
         for cell in value.__closure__ or ():
             try:
-                yield self(cell.cell_contents)
+                yield from (self(cell.cell_contents), *self._of_module(cell.cell_contents, read.attributes))
             except ValueError:  # not filled yet
                 yield "empty"
-        for name in sorted(_globals(value.__code__)):
-            if name in value.__globals__:
-                yield from (name, self(value.__globals__[name]))
+        yield from map(self, [vars(value)] if vars(value) else [])
+        for name in sorted(read.globals | (read.attributes if "globals" in read.globals else set())):
+            if name in around:
+                yield from (name, self(around[name]), *self._of_module(around[name], read.attributes))
+        for name in sorted(read.imports) if self.code else ():
+            yield from (name, *self._imported(name, str(around.get("__package__") or ""), read.attributes))
+
+    def _of_module(self, value: Any, attributes: set[str]) -> Iterator[str]:
+        """What code reads of a module of one's own."""
+        if self.code and isinstance(value, types.ModuleType) and _origin(value.__name__) is None:
+            for name in sorted(attributes & vars(value).keys()):
+                yield from (name, self(vars(value)[name]))
+
+    def _imported(self, name: str, package: str, attributes: set[str]) -> Iterator[str]:
+        """A module that code imports when it runs, where it is the user's own."""
+        for full in (f"{package}.{name}", name) if package else (name,):
+            try:
+                spec = importlib.util.find_spec(full)
+                if spec is not None and spec.origin is not None and not _installed(full, spec.origin):
+                    module = importlib.import_module(full)
+                    yield from (self(module), *self._of_module(module, attributes))
+                    return
+            except Exception:  # whatever importing it runs into; the code itself may expect it
+                continue
 
     def _code(self, value: types.CodeType) -> Iterator[str]:
         yield value.co_code.hex()
@@ -162,10 +185,26 @@ def _name(value: Any) -> str:
     return f"{value.__module__}.{value.__qualname__}"
 
 
-def _globals(code: types.CodeType) -> set[str]:
-    """Names of globals that the code reads, and the code within it."""
-    found = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return found.union(*(_globals(part) for part in code.co_consts if isinstance(part, types.CodeType)))
+class _Reads(NamedTuple):
+    """Names that code reads, and the code within it: globals, attributes (also by a text), modules that it imports."""
+
+    globals: set[str]
+    attributes: set[str]
+    imports: set[str]
+
+    @classmethod
+    def of(cls, code: types.CodeType) -> "_Reads":
+        steps = list(dis.get_instructions(code))
+        found = cls(
+            {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")},
+            {*code.co_names, *(const for const in code.co_consts if isinstance(const, str))},
+            {step.argval for step in steps if step.opname == "IMPORT_NAME"},
+        )
+        for part in code.co_consts:
+            if isinstance(part, types.CodeType):
+                for mine, more in zip(found, cls.of(part), strict=True):
+                    mine |= more
+        return found
 
 
 @functools.cache
@@ -178,10 +217,15 @@ def _origin(module: str) -> str | None:
         return "Python"
     found = sys.modules.get(root)
     file = getattr(found, "__file__", None)
+    return str(getattr(found, "__version__", "")) if file is not None and _installed(root, file) else None
+
+
+def _installed(module: str, file: str) -> bool:
+    """Whether a module is no code of the user's own."""
+    root = module.partition(".")[0]
     places = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
-    if file is None or not any(Path(file).is_relative_to(place) for place in places):
-        return None
-    return str(getattr(found, "__version__", ""))
+    known = root in sys.stdlib_module_names or root == "spyketorch"
+    return known or any(Path(file).is_relative_to(place) for place in places)
 
 
 def _package() -> str:

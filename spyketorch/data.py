@@ -1,10 +1,12 @@
 """Data sets that remember what their transforms made."""
 
 import hashlib
+import itertools
 import os
 import random
 import re
 import sys
+import types
 import uuid
 import warnings
 from pathlib import Path
@@ -12,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
 from spyketorch import _checks as check
 from spyketorch._files import DamagedFile, load, save, sweep
 from spyketorch._identity import Content, hashed
+from spyketorch._warnings import _outside
 
 _STORABLE = "made of tensors, numbers, strings, numpy arrays, tuples, lists and dicts"
 
@@ -32,16 +36,22 @@ class CacheDataset(Dataset[Any]):
         dataset: any map-style data set of tensors, numbers, strings, numpy arrays, and tuples, lists or dicts of them.
         cache_address: a directory, made where it is missing; None keeps items in memory.
         key: what the items on disk depend on, in words of your own. Items written under another key are computed anew.
-            By default it is the content of the data set when it is wrapped: its values, its transforms, and the code of
-            your own functions and classes. Files that it reads count by their names alone: give a key that changes
-            when they do. Where a part does not tell what it holds (an open file) the cache serves this object and its
-            workers, but no later run, and warns.
+            By default it is the content of the data set: its values, its transforms, and the code of your own functions
+            and classes. Files that it reads count by their names alone: give a key that changes when they do. Where a
+            part does not tell what it holds (an open file) the cache serves this object and its workers, but no later
+            run, and warns.
+
+    No hash sees everything that code may read. So, without a key, the first item that is found on disk is computed as
+    well; where it is another, all are forgotten and computed anew, with a warning. Where an attribute of the data set
+    or of its transforms is set after they are wrapped, nothing from before is given. What is given is a copy: to write
+    to it leaves the cache as it is.
 
     Raises:
         ValueError: when an item on disk is damaged; :meth:`reset_cache` clears it.
 
     Warns:
-        UserWarning: when the first item is random, as of a transform that draws: a cache keeps the first draw.
+        UserWarning: when the first item is random, as of a transform that draws: a cache keeps the first draw; when
+            items on disk are not those that the data set gives.
 
     Example:
         >>> calls = []
@@ -69,7 +79,14 @@ class CacheDataset(Dataset[Any]):
             self.cache_address.mkdir(parents=True, exist_ok=True)
         self._memory: dict[int, Any] = {}
         self._looked = False  # whether an item is random
+        self._key = key
+        self._compared = key is not None  # whether an item on disk is that of the data set
+        self._made = set[int]()  # items on disk that this object has computed
+        self._outline: _Outline | None = _Outline(dataset)
         self._fingerprint = "" if self.cache_address is None else _fingerprint(dataset, key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_outline": None}  # a copy holds other objects
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -79,35 +96,74 @@ class CacheDataset(Dataset[Any]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"`index` must lie in 0..{len(self) - 1}; got {index}")
         index %= len(self)
+        self._follow()
         if self.cache_address is None:
             if index not in self._memory:
                 self._memory[index] = self._compute(index)
-            return self._memory[index]
+            return _copied(self._memory[index])
         entry = self._read(index)
         if entry is not None and entry["fingerprint"] == self._fingerprint:
-            return entry["item"]
+            if self._compared or index in self._made or self._current(index, entry["item"]):
+                return entry["item"]
+            self.reset_cache()
         item = self._compute(index)
         entry = {"fingerprint": self._fingerprint, "packed": _pack(item)}
         save(entry, self._path(index), lasting=False)  # it can be computed again; to wait for the disk takes longer
+        self._made.add(index)
         return item
 
+    def _follow(self) -> None:
+        """Forget what was computed before an attribute of the data set was set."""
+        outline = _Outline(self.dataset)
+        if self._outline is not None and outline != self._outline:
+            self._memory.clear()
+            if self.cache_address is not None and self._key is None:
+                self._fingerprint = _fingerprint(self.dataset, None)
+                self._made.clear()
+                self._compared = False
+        self._outline = outline
+
     def _compute(self, index: int) -> Any:
-        if self._looked:
-            return self.dataset[index]
-        before = _random_state()
+        before = None if self._looked else _random_state()
         item = self.dataset[index]
-        self._looked = True
-        if _random_state() != before:
-            warnings.warn(
-                "the items of `dataset` are random, and a cache keeps the first draw of each for all epochs: cache "
-                "what does not change, and draw behind the cache",
-                stacklevel=4,
-            )
+        self._outline = _Outline(self.dataset)  # which may count its items, or open a file
+        if not self._looked:
+            self._looked = True
+            if not _alike(_random_state(), before):
+                _say_random()
         return item
+
+    def _current(self, index: int, item: Any) -> bool:
+        """Whether an item on disk is what the data set gives, as far as can be told; warns where it is not."""
+        self._compared = True
+        before = _random_state()
+        try:
+            now = _pack(self.dataset[index])
+            if _alike(now, _pack(item)):
+                return True
+            random = not _alike(now, _pack(self.dataset[index]))
+        except Exception:  # as when the files that it reads are gone
+            return True
+        finally:
+            _set_random_state(before)
+            self._outline = _Outline(self.dataset)
+        if random:
+            if not self._looked:
+                _say_random()
+            self._looked = True
+            return True
+        warnings.warn(
+            f"item {index} in {str(self.cache_address)!r} is not what `dataset` gives now, so all items are computed "
+            "anew: it depends on what its content does not tell, such as a file or a setting elsewhere; give a `key` "
+            "that changes with it",
+            stacklevel=_outside(),
+        )
+        return False
 
     def reset_cache(self) -> None:
         """Forget every item; on disk, delete the files of this data set's items and nothing else."""
         self._memory.clear()
+        self._made.clear()
         if self.cache_address is not None:
             for index in range(len(self)):
                 self._path(index).unlink(missing_ok=True)
@@ -133,9 +189,95 @@ class CacheDataset(Dataset[Any]):
             raise ValueError(f"`cache_address`: {reason}; call reset_cache() to clear the cache") from error
 
 
-def _random_state() -> tuple[Any, ...]:
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002  the generator that others draw from
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), kind, np.asarray(keys).tobytes(), *rest
+class _Outline:
+    """Which objects a data set and its transforms are made of, and their plain values, as far as that is quickly told.
+
+    Equal outlines mean that no attribute has been set in between, and no tensor written to.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.values, self.kept = list[Any](), list[Any]()  # an object that is gone would leave its id to another
+        parts, seen = [dataset], set[int]()
+        while parts and len(self.values) < _OUTLINED:
+            part = parts.pop()
+            kind = type(part)
+            if kind in (type(None), bool, int, float, str, bytes):
+                self.values += (kind, part)
+                continue
+            self.values.append(id(part))
+            self.kept.append(part)
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            if isinstance(part, torch.Tensor):
+                self.values.append(0 if part.is_inference() else part._version)
+            elif kind in (list, tuple):
+                parts += part[:_LISTED]
+                self.values.append(len(part))
+            elif kind is dict:
+                parts += itertools.islice(part.values(), _LISTED)
+                self.values.append(len(part))
+            elif not isinstance(part, type | types.ModuleType | CacheDataset):
+                own, untold = getattr(part, "__dict__", {}), _UNTOLD if isinstance(part, nn.Module) else ()
+                parts += (value for name, value in own.items() if name not in untold)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Outline) and self.values == other.values
+
+
+_OUTLINED, _LISTED = 1000, 20  # values, and items of a list
+_UNTOLD = vars(nn.Module()).keys() - {"_parameters", "_buffers", "_modules", "training"}
+
+
+def _say_random() -> None:
+    warnings.warn(
+        "the items of `dataset` are random, and a cache keeps the first draw of each for all epochs: cache what does "
+        "not change, and draw behind the cache",
+        stacklevel=_outside(),
+    )
+
+
+def _random_state() -> tuple[Any, Any, Any]:
+    return torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002  which others draw from
+
+
+def _set_random_state(state: tuple[Any, Any, Any]) -> None:
+    torch.set_rng_state(state[0])
+    random.setstate(state[1])
+    np.random.set_state(state[2])  # noqa: NPY002
+
+
+def _alike(one: Any, two: Any) -> bool:
+    """Whether two items are the same; what was computed elsewhere may differ in the last bits."""
+    if type(one) is not type(two):
+        return False
+    if isinstance(one, torch.Tensor):
+        if one.shape != two.shape or one.dtype != two.dtype:
+            return False
+        if not one.is_floating_point():
+            return torch.equal(one, two)
+        largest = float(one.double().abs().nan_to_num(0, 0, 0).max()) if one.numel() else 0.0
+        return torch.allclose(one.double(), two.double(), 1e-4, 1e-6 * largest, equal_nan=True)
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, two)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(_alike, one, two))
+    return bool(one == two or one != one)
+
+
+def _copied(item: Any) -> Any:
+    """Tensors, arrays and containers anew, all else as it is."""
+    if isinstance(item, torch.Tensor):
+        return item.clone()
+    if isinstance(item, np.ndarray):
+        return item.copy()
+    if type(item) in (list, tuple):
+        return type(item)(map(_copied, item))
+    if isinstance(item, tuple) and hasattr(item, "_make"):
+        return item._make(map(_copied, item))
+    if type(item) is dict:
+        return {name: _copied(part) for name, part in item.items()}
+    return item
 
 
 def _of_numpy(path: Path) -> bool:
@@ -206,7 +348,7 @@ def _fingerprint(dataset: Dataset[Any], key: str | None) -> str:
         warnings.warn(
             f"what `dataset` holds cannot be told from other content, for its part of type {content.unknown[0]}, so "
             "that no later run will use these items: give a `key` of your own",
-            stacklevel=3,
+            stacklevel=_outside(),
         )
         found += uuid.uuid4().hex
-    return hashed(found, str(len(dataset)))  # type: ignore[arg-type]
+    return hashed(found, str(len(dataset)), str(torch.get_default_dtype()))  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib
 import io
 import os
 import random
@@ -400,10 +401,9 @@ def test_a_cache_belongs_to_what_the_data_set_holds(tmp_path, one, two):
         for transform, answer in zip((one, two), want, strict=True):
             assert torch.equal(CacheDataset(Scaled(transform), tmp_path)[1], answer)
     CacheDataset(Scaled(one), tmp_path)[1]
-    broken = Scaled(one)
-    cached = CacheDataset(broken, tmp_path)
-    broken.transform = None  # from here on, what is not cached is an error
-    assert torch.equal(cached[1], want[0])
+    cached = CacheDataset(Scaled(one), tmp_path)
+    cached.dataset.transform = two
+    assert torch.equal(cached[1], want[1])
 
 
 @pytest.mark.parametrize("transform", [by_global, through_another, Lambda(through_another), ByClass()])
@@ -412,6 +412,180 @@ def test_a_cache_belongs_to_the_globals_that_functions_read(tmp_path, transform,
     monkeypatch.setitem(globals(), "FACTOR", 3.0)
     monkeypatch.setattr(ByClass, "factor", 3.0)
     assert CacheDataset(Scaled(transform), tmp_path)[1] == 6
+
+
+@pytest.fixture
+def conf(tmp_path, monkeypatch):
+    """A module of the user's own, `conf`, with a number and a function."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    file = folder / "conf.py"
+    file.write_text("scale = 2.0\n\ndef scaled(value):\n    return value * scale\n", encoding="utf-8")
+    importlib.invalidate_caches()
+    yield importlib.import_module("conf"), file
+    del sys.modules["conf"]
+
+
+def by_import(value):
+    import conf as c  # type: ignore[import-not-found]
+
+    return value * c.scale
+
+
+def by_from(value):
+    from conf import scaled
+
+    return scaled(value)
+
+
+def by_its_attribute(value):
+    return value * by_its_attribute.factor  # type: ignore[attr-defined]
+
+
+by_its_attribute.factor = 2.0  # type: ignore[attr-defined]
+
+
+def by_name_of_a_global(value):
+    return value * globals()["FACTOR"]
+
+
+def by_environment(value):
+    return value * float(os.environ.get("SPYKETORCH_TEST_FACTOR", "2"))
+
+
+class Silent:
+    """Leaves its number out of what pickle makes of it."""
+
+    factor = 2.0
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __getstate__(self):
+        return {}
+
+    def __call__(self, value):
+        return value * self.factor
+
+
+def double_type(value):
+    return torch.tensor(float(value))
+
+
+@pytest.mark.parametrize("kind", ["attribute", "getattr", "import", "from", "edited"])
+def test_a_cache_belongs_to_modules_of_ones_own(tmp_path, conf, kind):
+    module, file = conf
+    attribute, asked = lambda value: value * module.scale, lambda value: value * getattr(module, "scale")  # noqa: B009
+    used = {"attribute": attribute, "getattr": asked, "import": by_import, "from": by_from, "edited": by_from}[kind]
+    before = CacheDataset(Scaled(used), tmp_path)
+    assert before[1] == 4
+    if kind == "edited":
+        file.write_text(file.read_text(encoding="utf-8").replace("scale = 2.0", "scale = 33.0"), encoding="utf-8")
+        importlib.reload(module)
+    else:
+        module.scale = 33.0
+    after = CacheDataset(Scaled(used), tmp_path)
+    assert after._fingerprint != before._fingerprint
+    assert after[1] == 66
+
+
+def test_a_cache_belongs_to_attributes_and_named_globals_and_the_default_type(tmp_path, monkeypatch):
+    for used, change in (
+        (by_its_attribute, lambda: monkeypatch.setattr(by_its_attribute, "factor", 33.0)),
+        (by_name_of_a_global, lambda: monkeypatch.setitem(globals(), "FACTOR", 33.0)),
+    ):
+        assert CacheDataset(Scaled(used), tmp_path)[1] == 4
+        change()
+        assert CacheDataset(Scaled(used), tmp_path)[1] == 66
+    assert CacheDataset(Scaled(double_type), tmp_path)[1].dtype == torch.float32
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert CacheDataset(Scaled(double_type), tmp_path)[1].dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_items_that_no_hash_knows_to_be_old_are_computed_anew(tmp_path, monkeypatch):
+    """The second line: what is found first is computed as well."""
+    for number, (used, change) in enumerate(
+        (
+            (lambda: by_environment, lambda: monkeypatch.setenv("SPYKETORCH_TEST_FACTOR", "33")),
+            (lambda: Silent(FACTOR), lambda: monkeypatch.setitem(globals(), "FACTOR", 33.0)),
+        )
+    ):
+        folder = tmp_path / str(number)
+        first = CacheDataset(Scaled(used()), folder)
+        assert [first[0], first[1], first[0]] == [2, 4, 2]
+        change()
+        again = CacheDataset(Scaled(used()), folder)
+        with pytest.warns(UserWarning, match="not what `dataset` gives now.*`key`") as told:
+            assert [again[1], again[0], again[0], again[1]] == [66, 33, 33, 66]
+        assert len(told) == 1
+        assert CacheDataset(Scaled(used()), folder)[0] == 33
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_attributes_that_are_set_later_are_seen(tmp_path, disk):
+    data = Scaled(torch.nn.Sequential(Times(2), Times(1)))
+    cached = CacheDataset(data, tmp_path if disk else None)
+    assert cached[1] == 4
+    for change, answer in (
+        (lambda: setattr(data.transform[0], "factor", 3), 6),
+        (lambda: data.transform[1].offset.fill_(1), 7),
+        (lambda: setattr(data, "transform", Times(5)), 10),
+        (lambda: setattr(cached, "dataset", Scaled(Times(7))), 14),
+    ):
+        change()
+        assert [cached[1], cached[1]] == [answer] * 2
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_what_is_given_is_a_copy(tmp_path, disk):
+    item = {"maps": [torch.ones(2)], "array": np.ones(2), "pair": (torch.ones(1), 5)}
+    cached = CacheDataset([item], tmp_path if disk else None, key="k")
+    for _ in range(2):
+        given = cached[0]
+        assert given["maps"][0].sum() == given["array"].sum() == 2
+        assert given["pair"] == (1, 5)
+        for part in (given["maps"][0], given["array"], given["pair"][0]):
+            part *= 100
+        given["maps"].append(3)
+
+
+class Drawn:
+    """Draws from a generator of its own, which no state of the process tells of."""
+
+    def __init__(self):
+        self.random = np.random.default_rng(0)
+
+    def __call__(self, value):
+        return float(self.random.random())
+
+
+@pytest.mark.filterwarnings("ignore:what `dataset` holds")
+def test_a_generator_of_ones_own_is_told_when_the_items_are_used_again(tmp_path):
+    first = CacheDataset(Scaled(Drawn()), tmp_path)[1]
+    again = CacheDataset(Scaled(Drawn()), tmp_path)
+    again.dataset.transform.random.random()  # type: ignore[attr-defined]
+    again._fingerprint = CacheDataset(Scaled(Drawn()), tmp_path)._fingerprint
+    again._outline = None
+    with pytest.warns(UserWarning, match="random"):
+        assert again[1] == first
+
+
+def test_looking_at_an_item_leaves_the_random_numbers_of_the_process(tmp_path):
+    cached = CacheDataset(Scaled(lambda value: torch.rand(1)), tmp_path)
+    with pytest.warns(UserWarning, match="random"):
+        first = cached[0]
+    torch.manual_seed(5)
+    want = torch.rand(3)
+    torch.manual_seed(5)
+    again = CacheDataset(Scaled(lambda value: torch.rand(1)), tmp_path)
+    again._fingerprint = cached._fingerprint
+    with pytest.warns(UserWarning, match="random"):
+        assert again[0] == first
+    assert torch.equal(torch.rand(3), want)
 
 
 RUN = """
@@ -448,9 +622,8 @@ def test_what_does_not_tell_its_content_serves_this_run(tmp_path):
         cache = CacheDataset(data, tmp_path)
     assert cache[1] == 4
     data.transform = Times(3)
-    assert cache[1] == 4
     with pytest.warns(UserWarning, match="`key`"):
-        assert CacheDataset(data, tmp_path)[1] == 6
+        assert cache[1] == 6
     data.file.close()
     CacheDataset(data, tmp_path, key="k")[1]  # says it itself: no warning
 
