@@ -401,8 +401,9 @@ def test_a_cache_belongs_to_what_the_data_set_holds(tmp_path, one, two):
         for transform, answer in zip((one, two), want, strict=True):
             assert torch.equal(CacheDataset(Scaled(transform), tmp_path)[1], answer)
     CacheDataset(Scaled(one), tmp_path)[1]
-    cached = CacheDataset(Scaled(one), tmp_path)
-    cached.dataset.transform = two
+    data = Scaled(one)
+    cached = CacheDataset(data, tmp_path)
+    data.transform = two
     assert torch.equal(cached[1], want[1])
 
 
