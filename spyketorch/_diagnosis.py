@@ -94,15 +94,30 @@ def before(layer: SpikingConvolution, lesson: Lesson, times: Tensor) -> Iterator
             f"its input has {spikes:.1f} spikes per image, fewer than time steps, so there is little to learn from. "
             "Lower the thresholds of what lies below, or look at the scale of the images."
         )
-    if layer.threshold is not None and _share(fired == 0) > 0.9:
+    fires = fired < layer.time_steps
+    if layer.threshold is not None and fires.any() and _share((fired <= _first(layer, times))[fires]) > 0.9:
         yield (
-            "nearly every neuron fires at the first time step, so the order of spikes says nothing. Raise the "
-            "threshold or lower weight_mean."
+            "nearly every neuron that fires does so at the first spike it sees, so the order of spikes says nothing. "
+            "Raise the threshold or lower weight_mean."
         )
     if lesson.use_stabilizer and convergence(layer.weight, lesson.bounds) < 1e-6:
         yield (
             f"weights start on their bounds {lesson.bounds}, where the stabilizer, (w - lower) * (upper - w), is 0 and "
             "nothing can change. Start between them (weight_mean=0.8), or set use_stabilizer=False."
+        )
+
+
+def signs(lesson: Lesson) -> Iterator[str]:
+    """Rates whose signs are not those of what they are for."""
+    pairs = {"rates": (1, -1)} if isinstance(lesson, Unsupervised) else {"reward": (1, -1), "punishment": (-1, 1)}
+    for name, usual in pairs.items():
+        ltp, ltd = (rate * sign for rate, sign in zip(getattr(lesson, name), usual, strict=True))
+        if ltp >= 0 and ltd >= 0:
+            continue
+        rate, inputs = (usual[0], "made the winner fire") if ltp < 0 else (usual[1], "the winner did without")
+        yield (
+            f"`{name}` is {getattr(lesson, name)} for (LTP, LTD), usually {'(+, -)' if usual[0] > 0 else '(-, +)'}; "
+            f"these {'weaken' if rate > 0 else 'strengthen'} what {inputs}: are they swapped?"
         )
 
 
@@ -196,16 +211,29 @@ def _chance(rows: Sequence[Mapping[str, float]], labels: Tensor) -> Iterator[str
         return
     hits, chance = sum(late) / len(late), float(labels.bincount().max()) / len(labels)
     if (hits - chance) < 0.1 * (1 - chance):
+        more = "hardly more" if hits > chance else "no more" if hits == chance else "less"
         yield (
-            f"decisions are right for {hits:.0%} of the images at the end, hardly more than by always naming the most "
+            f"decisions are right for {hits:.0%} of the images at the end, {more} than by always naming the most "
             f"frequent class, {chance:.0%}. Look at the layers below first, whether they tell classes apart; then "
             'lower the rates, raise the punishment, or take correction="guess".'
         )
 
 
-def hints(layer: SpikingConvolution, lesson: Lesson, size: Sequence[int]) -> Iterator[str]:
-    """What is no fault, but may explain a result, of a layer that sees maps of that size."""
+def _first(layer: SpikingConvolution, times: Tensor) -> Tensor:
+    """When each neuron sees its first spike, ``(N, features, rows, columns)``."""
+    shape, limit = layer.geometry, layer.time_steps
+    rows, columns = shape.padding
+    earliest = times.view(len(times), shape.groups, -1, *times.shape[2:]).amin(2).float()
+    padded = nn.functional.pad(earliest, (columns, columns, rows, rows), value=limit)
+    first = -nn.functional.max_pool2d(-padded, shape.kernel_size, shape.stride, dilation=shape.dilation)
+    return first.repeat_interleave(shape.features_per_group, 1)
+
+
+def hints(layer: SpikingConvolution, lesson: Lesson, size: Sequence[int], seen: int) -> Iterator[str]:
+    """What is no fault, but may explain a result, of a layer that has seen so many maps of that size."""
     rows, columns = size
+    if seen < _JUDGED:
+        yield f"too few images seen to judge winners, convergence and hits: {seen}, which takes {_JUDGED}"
     height, width = ((k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
     if isinstance(lesson, Reinforced) and (height < rows or width < columns):
         yield (

@@ -385,6 +385,7 @@ class Trainer:
         with torch.no_grad(), _learning_threshold(layer, lesson):
             silence = diagnosis.silence(layer, times)
             found = [silence] if silence else list(diagnosis.before(layer, lesson, times))
+        found += diagnosis.signs(lesson)
         if silence and self.on_silence == "stop":
             raise ValueError(f'layer {number + 1}: {silence} on_silence="warn" goes on all the same.')
         if labels is not None and isinstance(lesson, Reinforced):
@@ -489,7 +490,7 @@ class Trainer:
             spikes=float(spikes.mean()),
             wins=self._wins[number].clone(),
             warnings=tuple(self._warnings[number]),
-            hints=tuple(diagnosis.hints(stage.layer, lesson, times.shape[-2:])),
+            hints=tuple(diagnosis.hints(stage.layer, lesson, times.shape[-2:], lesson.epochs * len(images))),
         )
 
     # checkpoints

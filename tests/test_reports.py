@@ -1,5 +1,6 @@
 """Every case in the table of docs/training.md, on real digits: a word where learning fails, none where it does not."""
 
+import re
 import warnings
 from dataclasses import replace
 from functools import cache
@@ -7,7 +8,7 @@ from functools import cache
 import pytest
 import torch
 
-from spyketorch import models, snn
+from spyketorch import _diagnosis, models, snn
 from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
 from spyketorch.models import ImageSpec, InputWarning, Network, Stage
 from spyketorch.training import Constant, Doubling, Fading, Reinforced, Trainer, TrainingWarning, Unsupervised
@@ -69,7 +70,7 @@ def test_rates_that_do_no_harm_are_not_warned_of():
         ("its input is silent", {"weak": 1000.0}, {}),
         ("images are silent, and teach nothing", {"threshold": 7.6}, {}),
         ("fewer than time steps", {"weak": 17.0}, {}),
-        ("nearly every neuron fires at the first time step", {"threshold": -1.0}, {}),
+        ("does so at the first spike it sees", {"threshold": -1.0}, {}),
         ("with a rate of 1.28 one update", {}, {"rates": (0.04, -0.03), "schedule": Doubling(every=20)}),
         ("decided within the first 50 of 600 images, after 50", {"features": 4}, QUICK),
         ("images, after 30 updates of a feature", {}, {"rates": (0.9, -0.675), "schedule": Constant()}),
@@ -104,9 +105,9 @@ def test_images_on_another_scale():
 
 def test_decisions_at_chance():
     lesson = replace(DIGITS, reward=(0.0, 0.0), punishment=(0.0, 0.0))
-    assert "hardly more than by always naming" in train(network(), [STROKES, lesson])[1]
+    assert "than by always naming" in train(network(), [STROKES, lesson])[1]
     mixed = digits()[1][torch.randperm(600)]
-    assert "hardly more than by always naming" in train(network(), labels=mixed)[1]
+    assert "than by always naming" in train(network(), labels=mixed)[1]
 
 
 def test_deciding_features_that_never_win():
@@ -160,5 +161,65 @@ def test_warnings_are_kept_with_the_run(tmp_path):
         warnings.simplefilter("ignore")
         again = trainer.fit(images, labels)
     assert [report.warnings for report in again] == [report.warnings for report in reports]
-    assert "first time step" in told
+    assert "first spike it sees" in told
     assert models.InputWarning is InputWarning
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+def test_thresholds_that_one_spike_reaches(threshold):
+    assert "does so at the first spike it sees" in train(network(threshold=threshold), [STROKES])[1]
+    grouped = network(threshold=threshold)
+    grouped.stages[0] = Stage(snn.SpikingConvolution(2, 20, (3, 2), threshold, 0.8, 0.05, time_steps=T, groups=2))
+    assert "does so at the first spike it sees" in train(grouped, [STROKES])[1]
+
+
+@pytest.mark.parametrize("name", ["kheradpisheh2018", "mozafari2019"])
+def test_the_thresholds_of_published_networks_are_high_enough(name):
+    learned, fresh = getattr(models, name)(pretrained=True), getattr(models, name)()
+    times = learned.encoder(torch.nn.functional.interpolate(digits()[0][:50] * 15.9, (28, 28), mode="bilinear"))
+    for stage, start in zip(learned.stages, fresh.stages, strict=True):
+        for layer in (stage.layer, start.layer):
+            assert not any("first spike it sees" in text for text in _diagnosis.before(layer, STROKES, times))
+        if start.layer.threshold is not None:
+            start.layer.threshold = 0.5
+            assert any("first spike it sees" in text for text in _diagnosis.before(start.layer, STROKES, times))
+        times = stage(times)
+
+
+@pytest.mark.parametrize(
+    ("lesson", "told"),
+    [
+        (replace(STROKES, rates=(-0.003, 0.004)), r"`rates` is \(-0.003, 0.004\) for \(LTP, LTD\), usually \(\+, -\)"),
+        (replace(STROKES, rates=(-0.003, 0.004)), "these weaken what made the winner fire: are they swapped\\?"),
+        (replace(STROKES, rates=(0.004, 0.003)), "these strengthen what the winner did without"),
+        (replace(DIGITS, reward=(-0.004, 0.003)), "`reward` is .* these weaken what made the winner fire"),
+        (replace(DIGITS, punishment=(0.004, -0.0005)), r"`punishment` is .*, usually \(-, \+\); these strengthen"),
+        (replace(DIGITS, punishment=(-0.004, -0.0005)), "`punishment` is .* these weaken what the winner did without"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_rates_of_unusual_signs(lesson, told):
+    given = [STROKES, lesson] if isinstance(lesson, Reinforced) else [lesson]
+    reports, text = train(network(), given, images=digits()[0][:50], labels=digits()[1][:50])
+    assert re.search(told, text)
+    assert re.search(told, " ".join(reports[-1].warnings))
+
+
+def test_rates_of_zero_have_no_sign():
+    lessons = [replace(STROKES, rates=(0.0, 0.0)), replace(DIGITS, reward=(0.0, -0.1), punishment=(-0.1, 0.0))]
+    assert "usually" not in train(network(), lessons, images=digits()[0][:50], labels=digits()[1][:50])[1]
+
+
+def test_decisions_below_chance():
+    rows, right = [{"seen": 600.0, "hits": 0.05}], torch.arange(600) % 10
+    for hits, told in ((0.05, ", less than by"), (0.1, ", no more than by"), (0.12, ", hardly more than by")):
+        assert told in next(_diagnosis._chance([{**rows[0], "hits": hits}], right))
+
+
+def test_too_few_images_to_judge():
+    images, labels = digits()
+    reports, told = train(network(), images=images[:200], labels=labels[torch.randperm(600)][:200])
+    for report in reports:
+        assert report.hints == ("too few images seen to judge winners, convergence and hits: 200, which takes 500",)
+        assert "hint: too few images" in str(report)
+    assert told == ""
