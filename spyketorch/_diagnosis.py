@@ -223,7 +223,7 @@ def _first(layer: SpikingConvolution, times: Tensor) -> Tensor:
     """When each neuron sees its first spike, ``(N, features, rows, columns)``."""
     shape, limit = layer.geometry, layer.time_steps
     rows, columns = shape.padding
-    earliest = times.view(len(times), shape.groups, -1, *times.shape[2:]).amin(2).float()
+    earliest = times.reshape(len(times), shape.groups, -1, *times.shape[2:]).amin(2).float()
     padded = nn.functional.pad(earliest, (columns, columns, rows, rows), value=limit)
     first = -nn.functional.max_pool2d(-padded, shape.kernel_size, shape.stride, dilation=shape.dilation)
     return first.repeat_interleave(shape.features_per_group, 1)

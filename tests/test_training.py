@@ -471,7 +471,7 @@ def test_an_interrupted_readout_begins_anew(monkeypatch):
         {"seed": 1.5},
         {"seed": "0"},
         {"shuffle": "no"},
-        {"resume": 1},
+        {"resume": 2},
         {"memory_limit": "2e9"},
         {"memory_limit": -1},
         {"memory_limit": float("nan")},
