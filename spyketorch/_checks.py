@@ -299,7 +299,7 @@ def times(value: Any, name: str) -> Tensor:
 
 def times_within(value: Tensor, name: str, time_steps: int) -> None:
     """Raise when a time lies outside of 0..T; T stands for silence."""
-    if not free_to_read(value) and not (_reading.get() and readable(value)):
+    if not free_to_read(value) and not (readable(value) and _reading.get()):
         return
     low, high = (0 if value.dtype == torch.uint8 else int(value.amin())), int(value.amax())
     if low < 0 or high > time_steps:
@@ -482,14 +482,14 @@ def wave(value: Any, name: str) -> Tensor:
 
 def potentials(value: Any, name: str) -> Tensor:
     checked = wave(value, name)
-    if _reading.get():
+    if readable(checked) and _reading.get():
         finite(checked, name)
     return checked
 
 
 def spikes(value: Any, name: str) -> Tensor:
     checked = wave(value, name)
-    if _reading.get() and readable(checked):
+    if readable(checked) and _reading.get():
         finite(checked, name)
         if not bool(((checked == 0) | (checked == 1)).all()):
             raise fail(name, "a spike wave of zeros and ones", value)

@@ -1,7 +1,6 @@
 """What all convolutions share: where they look, and how precisely they add."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -163,7 +162,8 @@ def _computed(layer: nn.Module) -> bool:
 
 def conv2d(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
     """torch's convolution of (N, C, H, W), as precise as the type of the weight, whatever modes are on."""
-    with _full_precision(input.device.type):
+    device = input.device.type
+    with _without_autocast(device), _without_tf32(device):
         options = shape.stride, shape.padding, shape.dilation, shape.groups
         return fn.conv2d(_with_own_strides(input), _with_own_strides(weight), None, *options)
 
@@ -177,18 +177,17 @@ def _with_own_strides(input: Tensor) -> Tensor:
     return input.flatten().view(input.shape) if channels == 1 and input.stride(-3) != rows * columns else input
 
 
-@contextmanager
-def _full_precision(device: str) -> Iterator[None]:
-    """No autocast, and no TF32 (a 10-bit mantissa) on CUDA: a rounded potential can cross a threshold too early."""
-    with torch.autocast(device, enabled=False) if autocasts(device) else nullcontext():
-        if device != "cuda" or torch.compiler.is_compiling():
-            yield
-            return
-        cudnn = torch.backends.cudnn
-        with cudnn.flags(
-            enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-        ):
-            yield
+def _without_tf32(device: str) -> AbstractContextManager[None]:
+    """TF32 on CUDA has a 10-bit mantissa: a rounded potential can cross a threshold too early."""
+    if device != "cuda" or torch.compiler.is_compiling():
+        return nullcontext()
+    cudnn = torch.backends.cudnn
+    kept = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+    return cudnn.flags(**kept, allow_tf32=False)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[None]:
+    return torch.autocast(device, enabled=False) if autocasts(device) else nullcontext()
 
 
 def autocasts(device: str) -> bool:

@@ -114,7 +114,8 @@ class Convolution(CheckedState):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Layers that 0.1 pickled hold the settings a second time.
-        super().__setstate__({key: value for key, value in state.items() if key not in _SETTINGS})
+        kept = {key: value for key, value in state.items() if key not in _SETTINGS}
+        super().__setstate__(kept)  # type: ignore[no-untyped-call]
 
     def reset_weight(self, weight_mean: float = 0.8, weight_std: float = 0.02) -> None:
         """Draw new weights from a normal distribution."""
@@ -348,7 +349,7 @@ class SpikingConvolution(Convolution):
         return latency._winners(times, weight, self.limit(), shape, steps, chosen)
 
     def forward(self, times: Tensor) -> Tensor:
-        layer, kept = _asked.get()
+        layer, kept = (None, []) if torch.compiler.is_compiling() else _asked.get()
         if layer is not self:
             return self.respond(times, potentials=False)[0]
         kept[:] = self.respond(times)
