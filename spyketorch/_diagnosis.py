@@ -94,8 +94,7 @@ def before(layer: SpikingConvolution, lesson: Lesson, times: Tensor) -> Iterator
             f"its input has {spikes:.1f} spikes per image, fewer than time steps, so there is little to learn from. "
             "Lower the thresholds of what lies below, or look at the scale of the images."
         )
-    fires = fired < layer.time_steps
-    if layer.threshold is not None and fires.any() and _share((fired <= _first(layer, times))[fires]) > 0.9:
+    if layer.threshold is not None and _at_once(layer, layer.threshold, fired):
         yield (
             "nearly every neuron that fires does so at the first spike it sees, so the order of spikes says nothing. "
             "Raise the threshold or lower weight_mean."
@@ -105,6 +104,12 @@ def before(layer: SpikingConvolution, lesson: Lesson, times: Tensor) -> Iterator
             f"weights start on their bounds {lesson.bounds}, where the stabilizer, (w - lower) * (upper - w), is 0 and "
             "nothing can change. Start between them (weight_mean=0.8), or set use_stabilizer=False."
         )
+
+
+def _at_once(layer: SpikingConvolution, threshold: Tensor, fired: Tensor) -> bool:
+    """Whether one spike is enough for nearly every synapse, or the first time step for nearly every neuron."""
+    first = (fired == 0)[fired < layer.time_steps]
+    return _share(layer.weight.flatten(1) > threshold.view(-1, 1)) > 0.9 or (len(first) > 0 and _share(first) > 0.9)
 
 
 def signs(lesson: Lesson) -> Iterator[str]:
@@ -217,16 +222,6 @@ def _chance(rows: Sequence[Mapping[str, float]], labels: Tensor) -> Iterator[str
             f"frequent class, {chance:.0%}. Look at the layers below first, whether they tell classes apart; then "
             'lower the rates, raise the punishment, or take correction="guess".'
         )
-
-
-def _first(layer: SpikingConvolution, times: Tensor) -> Tensor:
-    """When each neuron sees its first spike, ``(N, features, rows, columns)``."""
-    shape, limit = layer.geometry, layer.time_steps
-    rows, columns = shape.padding
-    earliest = times.reshape(len(times), shape.groups, -1, *times.shape[2:]).amin(2).float()
-    padded = nn.functional.pad(earliest, (columns, columns, rows, rows), value=limit)
-    first = -nn.functional.max_pool2d(-padded, shape.kernel_size, shape.stride, dilation=shape.dilation)
-    return first.repeat_interleave(shape.features_per_group, 1)
 
 
 def hints(layer: SpikingConvolution, lesson: Lesson, size: Sequence[int], seen: int) -> Iterator[str]:

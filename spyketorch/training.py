@@ -156,7 +156,8 @@ class Trainer:
         directory: for checkpoints and stored answers; None keeps nothing.
         seed: of the order of the images and of dropout, each epoch anew.
         shuffle: whether the order changes from epoch to epoch, or is that of the images.
-        resume: go on from the checkpoint in ``directory``, if there is one. Without, one that is there is an error.
+        resume: go on from the checkpoint in ``directory``; begin anew where there is none. Without it, one that is
+            there is an error.
         memory_limit: bytes of answers of one layer that may be kept in memory.
         checkpoint_seconds: time between two checkpoints.
         progress: show a bar; None shows one where tqdm is installed.
