@@ -13,9 +13,10 @@ from torch import Tensor, nn
 import spyketorch
 from spyketorch._batches import batch_size
 from spyketorch._files import atomic
-from spyketorch._identity import digest, hashed, its_own, lines, settings
+from spyketorch._identity import Content, code_of, digest, hashed, hooks, its_own, lines, settings, unhooked
 from spyketorch._progress import progress_bar
-from spyketorch.models import Network
+from spyketorch.models import Network, Stage
+from spyketorch.snn import SpikingConvolution
 
 _BATCH = 500  # images read at once
 _SAMPLE = 10  # images whose answers name a file
@@ -169,19 +170,38 @@ def detail(network: Network, stages: int) -> list[str]:
 
 @torch.no_grad()
 def sampled(network: Network, images: Tensor) -> list[str]:
-    """Answers of modules of the user's own, which may depend on what no module tells, to some images."""
-    times = network.encoder(images[:_SAMPLE].to(network.stages[0].layer.weight.device))
+    """What no module tells: answers of modules of the user's own, and of those with hooks, to some images.
+
+    The answers of stages depend on weights that are learned; of them the code counts.
+    """
+    images = images[:_SAMPLE].to(network.stages[0].layer.weight.device)
+    times = network.encoder(images)
     behind = [part for stage in network.stages for part in (stage.pool, stage.shortcut) if part is not None]
     found = []
-    for module, given in [(network.encoder, images[:_SAMPLE].to(times.device)), *((part, times) for part in behind)]:
-        if any(map(its_own, module.modules())):
+    for module, given in [(network.encoder, images), *((part, times) for part in behind)]:
+        own = any(map(its_own, module.modules()))
+        if own or hooks(module):
             try:
                 answers = module(given), module(given)
+                if not own and _is_left_by_hooks(module, given, answers[0]):
+                    continue
             except Exception:  # made for other features than the encoder's
                 continue
             alike = torch.equal(*answers)  # not random
             found.append(f"answers of {type(module).__name__} to a sample: {digest(answers[0]) if alike else 'random'}")
+    for number, stage in enumerate(network.stages):
+        given, times = times, stage(times)
+        own_kinds = [kind for kind in map(type, (stage, stage.layer)) if kind not in (Stage, SpikingConvolution)]
+        found += [f"code of stages.{number}, {kind.__name__}: {Content()(kind)[:16]}" for kind in own_kinds]
+        if hooks(stage) and not _is_left_by_hooks(stage, given, times):
+            found.append(f"hooks in stages.{number}: {[code_of(hook) for hook in hooks(stage)]}")
     return found
+
+
+def _is_left_by_hooks(module: nn.Module, given: Tensor, answer: Tensor) -> bool:
+    """Whether hooks do but look on."""
+    with unhooked(module):
+        return torch.equal(module(given), answer)
 
 
 def _values(module: nn.Module) -> str:

@@ -4,10 +4,13 @@ import dis
 import functools
 import hashlib
 import importlib.util
+import itertools
 import sys
 import sysconfig
 import types
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -260,6 +263,53 @@ def its_own(module: nn.Module) -> bool:
     """Whether a module is the user's own, of which nobody knows what its answers depend on."""
     kinds = type(module).__mro__
     return _origin(kinds[0].__module__) is None and not any(kind.__module__.startswith("spyketorch.") for kind in kinds)
+
+
+def hooks(module: nn.Module) -> list[Any]:
+    """Forward hooks on a module and its parts, which may change what it answers."""
+    both = [hooks for part in module.modules() for hooks in (part._forward_pre_hooks, part._forward_hooks)]
+    found = itertools.chain.from_iterable(hooks.values() for hooks in both)
+    return [hook for hook in found if not str(getattr(hook, "__module__", "")).startswith("spyketorch.")]
+
+
+@contextmanager
+def unhooked(module: nn.Module) -> Iterator[None]:
+    """The module without its forward hooks, for a while."""
+    kept = [(part, part._forward_pre_hooks, part._forward_hooks) for part in module.modules()]
+    try:
+        for part, _, _ in kept:
+            part._forward_pre_hooks, part._forward_hooks = OrderedDict(), OrderedDict()
+        yield
+    finally:
+        for part, before, after in kept:
+            part._forward_pre_hooks, part._forward_hooks = before, after
+
+
+def code_of(value: Any) -> str:
+    """A hash of the code of a hook and the plain values that it holds, not of what it has gathered."""
+    function = getattr(value, "__func__", value)
+    if not isinstance(function, types.FunctionType):
+        return Content()(type(function))[:16]
+    held = [cell.cell_contents for cell in function.__closure__ or ()]
+    plain = [part for part in (*held, *(function.__defaults__ or ())) if _plain(part) or isinstance(part, Tensor)]
+    return Content()([function.__code__, *plain])[:16]
+
+
+def rule_lines(rule: nn.Module, layer: nn.Module, number: int) -> list[str]:
+    """What a learning rule is made of, without the layer that learns by it."""
+    content, found = Content(), []
+    around = [*layer.modules(), *layer.parameters(), *layer.buffers()]
+    content._done.update((id(part), "of the layer") for part in around)
+    for path, part in rule.named_modules(prefix=f"rule {number}"):
+        if any(part is other for other in around):
+            continue
+        found.append(f"{path}: {type(part).__qualname__} {content(type(part))[:16]}")
+        values = {key: value for key, value in vars(part).items() if key not in _EVERY}
+        values |= dict(part.named_buffers(recurse=False)) | dict(part.named_parameters(recurse=False))
+        for key, value in values.items():
+            said = repr(value) if _plain(value) else f"{type(value).__qualname__} {content(value)[:16]}"
+            found.append(f"{path}.{key}: {said}")
+    return found
 
 
 _TYPE = "the type of"

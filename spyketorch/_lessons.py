@@ -124,7 +124,8 @@ class Unsupervised:
     Args:
         kwta, inhibition_radius, pointwise_inhibition: who learns, as in :meth:`spyketorch.learning.STDP.learn`.
         rates: (LTP, LTD).
-        schedule: factors on the rates, renewed each period.
+        schedule: factors on the rates, renewed each period. Where a subclass makes a ``rule`` of its own, they multiply
+            the rates that it was made with, one pair per feature or for all.
         bounds, use_stabilizer: as for :class:`spyketorch.learning.STDP`.
         epochs: passes over the images.
         period: images between two looks at the schedule, and between two checkpoints.

@@ -330,7 +330,7 @@ class Network(nn.Module):
         found = super().load_state_dict(state_dict, strict, assign)
         if strict and _EXTRA in state_dict:
             _, there = _kept(state_dict[_EXTRA])
-            here = there and self._sample(there["images"])
+            here = there and self._answers(there["images"])
             other = identity.share_unlike(there["answers"], here["answers"]) if there and here else 0.0
             if other > 0.01:  # the last bit of a computed intensity may move a spike
                 raise ValueError(
@@ -357,11 +357,15 @@ class Network(nn.Module):
         )
         missing_keys[:] = [key for key in missing_keys if key != extra]  # a state_dict of 0.1
 
-    @torch.no_grad()
     def _sample(self, shape: Sequence[int] | None) -> dict[str, list[int]] | None:
-        """Answers to images of values up to 1 and up to 255; None where no part is the user's own, or it cannot."""
-        if shape is None or not any(map(identity.its_own, self.modules())):
+        """Answers to images of values up to 1 and up to 255; None where no part is the user's own or has a hook."""
+        if shape is None or not (any(map(identity.its_own, self.modules())) or identity.hooks(self)):
             return None
+        return self._answers(shape)
+
+    @torch.no_grad()
+    def _answers(self, shape: Sequence[int]) -> dict[str, list[int]] | None:
+        """Answers of all parts to a sample; None where they cannot, or are random."""
         images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
         images[1] *= 255
 

@@ -32,7 +32,7 @@ from spyketorch._diagnosis import Report as Report
 from spyketorch._diagnosis import TrainingWarning as TrainingWarning
 from spyketorch._diagnosis import convergence
 from spyketorch._files import owned, save, sweep
-from spyketorch._identity import digest
+from spyketorch._identity import digest, rule_lines
 from spyketorch._images import looked_at, told_once
 from spyketorch._lessons import Adaptive as Adaptive
 from spyketorch._lessons import Combined as Combined
@@ -326,7 +326,7 @@ class Trainer:
         self, number: int, lesson: Lesson, times: Tensor, labels: Tensor | None, interrupted: Callable[[], bool]
     ) -> None:
         stage = self.network.stages[number]
-        rule, device = lesson.rule(stage), stage.layer.weight.device
+        rules, device = _rules(lesson, lesson.rule(stage)), stage.layer.weight.device
         total = lesson.epochs * len(times)
         if self._place.seen == 0:
             self._diagnose(number, lesson, probe(self.network, number, times).to(device), labels)
@@ -339,8 +339,8 @@ class Trainer:
                 part = torch.from_numpy(order[start : start + lesson.period])
                 with self._whole(stage.layer):
                     factors = _factors(lesson, Progress(self._place.seen, total, *self._place.shares))
-                    self._check_rate(number, lesson, factors)
-                    winners = self._period(lesson, rule, factors, times[part].to(device), labels, part, (epoch, start))
+                    self._set_rates(number, lesson, rules, factors)
+                    winners = self._period(lesson, rules.whole, times[part].to(device), labels, part, (epoch, start))
                     self._count(number, lesson, winners, labels, part)
                     self._record(number, lesson)
                 bar.update(len(part))
@@ -394,10 +394,17 @@ class Trainer:
         for text in found:
             self._warn(number, text, stacklevel=5)
 
-    def _check_rate(self, number: int, lesson: Lesson, factors: tuple[float, float]) -> None:
-        """Say once that a rate is too high."""
-        pairs = [lesson.rates] if isinstance(lesson, Unsupervised) else [lesson.reward, lesson.punishment]
-        rate = max(abs(factor * rate) for factor, pair in zip(factors, pairs, strict=False) for rate in pair)
+    def _set_rates(self, number: int, lesson: Lesson, rules: "_Rules", factors: tuple[float, float]) -> None:
+        """The rates that a rule was made with, times the factors of the schedule; say once that one is too high."""
+        rate = 0.0
+        for rule, made, factor in zip(rules.parts, rules.rates, factors, strict=False):
+            pairs = (factor * made).tolist()
+            if all(pair == pairs[0] for pair in pairs):
+                rule.update_all_learning_rate(*pairs[0])
+            else:
+                for feature, pair in enumerate(pairs):
+                    rule.update_learning_rate(feature, *pair)
+            rate = max(rate, *(abs(value) for pair in pairs for value in pair))
         text = diagnosis.too_fast(lesson, rate, self.network.stages[number].layer.weight)
         if text and not any("with a rate of" in told for told in self._warnings[number]):
             self._warn(number, text, stacklevel=5)
@@ -406,7 +413,6 @@ class Trainer:
         self,
         lesson: Lesson,
         rule: STDP | RSTDP,
-        factors: tuple[float, float],
         times: Tensor,
         labels: Tensor | None,
         part: Tensor,
@@ -416,15 +422,12 @@ class Trainer:
         chosen = (lesson.kwta, lesson.inhibition_radius)
         if isinstance(lesson, Unsupervised):
             assert isinstance(rule, STDP)
-            rule.update_all_learning_rate(*(factors[0] * rate for rate in lesson.rates))
             inhibit = lesson.pointwise_inhibition
             with _learning_threshold(rule.conv_layer, lesson):
                 winners = rule.learn(times, *chosen, pointwise_inhibition=inhibit, minibatch=lesson.minibatch)
             self._move_thresholds(lesson, rule.conv_layer, winners)
             return winners.cpu()
         assert isinstance(rule, RSTDP) and labels is not None
-        rule.reward.update_all_learning_rate(*(factors[0] * rate for rate in lesson.reward))
-        rule.punishment.update_all_learning_rate(*(factors[1] * rate for rate in lesson.punishment))
         active = None
         if lesson.dropout:
             random = np.random.default_rng([self.seed, len(self._wins), *position])
@@ -537,7 +540,15 @@ class Trainer:
             "labels": "none" if labels is None else digest(labels),
             "seed": f"{self.seed}, shuffle {self.shuffle}",
             "lessons in detail": "\n".join(map(_said, self.lessons)),
+            "rules": self._identity.get("rules") or "\n".join(self._rules_of_ones_own()),
         }
+
+    def _rules_of_ones_own(self) -> Iterator[str]:
+        """What rules are made of that a lesson does not tell."""
+        for number, (lesson, stage) in enumerate(zip(self.lessons, self.network.stages, strict=False), 1):
+            standard = Unsupervised.rule if isinstance(lesson, Unsupervised) else Reinforced.rule
+            if type(lesson).rule is not standard:
+                yield from rule_lines(lesson.rule(stage), stage.layer, number)
 
     def _save(self) -> None:
         self._saved = time.monotonic()
@@ -576,6 +587,25 @@ class Trainer:
         self._place = _Place(content["stage"], content["seen"], tuple(content["shares"]))
         self._wins, self.history = content["wins"], json.loads(content["history"])
         self._warnings = json.loads(content.get("warnings", "[]")) or [[] for _ in self.network.stages]
+
+
+class _Rules(NamedTuple):
+    """A rule, the one or two STDP rules that it holds, and their rates ``(features, 2)`` when they were made."""
+
+    whole: STDP | RSTDP
+    parts: list[STDP]
+    rates: list[Tensor]
+
+
+def _rules(lesson: Lesson, rule: STDP | RSTDP) -> _Rules:
+    """Where the rates are those that the lesson names, in all their digits."""
+    parts = [rule] if isinstance(rule, STDP) else [rule.reward, rule.punishment]
+    named = [lesson.rates] if isinstance(lesson, Unsupervised) else [lesson.reward, lesson.punishment]
+    rates = []
+    for part, pair in zip(parts, named, strict=True):
+        made, exact = part._rates.cpu(), torch.tensor(pair, dtype=torch.float64, device="cpu")
+        rates.append(torch.where(exact.to(made.dtype) == made, exact, made.double()))
+    return _Rules(rule, parts, rates)
 
 
 def _wins(winners: Tensor, features: int) -> Tensor:

@@ -221,7 +221,7 @@ def test_lessons():
         trainer = training.Trainer(network.to("cuda"), lessons)
         times = network.encoder(torch.rand(2, 1, 28, 28, device="cuda"))
         for lesson, stage in zip(lessons, network.stages, strict=True):
-            given = (lesson, lesson.rule(stage), (1.0, 1.0), times, torch.tensor([3, 4]), torch.arange(2), (0, 0))
+            given = (lesson, lesson.rule(stage), times, torch.tensor([3, 4]), torch.arange(2), (0, 0))
             assert trainer._period(*given).device.type == "cpu"
             on_cuda(stage.layer.weight)
             times = stage(times)
@@ -251,7 +251,7 @@ def test_a_device_without_float64(monkeypatch):
             on_cuda(sf.fire(torch.ones(4, 2, 6, 7, device="cuda", dtype=kind), 1))
         trainer = training.Trainer(network, [training.Unsupervised(homeostasis=0.1)])
         times, rule = network.encoder(images), trainer.lessons[0].rule(network.stages[0])
-        trainer._period(trainer.lessons[0], rule, (1.0, 1.0), times, None, torch.arange(2), (0, 0))
+        trainer._period(trainer.lessons[0], rule, times, None, torch.arange(2), (0, 0))
         with torch.device("cuda"):
             on_cuda(*(kernel() for kernel in kernels))
         on_cuda(read.to("cuda")(torch.ones(2, 30, 2, 2, device="cuda", dtype=torch.uint8)))

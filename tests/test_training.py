@@ -20,6 +20,7 @@ from test_files import refused_or_whole
 from spyketorch import _files, latency, snn
 from spyketorch._answers import Answers
 from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
+from spyketorch.learning import STDP
 from spyketorch.models import Network, Stage
 from spyketorch.readout import LinearReadout
 from spyketorch.training import (
@@ -862,3 +863,82 @@ def test_writer():
     train(*bars(32), writer=Writer())
     assert ("layer 1/convergence", 16) in rows
     assert ("layer 2/hits", 96) in rows
+
+
+# rules of one's own, and hooks
+
+
+def constant(synapses):
+    return torch.full_like(synapses.weight, 1.0)
+
+
+def halved(synapses):
+    return torch.full_like(synapses.weight, 0.5)
+
+
+class Own(Unsupervised):
+    """A lesson whose rule has rates for each feature, and a modulation."""
+
+    modulation = staticmethod(constant)
+    made: list = []  # noqa: RUF012
+
+    def rule(self, stage):
+        rates = [(0.01 * (i + 1), -0.01) for i in range(stage.layer.out_channels)]
+        made = STDP(stage.layer, rates, modulation=self.modulation)
+        self.made.append(made)
+        return made
+
+
+def test_a_schedule_multiplies_the_rates_that_a_rule_was_made_with():
+    images, labels = bars(32)
+    lesson = Own(kwta=2, period=16, schedule=lambda progress: (0.5 if progress.seen else 4.0, 1.0))
+    Trainer(network(), [lesson], progress=False).fit(images, labels)
+    rates = [[float(rate) for rate in pair] for pair in Own.made[-1].learning_rate]
+    want = [[0.005 * (i + 1), -0.005] for i in range(4)]
+    assert rates == [pytest.approx(pair) for pair in want]
+
+
+def test_a_rule_of_ones_own_belongs_to_the_run(tmp_path, monkeypatch):
+    images, labels = bars(32)
+    lessons = [Own(kwta=2, period=16)]
+    train(images, labels, tmp_path, lessons=lessons)
+    train(images, labels, tmp_path, lessons=lessons, resume=True)
+    monkeypatch.setattr(Own, "modulation", staticmethod(halved))
+    with pytest.raises(ValueError, match=r"made with other rules: 'rule 1\.modulation"):
+        train(images, labels, tmp_path, lessons=lessons, resume=True)
+
+
+def doubled(module, given, answer):
+    return (answer + 1).clamp(max=T)
+
+
+@pytest.mark.parametrize("place", ["encoder", "encoder.filter", "stages.0.pool", "stages.0.layer", "stages.0"])
+def test_hooks_that_change_answers_belong_to_the_run(tmp_path, place):
+    images, labels = bars(32)
+
+    def run(hook, **options):
+        made = network()
+        if hook is not None:
+            made.get_submodule(place).register_forward_hook(hook)
+        return Trainer(made, LESSONS[:1], tmp_path, progress=False, **options).fit(images, labels)
+
+    run(None)
+    seen = []
+    run(lambda module, given, answer: seen.append(answer), resume=True)  # looks on
+    assert seen
+    change = doubled if place != "encoder.filter" else lambda module, given, answer: answer.flip(-1)
+    with pytest.raises(ValueError, match="made with other network in detail"):
+        run(change, resume=True)
+
+
+def test_hooks_that_change_answers_belong_to_a_saved_network(tmp_path):
+    images, _ = bars(5)
+    made = network()
+    made.encoder.register_forward_hook(doubled)
+    made(images)
+    made.save(tmp_path / "network.pt")
+    other = network()
+    with pytest.raises(ValueError, match="answers otherwise"):
+        other.load(tmp_path / "network.pt")
+    other.encoder.register_forward_hook(doubled)
+    other.load(tmp_path / "network.pt")
