@@ -670,7 +670,7 @@ def test_lessons_check_their_numbers(lesson, wrong):
 
 
 def test_lessons_check_their_bounds():
-    with pytest.raises(ValueError, match="lower_bound"):
+    with pytest.raises(ValueError, match="`bounds`"):
         Reinforced(bounds=(0.8, 0.2))
 
 
@@ -807,7 +807,7 @@ def test_warnings_say_what_to_change():
     told = warned(network(), LESSONS[0], images / 255)
     assert "layer 1: its input is silent" in told
     assert "threshold 6" not in told  # it is not the layer's
-    assert "first time step" in warned(network(threshold=-1.0), LESSONS[0], images)
+    assert "at the first spike it sees" in warned(network(threshold=-1.0), LESSONS[0], images)
     made = network()
     made.stages[0].layer.load_weight(torch.ones_like(made.stages[0].layer.weight))
     assert "bounds" in warned(made, LESSONS[0], images)
