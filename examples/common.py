@@ -41,6 +41,13 @@ def device(text: str) -> torch.device:
         raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
+def folder(text: str) -> Path:
+    """The type of an option that names a folder, which may be new."""
+    if Path(text).exists() and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file, not a folder")
+    return Path(text)
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that all of them take."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,7 +55,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument("--limit", type=at_least(1), metavar="N", help="use N images for training and N for the test")
     options.add_argument("--seed", type=at_least(0), default=0)
     options.add_argument("--device", type=device, default="cpu", help="the loops are compiled for a CPU (default cpu)")
-    options.add_argument("--out", type=Path, default=Path("outputs"), help="folder for weights, checkpoint and picture")
+    options.add_argument(
+        "--out", type=folder, default=Path("outputs"), help="folder for weights, checkpoint and picture"
+    )
     options.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     options.add_argument("--evaluate", action="store_true", help="only test the shipped weights, on all test images")
     return options

@@ -74,7 +74,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one epoch, to see that it runs")
     parser.add_argument("--seed", type=common.at_least(0), default=0)
     parser.add_argument("--device", type=common.device, default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for the model and the picture")
+    parser.add_argument(
+        "--out", type=common.folder, default=Path("outputs"), help="folder for the model and the picture"
+    )
     parser.add_argument("--evaluate", type=Path, metavar="PATH", help="test a saved model, learn nothing")
     options = parser.parse_args()
 

@@ -56,7 +56,10 @@ class ImageSpec:
         sizes = zip(self.shape, check.image(images, "images").shape[-3:], strict=True)
         if any(wanted not in (None, size) for wanted, size in sizes):
             shape = ", ".join("any" if size is None else str(size) for size in self.shape)
-            way = check.regrouped(images) if self.shape[0] not in (None, images.shape[-3]) else ""
+            channels, rows, columns = self.shape
+            way = check.regrouped(images) if channels not in (None, images.shape[-3]) else ""
+            if channels in (None, images.shape[-3]) and images.ndim == 4 and rows and columns:
+                way = f"`torch.nn.functional.interpolate(images.float(), ({rows}, {columns}))` resizes them"
             raise check.fail("images", f"of shape (N, {shape}), as this network was made for", images, way)
 
     def scale(self, images: Tensor) -> str | None:

@@ -62,6 +62,8 @@ def test_digits_without_the_model():
         ("digits.py", "--epochs", "0"),
         ("digits.py", "--evaluate", __file__),
         ("digits.py", "--evaluate", str(EXAMPLES)),
+        ("digits.py", "--out", __file__),
+        ("mnist_kheradpisheh.py", "--out", __file__),
         ("mnist_kheradpisheh.py", "--device", "nowhere"),
     ],
     ids=" ".join,

@@ -333,3 +333,12 @@ def test_a_folder_is_no_file_of_a_network(tmp_path):
     for call in (on_one_channel().load, on_one_channel().save):
         with pytest.raises(IsADirectoryError, match=r"`path` must name a file; .* is a folder"):
             call(tmp_path)
+
+
+def test_images_of_another_size_are_told_the_way_on():
+    network = on_one_channel(images=ImageSpec((1, 28, 28)))
+    with pytest.raises(
+        ValueError, match=re.escape("`torch.nn.functional.interpolate(images.float(), (28, 28))`")
+    ) as caught:
+        network(IMAGES)
+    assert "of shape (N, 1, 28, 28), as this network was made for" in str(caught.value)
