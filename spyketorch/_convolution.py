@@ -1,14 +1,18 @@
 """What all convolutions share: where they look, and how precisely they add."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as fn
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.nn.utils import parametrize
 
 from spyketorch import _checks as check
+
+WORTH_THREADS = 500_000  # additions, below which waking threads costs more than they save
 
 
 class Geometry(NamedTuple):
@@ -166,6 +170,40 @@ def conv2d(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
     with _without_autocast(device), _without_tf32(device):
         options = shape.stride, shape.padding, shape.dilation, shape.groups
         return fn.conv2d(_with_own_strides(input), _with_own_strides(weight), None, *options)
+
+
+def conv2d_of_each(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
+    """The same, to the bit what each image gives by itself: in a batch torch may add in another order.
+
+    Small images are taken on one thread where that changes no bit: waking threads costs more than they save, and
+    hundreds of times more where other processes keep the cores busy.
+    """
+    threads, work = torch.get_num_threads(), input[0].numel() * weight.numel()
+    alone = threads > 1 and work < WORTH_THREADS and check.readable(input)
+    alone = alone and _same_on_one_thread(input.shape[1:], weight.shape, shape, weight.dtype, threads)
+    with torch_threads(1) if alone else nullcontext():
+        return torch.cat([conv2d(one, weight, shape) for one in torch.split(input, 1)])
+
+
+@lru_cache
+def _same_on_one_thread(image: Size, weight: Size, shape: Geometry, dtype: torch.dtype, threads: int) -> bool:
+    """Whether one thread adds in the order of so many, which the sizes decide: seen in noise, which is all rounded."""
+    random = torch.Generator("cpu").manual_seed(0)
+    noise = [torch.rand(s, generator=random, dtype=dtype, device="cpu") for s in ((1, *image), weight)]
+    given = conv2d(*noise, shape)
+    with torch_threads(1):
+        return torch.equal(conv2d(*noise, shape), given)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads for torch's operations."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _with_own_strides(input: Tensor) -> Tensor:

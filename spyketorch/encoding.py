@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
-from spyketorch._convolution import Geometry, conv2d
+from spyketorch._convolution import Geometry, conv2d, conv2d_of_each
 from spyketorch.kernels import plain
 
 _IMAGES = "images`/`input"  # as modules call them, and as networks do
@@ -234,7 +234,7 @@ class Filter(nn.Module):
         window = Geometry((self.max_window_size, self.max_window_size), padding=self.padding)
         batch = image if image.ndim == 4 else image.unsqueeze(0)
         if self._adds_a_batch_otherwise(batch):
-            output = torch.cat([conv2d(one, kernels, window) for one in torch.split(batch, 1)])
+            output = conv2d_of_each(batch, kernels, window)
         else:
             output = conv2d(batch, kernels, window)
         output = output if image.ndim == 4 else output.squeeze(0)

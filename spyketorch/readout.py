@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
 from spyketorch import _checks as check
+from spyketorch._convolution import torch_threads
 from spyketorch._state import CheckedState
 
 _READS = "shape_and_time_steps"  # the key of what a read-out reads, in a state_dict
@@ -136,7 +136,7 @@ class LinearReadout(CheckedState):
             largest = (1 + bias.abs() + weight.abs().sum(1))[:, None]  # no margin lacks more
             rounded = _exact(weight, inputs * steps)
             slopes = torch.zeros_like(weight)
-            with _threads(threads):
+            with torch_threads(threads):
                 for part, late in parts():
                     y = target[:, part]
                     missing[:, part] = (1 - y * (offset - rounded @ late.T / steps)).clamp(min=0)
@@ -149,7 +149,7 @@ class LinearReadout(CheckedState):
                 tell(loss)
             return loss
 
-        with torch.no_grad(), _threads(1):  # sums of numbers that are no integers: in one order
+        with torch.no_grad(), torch_threads(1):  # sums of numbers that are no integers: in one order
             early = 1 - mean / steps
             points[1] += points[0] @ early
             optimizer.step(objective)  # type: ignore[no-untyped-call]
@@ -192,14 +192,3 @@ def _exact(values: Tensor, integers: int, largest: Tensor | None = None) -> Tens
     bound = values.abs().amax(1, keepdim=True) if largest is None else largest
     step = torch.exp2(torch.frexp(bound).exponent.to(bound) + math.ceil(math.log2(integers)) - bits)
     return (values / step).round() * step
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """So many threads for torch's operations."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -19,6 +19,7 @@ torch.set_num_threads(1)
 SLOW = [
     "test_batches.py::test_answers_do_not_depend_on_it",
     "test_batches.py::test_larger_images",
+    "test_batches.py::test_published_networks",
     "test_examples.py",
     "test_notebooks.py",
     "test_compatibility.py::test_script",
@@ -113,6 +114,14 @@ def dtype(request, device):
     if request.param == torch.float64 and device.type == "mps":
         pytest.skip("Apple's GPUs have no float64")
     return request.param
+
+
+@pytest.fixture
+def threads():
+    """Call it with a number of threads for torch; the old number comes back after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from spyketorch._batches import batch_size
 from spyketorch.encoding import LatencyEncoder
 from spyketorch.models import Network, Stage
 from spyketorch.snn import SpikingConvolution
-from spyketorch.training import Trainer, Unsupervised, evaluate
+from spyketorch.training import Readout, Reinforced, Trainer, Unsupervised, evaluate
 
 
 def test_larger_images_come_in_fewer():
@@ -37,6 +37,45 @@ def test_answers_do_not_depend_on_it(memory, tmp_path):
         yield visualization.get_mean_stimuli(made, 0, images) > 0
 
     assert all(map(torch.equal, results(memory), results(2**28)))
+
+
+PUBLISHED = {
+    "mozafari2019": (models.mozafari2019, (28, 28), 255, 10, [Unsupervised(), Unsupervised(), Reinforced()]),
+    "mozafari2018": (models.mozafari2018, (97, 103), 1, 2, [Reinforced()]),
+    "kheradpisheh2018": (
+        models.kheradpisheh2018,
+        (28, 28),
+        255,
+        10,
+        [Unsupervised(), Unsupervised(), Readout(iterations=5)],
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # noise teaches nothing
+@pytest.mark.parametrize("make, size, largest, classes, lessons", PUBLISHED.values(), ids=PUBLISHED)
+def test_published_networks_hold_the_same_bits(make, size, largest, classes, lessons, threads):
+    """Times, stored answers, what is learned, scores and decisions: for any number of threads and any batch."""
+    images, labels = torch.rand(12, 1, *size) * largest, torch.arange(12) % classes
+
+    def results(count, batch):
+        threads(count)
+        torch.manual_seed(0)
+        made = make()
+        made.batch_memory = 2**24
+        made.batch_memory *= (batch + 0.5) / batch_size(made, images)
+        assert batch_size(made, images) == batch
+        reports = Trainer(made, lessons, progress=False).fit(images, labels)
+        yield torch.tensor([report.spikes for report in reports if report.spikes is not None], dtype=torch.float64)
+        yield from made.state_dict().values()
+        for stages in range(len(made.stages) + 1):
+            yield torch.cat([made.features(part, stages) for part in images.split(batch)])
+        yield torch.cat([made(part) for part in images.split(batch)])
+        yield evaluate(made, images, labels).confusion
+
+    want = list(results(1, 12))
+    for way in [(1, 1), (2, 7), (2, 12)]:
+        assert all(map(torch.equal, results(*way), want)), way
 
 
 class Held(torch.nn.Module):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import reference as ref
 import torch
+import torch.nn.functional as fn
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import close, dyadic, intensities, same, samplewise, seeds, sizes, tensor
 
-from spyketorch import encoding, latency, utils
+from spyketorch import _convolution, encoding, latency, utils
 
 bins = st.integers(1, 8)
 positive = st.floats(0.25, 4)
@@ -283,11 +284,34 @@ def test_utils_has_the_names_users_know():
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 @pytest.mark.parametrize("window, count", [(2, 1), (3, 1), (3, 6), (5, 4), (7, 2), (13, 6)])
-def test_filters_answer_a_batch_as_its_images_to_the_bit(kind, window, count, device):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_filters_answer_a_batch_as_its_images_to_the_bit(kind, window, count, workers, device, threads):
     if device.type != "cpu":
         pytest.skip("other devices promise it up to rounding")
+    threads(workers)
     bank = encoding.Filter([torch.randn(window, window) for _ in range(count)], padding=window // 2)
     images = 255 * torch.rand(8, 1, 17, 18, dtype=kind)
-    want = torch.stack([bank(image) for image in images])
+    kernels, before = bank.kernels.to(kind), torch.get_rng_state()
+    want = torch.cat([fn.conv2d(image, kernels, padding=window // 2) for image in images.split(1)])
+    assert torch.equal(torch.stack([bank(image) for image in images]), want)
     for size in (1, 3, 8):
         assert torch.equal(torch.cat([bank(part) for part in images.split(size)]), want)
+    assert torch.get_num_threads() == workers
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("size, most", [(16, 1), (300, 2)])
+def test_small_images_of_a_batch_wake_no_threads(size, most, monkeypatch, threads):
+    """Filters up to 3 x 3, whose images are taken one by one: on one thread, where it adds as two do."""
+    used = []
+
+    def conv2d(*args):
+        used.append(torch.get_num_threads())
+        return _convolution.fn.conv2d(args[0], args[1], None, *args[2][1:5])
+
+    bank, images = encoding.Filter([torch.randn(3, 3)] * 2), torch.rand(5, 1, size, size)
+    threads(2)
+    bank(images)  # what sizes tell is looked at once
+    monkeypatch.setattr(_convolution, "conv2d", conv2d)
+    bank(images)
+    assert used == [most] * 5

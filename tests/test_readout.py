@@ -89,14 +89,6 @@ def test_separable_classes_are_separated():
     assert reached < 0.05
 
 
-@pytest.fixture
-def threads():
-    """Call it with a number of threads for torch; the old number comes back after the test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_same_bits_for_any_batch_and_number_of_threads(threads, dtype):
     times, labels = problem(count=200, shape=(40, 7, 9), classes=5)

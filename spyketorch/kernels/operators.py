@@ -18,14 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spyketorch._convolution import Geometry
+from spyketorch._convolution import WORTH_THREADS, Geometry
 from spyketorch._warnings import warn_once
 from spyketorch.kernels import plain
 
 Ints = Sequence[int]
 
 _LANES = 16  # features are filled up to a multiple: floats in the widest vector of common processors
-_WORTH_THREADS = 500_000  # additions, below which waking threads costs more than they save
 _CHUNK = 16  # images whose decision potentials are computed together: their weights are read once
 
 
@@ -90,7 +89,7 @@ def _in_parallel(count: int, work: Callable[[int, int], None], operations: int, 
     Each of the ``count`` takes about so many ``operations``; little work is done at once, by the calling thread.
     """
     threads = min(torch.get_num_threads(), count)
-    if threads <= 1 or count * operations < _WORTH_THREADS:
+    if threads <= 1 or count * operations < WORTH_THREADS:
         work(0, count)
         return
     size = -(-count // (parts_per_thread * threads))  # a few parts per thread, so that none waits long for another
