@@ -189,10 +189,10 @@ def conv2d_of_each(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
 def _same_on_one_thread(image: Size, weight: Size, shape: Geometry, dtype: torch.dtype, threads: int) -> bool:
     """Whether one thread adds in the order of so many, which the sizes decide: seen in noise, which is all rounded."""
     random = torch.Generator("cpu").manual_seed(0)
-    noise = [torch.rand(s, generator=random, dtype=dtype, device="cpu") for s in ((1, *image), weight)]
-    given = conv2d(*noise, shape)
+    noise, kernel = (torch.rand(s, generator=random, dtype=dtype, device="cpu") for s in ((1, *image), weight))
+    given = conv2d(noise, kernel, shape)
     with torch_threads(1):
-        return torch.equal(conv2d(*noise, shape), given)
+        return torch.equal(conv2d(noise, kernel, shape), given)
 
 
 @contextmanager
