@@ -211,9 +211,13 @@ def pair(value: Any, name: str, minimum: int) -> tuple[int, int]:
 
 def bounds(lower: Any, upper: Any) -> tuple[float, float]:
     """Weight bounds in order; numbers come back unchanged, so that integers stay integers."""
-    if not number(lower, "lower_bound") < number(upper, "upper_bound"):
-        raise ValueError(f"`lower_bound` must be below `upper_bound`; got {lower} and {upper}")
+    ordered(number(lower, "lower_bound"), number(upper, "upper_bound"))
     return lower, upper
+
+
+def ordered(lower: float, upper: float) -> None:
+    if not lower < upper:
+        raise ValueError(f"`lower_bound` must be below `upper_bound`; got {lower} and {upper}")
 
 
 def span(value: Any, name: str) -> tuple[float, float]:
@@ -456,6 +460,12 @@ def finite(value: Tensor, name: str) -> None:
         return  # a sum is finite where all values are, and thirty times as quick
     if not bool(torch.isfinite(value).all()):
         raise fail(name, "finite everywhere (it holds NaN or infinite values)", value)
+
+
+def finite_if_free(value: Tensor, name: str) -> None:
+    """:func:`finite`, where reading waits for no device."""
+    if free_to_read(value):
+        finite(value, name)
 
 
 def intensities(value: Any, name: str) -> Tensor:

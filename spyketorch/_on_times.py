@@ -97,14 +97,19 @@ def learn(
     kwta, radius = winner_choice(*choice[:2], layer.out_channels, *shape.output_size(*times.shape[-2:]))
     choice = Choice(kwta, radius, choice[2])
     check.times_within(times, "times", layer.time_steps)
+    for value, name in ((layer.weight, "conv_layer.weight"), (layer.threshold, "conv_layer.threshold")):
+        if value is not None:
+            check.finite_if_free(value, name)
+    rates = [one._rates for one in rule._pair()[: 1 + (teacher is not None)]]
+    for one in rates:
+        check.finite_if_free(one, "learning_rate")
     reason = _why_walk(rule, layer, minibatch) or operators.why_no_search(
         layer.weight, layer.threshold, shape, choice.inhibit, choice.kwta
     )
     if reason is not None:
         operators.say_slow("`learn` runs", layer.weight, reason)
         return _walk(rule, layer, times, choice, minibatch, teacher)
-    reward, punishment = rule._pair()
-    rates = [one._rates for one in (reward, punishment)[: 1 + (teacher is not None)]]
+    reward, _ = rule._pair()
     nobody = torch.empty(0, dtype=torch.int64)
     everybody = torch.ones(1, dtype=torch.bool).repeat(len(times), layer.out_channels)
     winners: Tensor = operators.learn_online(

@@ -12,6 +12,7 @@ References:
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any, Literal, overload
@@ -25,6 +26,7 @@ from torch.nn.parameter import Parameter  # noqa: F401  scripts take it from a s
 
 from spyketorch import _checks as check
 from spyketorch._convolution import Geometry, autocasts, conv2d, layer_geometry, pooling_geometry
+from spyketorch._warnings import _outside
 from spyketorch._winners import choice, winners_in_turn
 
 #: (feature, row, column) of a winning neuron
@@ -371,6 +373,8 @@ def feature_inhibition_(
 def _features(features: Any, potentials: Tensor) -> Tensor:
     """Feature indices as a flat int64 tensor beside the potentials, or a bool mask as it is."""
     count = potentials.shape[_FEATURE]
+    if isinstance(features, tuple) and len(features) == 1 and isinstance(features[0], Tensor | np.ndarray):
+        features = features[0]  # of nonzero(as_tuple=True)
     try:
         index = torch.as_tensor(features, device=potentials.device)
     except (TypeError, ValueError, RuntimeError):
@@ -383,11 +387,17 @@ def _features(features: Any, potentials: Tensor) -> Tensor:
         raise check.fail_type("inhibited_features", f"feature indices, or a bool mask of {count}", features)
     if index.ndim > 1 and potentials.ndim == 5:
         raise check.fail_type("inhibited_features", "a flat sequence of feature indices, or one per sample", features)
-    index = index.flatten().to(torch.int64)
+    given, index = index, index.flatten().to(torch.int64)
     if check.free_to_read(index):
         low, high = index.aminmax()
         if not -count <= int(low) <= int(high) < count:
             raise IndexError(f"`inhibited_features` must lie in 0..{count - 1}; got {index.tolist()}")
+        if index.shape == (count,) and count > 2 and given.dtype == torch.uint8 and int(high) <= 1:
+            warnings.warn(
+                "`inhibited_features` of torch.uint8 are indices, here of features 0 and 1 alone; if they are a mask, "
+                "as of an older torch, give `.bool()`",
+                stacklevel=_outside(),
+            )
     return index.remainder(count)
 
 
@@ -399,8 +409,9 @@ def feature_inhibition(
     Args:
         potentials: ``(T, C, H, W)`` or ``(N, T, C, H, W)``.
         inhibited_features: feature indices, as a sequence or an integer tensor of any shape, such as the ``(n, 1)`` of
-            ``nonzero()`` (an empty one inhibits nothing), or a bool mask ``(C,)``. For a batch, a flat list for all
-            samples or a list of lists, one per sample.
+            ``nonzero()`` (an empty one inhibits nothing), as ``nonzero(as_tuple=True)`` gives them, or a bool mask
+            ``(C,)``. uint8 tensors are indices too, with a warning where they look like a mask of an older torch. For a
+            batch, a flat list for all samples or a list of lists, one per sample.
 
     Returns:
         A new tensor of the same shape.

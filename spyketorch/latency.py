@@ -156,6 +156,7 @@ def convolution_fire(
 def _layer(times: Tensor, weight: Tensor, time_steps: int, *options: Any) -> tuple[Tensor, Geometry, int]:
     """(weight in the type that potentials are added in, geometry, T), all checked."""
     weight = check.weight(weight, "weight")
+    check.finite_if_free(weight, "weight")
     return weight, layer_geometry(_times(times), "times", weight, *options), _steps(time_steps, times)
 
 

@@ -18,6 +18,7 @@ References:
     plasticity in deep convolutional networks*, Pattern Recognition 94:87-95, 2019.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,6 +102,19 @@ def _given(name: str, factor: Factor, synapses: Synapses) -> Tensor:
             f"{tuple(shape)}; got {check.describe(given)}"
         )
     return given
+
+
+def _one(stored: dict[str, Any], name: str) -> Tensor:
+    """A rate, as a tensor (1,); one may have been written over its ``data``."""
+    rate: Tensor = stored[name]
+    if rate.numel() != 1:
+        raise check.fail(name, "one number", rate)
+    return rate if rate.ndim == 1 else rate.reshape(1)
+
+
+def _known(stored: dict[str, Any], feature: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rates of a feature, where they can be read."""
+    return _one(stored, f"ltp_{feature}").data.numpy(), _one(stored, f"ltd_{feature}").data.numpy()
 
 
 def _check_layer(layer: Any) -> None:
@@ -211,7 +225,7 @@ class STDP(CheckedState):
         conv_layer: the layer that learns; any module with the attributes of :class:`spyketorch.snn.Convolution`.
         learning_rate: one (LTP, LTD) pair, or a list of pairs, one per feature; copied.
         use_stabilizer: scale changes by (w - lower) (upper - w).
-        lower_bound, upper_bound: of the weights.
+        lower_bound, upper_bound: of the weights. These settings and factors are checked when they are assigned, too.
         rate: replaces :func:`causal_step`, the rate as a function of the timing.
         weight_dependence: replaces :func:`soft_bounds` (or, without stabilizer, 1).
         modulation: a further factor, such as a per-synapse mask or noise; none by default.
@@ -243,17 +257,28 @@ class STDP(CheckedState):
     ) -> None:
         super().__init__()
         _check_layer(conv_layer)
-        for name, factor in (("rate", rate), ("weight_dependence", weight_dependence), ("modulation", modulation)):
-            if factor is not None or name == "rate":
-                check.callable_(factor, name)
         self.conv_layer = conv_layer
-        self.use_stabilizer = check.flag(use_stabilizer, "use_stabilizer")
+        self.use_stabilizer = use_stabilizer
         self.lower_bound, self.upper_bound = check.bounds(lower_bound, upper_bound)
         given = {"rate": rate, "weight_dependence": weight_dependence, "modulation": modulation}
         for name, factor in given.items():
             if factor not in (causal_step, None) or not hasattr(type(self), name):  # a subclass may have it as a method
                 setattr(self, name, factor)
         self.learning_rate = _rate_pairs(learning_rate, conv_layer.out_channels, "learning_rate")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("lower_bound", "upper_bound"):
+            value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+            check.number(value, name)
+            other = {"lower_bound": -math.inf, "upper_bound": math.inf, **vars(self), name: value}
+            check.ordered(other["lower_bound"], other["upper_bound"])
+        elif name == "use_stabilizer":
+            value = check.flag(value, name)
+        elif name in ("rate", "weight_dependence", "modulation") and (value is not None or name == "rate"):
+            check.callable_(value, name)
+        elif name.startswith(("ltp_", "ltd_")) and not (isinstance(value, Tensor) and value.numel() == 1):
+            raise check.fail(name, "a Parameter of one number", value)
+        super().__setattr__(name, value)
 
     @property
     def learning_rate(self) -> _Rates:
@@ -285,8 +310,8 @@ class STDP(CheckedState):
 
     def _rates_of(self, features: Iterable[int]) -> Tensor:
         stored = self._stored()
-        rates = [stored[name] for i in features for name in (f"ltp_{i}", f"ltd_{i}")]
-        return torch.cat([rate if rate.ndim == 1 else rate.reshape(1) for rate in rates]).detach().view(-1, 2)
+        rates = [_one(stored, name) for i in features for name in (f"ltp_{i}", f"ltd_{i}")]
+        return torch.cat(rates).detach().view(-1, 2)
 
     def update_learning_rate(self, feature: int, ap: float, an: float) -> None:
         """Set the rates of one feature: ``ap`` for LTP, ``an`` for LTD."""
@@ -325,8 +350,9 @@ class STDP(CheckedState):
             potentials: thresholded potentials of the layer, from which winners are chosen; not looked at (may be None)
                 where winners are given.
             output_spikes: the spike wave of the layer, of the same shape as ``potentials``.
-            winners: (feature, row, column) tuples or an integer tensor ``(k, 3)`` with rows of -1 for none; for a batch
-                a list per sample or ``(N, k, 3)``. None: :func:`spyketorch.functional.get_k_winners` chooses them.
+            winners: (feature, row, column) tuples, an integer tensor ``(k, 3)`` or a list of its rows, -1 for none; an
+                empty one of any type is no winner; for a batch a list per sample or ``(N, k, 3)``. None:
+                :func:`spyketorch.functional.get_k_winners` chooses them.
             kwta, inhibition_radius: for that choice.
             return_update: return the change of the weight.
 
@@ -429,6 +455,10 @@ class STDP(CheckedState):
     def _index(self, winners: Any, input_spikes: Tensor, output_spikes: Tensor) -> list[Winner] | Tensor:
         """The winners of one sample that exist, checked; on a device that would have to be waited for, its tensor."""
         layer = self.conv_layer
+        if isinstance(winners, list | tuple) and winners and isinstance(winners[0], Tensor) and winners[0].ndim:
+            winners = _stacked(winners)
+        if isinstance(winners, Tensor) and winners.numel() == 0:
+            winners = []
         if isinstance(winners, Tensor):
             check.same_device(winners, "winners", layer.weight, "conv_layer.weight")
             if winners.is_floating_point() or winners.is_complex() or winners.dtype == torch.bool:
@@ -559,12 +589,12 @@ class STDP(CheckedState):
         shape, weight, stored = layer.geometry, layer.weight.data, self._stored()
         counts, weights = self._padded(_count(input_spikes), 0).numpy(), weight.numpy()
         outputs = (output_spikes.float() if output_spikes.dtype in _HALF else output_spikes).numpy()
-        for winner in winners:
+        pairs = [_known(stored, feature) if rates is None else rates[feature].numpy() for feature, *_ in winners]
+        for ltp, ltd in pairs:
+            if not math.isfinite((ltp + ltd).item()):
+                raise check.fail("learning_rate", "finite everywhere", (ltp.item(), ltd.item()))
+        for winner, (ltp, ltd) in zip(winners, pairs, strict=True):
             feature, row, column = winner
-            if rates is None:
-                ltp, ltd = stored[f"ltp_{feature}"].data.numpy(), stored[f"ltd_{feature}"].data.numpy()
-            else:
-                ltp, ltd = rates[feature].numpy()
             post = sum(wave := outputs[:, feature, row, column].tolist())
             if not _SPIKES.issuperset(wave):  # a sum of real numbers depends on what stands beside it
                 post = _count(output_spikes).numpy()[winner]
@@ -610,6 +640,11 @@ class STDP(CheckedState):
                     change = change * _given(name, factor, synapses)
             if not check.free_to_read(index):  # where it is, winners that do not exist have been left out
                 change = torch.where((index[:, 0] >= 0).view(-1, 1, 1, 1), change, 0)
+            if check.free_to_read(change) and math.isnan(change.sum()) and bool(change.isnan().any()):
+                raise ValueError(
+                    "`rate`, `weight_dependence` and `modulation` must give changes of the weight that are numbers; "
+                    f"their product is NaN for features {features.tolist()}: look for 0 / 0 and for NaN among the rates"
+                )
             weight.index_add_(0, features, change.to(weight.dtype).expand_as(synapses.weight))
         weight.clamp_(self.lower_bound, self.upper_bound)
 
@@ -848,6 +883,13 @@ _SPIKES = frozenset((0, 1))
 def _count(wave: Tensor) -> Tensor:
     """The sum over time, exact for spikes of any type."""
     return wave.sum(0, dtype=torch.float32 if wave.dtype in _HALF else None)
+
+
+def _stacked(winners: Sequence[Any]) -> Tensor:
+    """Rows of a tensor of winners, as one."""
+    if not all(isinstance(row, Tensor) and row.shape == (3,) for row in winners):
+        raise check.fail("winners", "a list of (feature, row, column), or a tensor (k, 3)", winners)
+    return torch.stack(list(winners))
 
 
 def _winner(winner: Any) -> Winner:

@@ -327,7 +327,9 @@ class SpikingConvolution(Convolution):
         return latency._answer(times, weight, self.limit(), shape, steps, check.flag(potentials, "potentials"))
 
     def _checked(self, times: Tensor) -> tuple[Tensor, Geometry, int]:
-        """(weight, geometry, T) for these times; the threshold was checked when it was set."""
+        """(weight, geometry, T) for these times."""
+        if self.threshold is not None:
+            check.finite_if_free(self.threshold, "threshold")  # that may have been written to
         return latency._layer(times, current_weight(self), self.time_steps, *self.geometry.options().values())
 
     def winners(

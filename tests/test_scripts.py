@@ -379,3 +379,51 @@ def test_a_weight_made_permanent_learns_again():
     prune.l1_unstructured(rule.conv_layer, "weight", 0.5)
     prune.remove(rule.conv_layer, "weight")
     assert applied(rule, waves, 0) == (0.01, -0.02)
+
+
+# winners and features in the forms that scripts have them in
+
+
+def test_winners_in_every_form():
+    wave = (torch.rand(5, 2, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.3).float().cummax(0).values
+
+    def learned(form):
+        torch.manual_seed(0)
+        conv = snn.Convolution(2, 4, 3, 0.5, 0.1)
+        spikes, potentials = sf.fire(conv(wave), 3, True)
+        winners = sf.get_k_winners(potentials, 3, 1, spikes)
+        assert len(winners) > 1
+        snn.STDP(conv, (0.1, -0.05))(wave, potentials, spikes, form(winners))
+        return conv.weight
+
+    expected = learned(lambda winners: winners)
+    for form in (
+        lambda winners: [torch.tensor(one) for one in winners],
+        lambda winners: tuple(torch.tensor(winners)),
+        lambda winners: list(torch.tensor([*winners, (-1, -1, -1)])),
+        lambda winners: [np.array(one) for one in winners],
+        lambda winners: torch.tensor(winners, dtype=torch.int32),
+    ):
+        assert torch.equal(learned(form), expected)
+    nothing = learned(lambda winners: [])
+    for empty in (torch.tensor([]), torch.empty(0, dtype=torch.long), torch.empty(0, 3), np.array([]), ()):
+        assert torch.equal(learned(lambda winners, empty=empty: empty), nothing)
+    for wrong in ([torch.tensor([0, 1])], [torch.tensor([0, 1, 2]), (0, 1, 2)], [torch.tensor([0.0, 1, 2])]):
+        with pytest.raises((TypeError, ValueError), match="`winners`"):
+            learned(lambda winners, wrong=wrong: wrong)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_features_of_nonzero_as_a_tuple(batch):
+    potentials, mask = torch.ones(*([2] if batch else []), 3, 5, 2, 2), torch.tensor([0, 1, 0, 1, 0])
+    expected = potentials * (1 - mask).view(-1, 1, 1)
+    for features in (mask.nonzero(as_tuple=True), np.nonzero(mask.numpy()), mask.bool()):
+        assert torch.equal(sf.feature_inhibition(potentials, features), expected)
+
+
+def test_a_mask_of_an_older_torch_is_told_from_indices():
+    potentials = torch.ones(3, 5, 2, 2)
+    with pytest.warns(UserWarning, match="`inhibited_features`"):
+        inhibited = sf.feature_inhibition(potentials, torch.tensor([0, 1, 0, 1, 0], dtype=torch.uint8))
+    assert torch.equal(inhibited, sf.feature_inhibition(potentials, [0, 1]))
+    sf.feature_inhibition(potentials, torch.tensor([1, 3], dtype=torch.uint8))  # without a word
