@@ -417,6 +417,9 @@ class LatencyEncoder(nn.Module):
     :class:`Filter`, also in a :class:`torch.nn.Sequential`, to a flat patch counts as 0 here. (A Filter by itself
     answers as the original does, rounding included, unless it is called with ``rounding=False``.)
 
+    It adds nothing to a ``state_dict``: a module of your own that holds one saves none of its settings. A
+    :class:`spyketorch.models.Network` saves them, and refuses those of another.
+
     Args:
         filter: a :class:`Filter`, or any module from images ``(N, 1, H, W)`` to intensities of 0 or more; a Filter
             gives such with ``thresholds`` of 0 or more, or with ``use_abs``.
