@@ -44,6 +44,7 @@ SLOW = [
     "test_packaging.py::test_import",
     "test_readout.py::test_a_run_killed",
     "test_readout.py::test_the_same_bits",
+    "test_reports.py::test_learning_that_goes_well",
     "test_scripts.py::test_a_script_on_waves_loads_no_compiler",
     "test_time_steps.py::test_learning_with_many_steps",
     "test_time_steps.py::test_the_type_grows",
