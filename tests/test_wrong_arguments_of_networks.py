@@ -89,7 +89,7 @@ CALLS: dict[Any, Any] = {
     models.Stage.forward: lambda: {"self": stage(), "times": times(2, 1, 8, 8)},
     models.Network: lambda: {
         "encoder": encoder(),
-        "stages": [stage()],
+        "stages": [models.Stage(snn.SpikingConvolution(1, 4, 3, 1, time_steps=T))],
         "classes": [0, 0, 1, 1],
         "images": models.ImageSpec(),
     },
