@@ -10,6 +10,7 @@ counted, and set against what this machine does in contiguous additions.
 """
 
 import argparse
+import copy
 import subprocess
 import sys
 import time
@@ -68,6 +69,9 @@ class Engine:
                 rule.update_all_learning_rate(rate, -0.75 * rate)
         second = self.pooled1(first)
         third = self.pooled2(second)
+        copy.deepcopy(self.rstdp).learn(
+            third[:2], labels[:2], self.classes
+        )  # its loops are compiled before they are timed
         epoch = common.Work(lambda: self.rstdp.learn(third, labels, self.classes), len(third))
         return [first, second, third], {number: common.once(epoch) for number in range(1, epochs + 1)}
 

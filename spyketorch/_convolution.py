@@ -167,9 +167,12 @@ def _computed(layer: nn.Module) -> bool:
 def conv2d(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
     """torch's convolution of (N, C, H, W), as precise as the type of the weight, whatever modes are on."""
     device = input.device.type
+    input, weight = _with_own_strides(input), _with_own_strides(weight)
+    options = shape.stride, shape.padding, shape.dilation, shape.groups
+    if device == "cpu" and not autocasts(device):  # no mode to leave, which small maps would wait for
+        return fn.conv2d(input, weight, None, *options)
     with _without_autocast(device), _without_tf32(device):
-        options = shape.stride, shape.padding, shape.dilation, shape.groups
-        return fn.conv2d(_with_own_strides(input), _with_own_strides(weight), None, *options)
+        return fn.conv2d(input, weight, None, *options)
 
 
 def conv2d_of_each(input: Tensor, weight: Tensor, shape: Geometry) -> Tensor:

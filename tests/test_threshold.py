@@ -89,7 +89,7 @@ def test_every_form_at_construction_and_by_assignment(given):
         ["1", "2", "3"],
         {},
         10**400,
-        object(),
+        pytest.param(object(), id="object"),
     ],
     ids=str,
 )

@@ -481,7 +481,7 @@ def test_an_interrupted_readout_begins_anew(monkeypatch):
         {"checkpoint_seconds": None},
         {"progress": "yes"},
         {"writer": 3},
-        {"writer": object()},
+        pytest.param({"writer": object()}, id="writer"),
     ],
     ids=str,
 )

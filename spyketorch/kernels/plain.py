@@ -54,12 +54,12 @@ def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
     """First-spike times by rank, of (N, C, H, W)."""
     flat = intensities.flatten(1)
     order = flat.sort(dim=1, descending=True, stable=True).indices
-    nonzero = flat.count_nonzero(1).unsqueeze(1)
+    nonzero = flat.count_nonzero(1).unsqueeze(1).to(torch.int32)  # half the width, half the time of a division
     per_step = nonzero.div(time_steps, rounding_mode="floor").clamp(min=1)
-    ranks = torch.arange(flat.shape[1], device=flat.device)
+    ranks = torch.arange(flat.shape[1], dtype=torch.int32, device=flat.device)
     fires = ranks < torch.minimum(nonzero, per_step * time_steps)
     times = torch.where(fires, ranks.div(per_step, rounding_mode="floor"), time_steps)
-    return torch.empty_like(order).scatter_(1, order, times).view_as(intensities)
+    return torch.empty_like(order, dtype=torch.int32).scatter_(1, order, times).view_as(intensities)
 
 
 def local_normalization(intensities: Tensor, radius: int, eps: float) -> Tensor:
