@@ -162,7 +162,8 @@ def test_rates_of_another_size_are_refused_where_they_are_used():
 def test_bounds_that_are_assigned_are_in_use():
     first, second = (made() for _ in range(2))
     rule = learning.STDP(first, RATES)
-    rule.upper_bound, rule.lower_bound = torch.tensor(0.5), 0.25
+    setattr(rule, "upper_bound", torch.tensor(0.5))  # noqa: B010  a tensor of one number is taken, and kept as a number
+    rule.lower_bound = 0.25
     rule.learn(samples(), 2)
     learning.STDP(second, RATES, lower_bound=0.25, upper_bound=0.5).learn(samples(), 2)
     same(first.weight, second.weight)
