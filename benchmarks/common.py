@@ -4,6 +4,7 @@ Each round times every work once, so that a machine whose speed drifts treats al
 round.
 """
 
+import argparse
 import datetime
 import importlib.metadata
 import json
@@ -69,6 +70,15 @@ def figure(times: list[float]) -> Figure:
 def ratio(times: Times, slow: str, fast: str) -> float:
     """How many times as long ``slow`` takes: the median over the rounds."""
     return statistics.median(a / b for a, b in zip(times[slow], times[fast], strict=True))
+
+
+def options(description: str | None) -> argparse.Namespace:
+    """What the command line says: where the data are, how much to measure, where to write."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="where torchvision finds MNIST")
+    parser.add_argument("--quick", action="store_true", help="fewer images and rounds")
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    return parser.parse_args()
 
 
 def about() -> dict[str, Any]:

@@ -9,7 +9,6 @@ weights, which the engine trained before; medians and quartiles of the rounds ar
 counted, and set against what this machine does in contiguous additions.
 """
 
-import argparse
 import copy
 import subprocess
 import sys
@@ -151,11 +150,7 @@ def peak(kind: str, data: Path, images: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="where torchvision finds MNIST")
-    parser.add_argument("--quick", action="store_true", help="fewer images and rounds")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
-    options = parser.parse_args()
+    options = common.options(__doc__)
     train, many, few, rounds = (1000, 200, 10, 3) if options.quick else (6000, 1000, 40, 7)
 
     torch.manual_seed(0)

@@ -8,7 +8,6 @@ call, in float64, in groups, with 254 time steps, and in plain torch as where nu
 times as long a way takes as the batch of the standard rule does.
 """
 
-import argparse
 import copy
 import os
 import statistics
@@ -156,11 +155,7 @@ def first_call(cached: bool) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="where torchvision finds MNIST")
-    parser.add_argument("--quick", action="store_true", help="fewer images and rounds")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
-    options = parser.parse_args()
+    options = common.options(__doc__)
     train, many, few, rounds = (1000, 200, 10, 3) if options.quick else (6000, 1000, 64, 5)
     warnings.simplefilter("ignore")  # that a way leaves the compiled path is what is measured here
 
