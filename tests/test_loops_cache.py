@@ -176,7 +176,7 @@ def test_any_edit_of_what_is_compiled_gives_another_folder(monkeypatch, tmp_path
     monkeypatch.setattr(importlib.resources, "files", lambda _: copy)
     found = {_cache.sources.__wrapped__()}
     assert found == {_cache.sources()}
-    files = [copy / "_convolution.py", *(copy / "kernels").glob("*.py")]
+    files = [copy / "_convolution.py", *(copy / "kernels").rglob("*.py")]
     for file in files:
         file.write_text(file.read_text(encoding="utf-8") + "\n", encoding="utf-8", newline="")
         found.add(_cache.sources.__wrapped__())
@@ -258,7 +258,7 @@ def test_two_processes_at_once_and_edited_loops(package, tmp_path):
     assert finished(started(package, NUMBA_CACHE_DIR=str(place))) == ("[1, 2, 0] False", "")
     assert [p.stat().st_mtime_ns for p in stored(place)] == [stamp]
 
-    loops = package / "spyketorch" / "kernels" / "loops.py"
+    loops = package / "spyketorch" / "kernels" / "loops" / "intensities.py"
     before = "times[n, index[1, rank]] = rank // per_step"
     assert before in loops.read_text(encoding="utf-8")
     loops.write_text(loops.read_text(encoding="utf-8").replace(before, before + " + 7"), encoding="utf-8")

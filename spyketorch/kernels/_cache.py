@@ -15,7 +15,7 @@ import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numba
 from numba import config, njit
@@ -24,6 +24,8 @@ from numba.core.serialize import dumps
 
 from spyketorch._warnings import warn_once
 
+Loop = TypeVar("Loop")
+
 _KEPT = 3  # folders of other versions that stay
 
 
@@ -31,7 +33,8 @@ _KEPT = 3  # folders of other versions that stay
 def sources() -> str:
     """A hash of all that is compiled."""
     package, found = importlib.resources.files("spyketorch"), hashlib.sha256()
-    files = [package / "_convolution.py", *(package / "kernels").iterdir()]
+    kernels = package / "kernels"
+    files = [package / "_convolution.py", *kernels.iterdir(), *(kernels / "loops").iterdir()]
     for file in sorted((f for f in files if f.name.endswith(".py")), key=lambda f: f.name):
         found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return found.hexdigest()[:16]
@@ -153,8 +156,8 @@ class _Cache(caching.FunctionCache):
             warn_once(f"a compiled loop cannot be stored in {file.parent}, and is compiled anew each time ({error!r})")
 
 
-def compiled(function: Any) -> Any:
+def compiled(function: Loop) -> Loop:
     """Compile a function when it is first called, and keep it."""
     loop: Any = njit(nogil=True)(function)
     loop._cache = _Cache(function)  # type: ignore[no-untyped-call]
-    return loop
+    return cast(Loop, loop)

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,8 @@ _CHUNK = 16  # images whose decision potentials are computed together: their wei
 
 
 @cache
-def _modules() -> tuple[ModuleType, ModuleType] | None:
-    """The numba loops, imported when they are first needed; None where numba is not installed, or broken."""
+def _numba() -> bool:
+    """Whether numba is there; the loops are imported when they are first needed."""
     try:
         installed = importlib.util.find_spec("numba") is not None
     except ValueError:  # a module without a spec stands in its place
@@ -40,33 +39,20 @@ def _modules() -> tuple[ModuleType, ModuleType] | None:
             "numba is not installed, so plain torch runs in place of the compiled loops, many times slower: "
             'pip install "spyketorch[fast]"'
         )
-        return None
+        return False
     try:
-        return importlib.import_module("spyketorch.kernels.loops"), importlib.import_module("spyketorch.kernels.online")
+        importlib.import_module("spyketorch.kernels.loops.learn")
     except Exception as error:
         warn_once(
             f"numba is installed but cannot be used, so plain torch runs in place of the compiled loops ({error!r})"
         )
-        return None
+        return False
+    return True
 
 
 def has_loops(x: Tensor) -> bool:
     """Whether the numba loops serve a layer of these weights, or these intensities; else it is plain torch."""
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and _modules() is not None
-
-
-def loops() -> Any:
-    """The loops of answering, pooling and encoding."""
-    modules = _modules()
-    assert modules is not None
-    return modules[0]
-
-
-def online() -> Any:
-    """The loops of deciding and learning."""
-    modules = _modules()
-    assert modules is not None
-    return modules[1]
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and _numba()
 
 
 def time_dtype(time_steps: int) -> torch.dtype:
@@ -197,14 +183,16 @@ def _convolution_fire(
     given = (times, weight, threshold, time_steps, stride, padding, dilation, groups, want_values)
     if not has_loops(weight):
         return _plain_convolution_fire(*given)
+    from spyketorch.kernels.loops import clock, layout
+
     shape = _geometry(weight, stride, padding, dilation, groups)
     fired, values = _empty_answer(*given)
     for inputs, outputs in _groups(weight, shape):
         filled, limit = _filled(weight[outputs], threshold[outputs])
         source, rows = _last(times[:, inputs]), _rows(filled)
-        taps = loops().reach(source.shape[1:3], fired.shape[2:], shape)
-        into = [_last(fired[:, outputs]), _last(values[:, outputs] if want_values else values.view(0, 1, 1, 1))]
-        work = partial(loops().convolution_fire, source, rows, limit, time_steps, taps, *into)
+        taps = layout.reach(source.shape[1:3], (fired.shape[2], fired.shape[3]), shape)
+        into = _last(fired[:, outputs]), _last(values[:, outputs] if want_values else values.view(0, 1, 1, 1))
+        work = partial(clock.convolution_fire, source, rows, limit, time_steps, taps, into[0], into[1])
         _in_parallel(len(source), work, source[0].size * filled[:, 0].numel())
         if shape.groups > 1:
             fired[:, outputs].copy_(torch.from_numpy(into[0]).permute(0, 3, 1, 2))
@@ -242,12 +230,14 @@ def _last_potentials(
 ) -> Tensor:
     if not has_loops(weight):
         return _plain_last_potentials(times, weight, time_steps, stride, padding, dilation, groups)
+    from spyketorch.kernels.loops import layout
+
     shape = _geometry(weight, stride, padding, dilation, groups)
     potentials = _out(times, weight, shape, weight.dtype)
     for inputs, outputs in _groups(weight, shape):
         source = times[:, inputs].contiguous().numpy()
         into = _last(potentials[:, outputs])
-        taps = loops().reach(source.shape[2:], into.shape[1:3], shape)
+        taps = layout.reach(source.shape[2:], into.shape[1:3], shape)
         _sum_last(source, _rows(weight[outputs]), time_steps, taps, into)
         if shape.groups > 1:
             potentials[:, outputs].copy_(torch.from_numpy(into).permute(0, 3, 1, 2))
@@ -255,9 +245,11 @@ def _last_potentials(
 
 
 def _sum_last(times: np.ndarray, rows: np.ndarray, time_steps: int, taps: Any, into: np.ndarray) -> None:
+    from spyketorch.kernels.loops import last_step
+
     def part(begin: int, end: int) -> None:
         for i in range(begin, end, _CHUNK):
-            loops().last_potentials(times, rows, time_steps, taps, into, i, min(i + _CHUNK, end))
+            last_step.last_potentials(times, rows, time_steps, taps, into, i, min(i + _CHUNK, end))
 
     _in_parallel(len(times), part, times[0].size * rows.shape[1], parts_per_thread=1)
 
@@ -286,12 +278,14 @@ def _plain_pooling(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints
 
 
 def _pooling(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints) -> Tensor:
-    if _modules() is None:
+    if not _numba():
         return _plain_pooling(times, kernel_size, stride, padding)
+    from spyketorch.kernels.loops import layout, maps
+
     shape, pooled = _window(kernel_size, stride, padding), _empty_pooled(times, kernel_size, stride, padding)
     source, into = _last(times), _last(pooled)
-    taps = loops().reach(source.shape[1:3], into.shape[1:3], shape)
-    _in_parallel(len(source), partial(loops().pooling, source, taps, into), source[0].size)
+    taps = layout.reach(source.shape[1:3], into.shape[1:3], shape)
+    _in_parallel(len(source), partial(maps.pooling, source, taps, into), source[0].size)
     return pooled
 
 
@@ -322,9 +316,11 @@ def _plain_rank_order(intensities: Tensor, time_steps: int) -> Tensor:
 def _rank_order(intensities: Tensor, time_steps: int) -> Tensor:
     if not has_loops(intensities) or intensities.dtype != torch.float32 or _any_negative(intensities):
         return _plain_rank_order(intensities, time_steps)
+    from spyketorch.kernels.loops import intensities as loops
+
     times = _empty_times(intensities, time_steps)
     source, into = intensities.contiguous().flatten(1).numpy(), times.view(len(times), -1).numpy()
-    _in_parallel(len(source), partial(loops().rank_order, source, time_steps, into), 20 * source.shape[1])
+    _in_parallel(len(source), partial(loops.rank_order, source, time_steps, into), 20 * source.shape[1])
     return times
 
 
@@ -346,11 +342,13 @@ def _plain_local_normalization(intensities: Tensor, radius: int, eps: float) -> 
 def _local_normalization(intensities: Tensor, radius: int, eps: float) -> Tensor:
     if not has_loops(intensities):
         return _plain_local_normalization(intensities, radius, eps)
+    from spyketorch.kernels.loops import intensities as loops
+
     normalized = _empty_normalized(intensities, radius, eps)
     source, into = intensities.contiguous().flatten(0, 1).numpy(), normalized.flatten(0, 1).numpy()
     number = source.dtype.type
     share, reach = number(1) / number((2 * radius + 1) ** 2), min(radius, max(source.shape[1:]))
-    work = partial(loops().local_normalization, source, reach, share, number(eps), into)
+    work = partial(loops.local_normalization, source, reach, share, number(eps), into)
     _in_parallel(len(source), work, source[0].size * (4 * reach + 2))
     return normalized
 
@@ -389,9 +387,11 @@ def say_slow(what: str, weight: Tensor, reason: str) -> None:
 
 def _search(times: Tensor, weight: Tensor, *options: Any) -> tuple[np.ndarray, Any, Any]:
     """Images (N, rows, columns, C), and where their spikes go and the outputs look."""
+    from spyketorch.kernels.loops import layout
+
     shape, source = _geometry(weight, *options), _last(times)
     size, out = source.shape[1:3], shape.output_size(*times.shape[2:])
-    return source, loops().reach(size, out, shape), online().window(size, out, shape)
+    return source, layout.reach(size, out, shape), layout.window(size, out, shape)
 
 
 def _empty_winners(
@@ -421,17 +421,18 @@ def _convolution_winners(
     kwta: int,
     radius: int,
 ) -> Tensor:
+    from spyketorch.kernels.loops import clock, last_step
+
     source, taps, where = _search(times, weight, stride, padding, dilation)
     winners, active = torch.full((len(times), kwta, 3), -1), np.ones(len(weight), np.bool_)
     if threshold is None:
         kept = weight.detach().contiguous().numpy()
-        arguments: tuple[Any, ...] = (kept, online().to_bytes(kept), time_steps, where, radius)
-        work = partial(online().decide_at_last_step, source, *arguments, active, winners.numpy())
+        compact = last_step.to_bytes(kept)
+        work: Any = partial(last_step.decide_at_last_step, source, kept, compact, time_steps, where, radius)
     else:
         filled, limit = _filled(weight, threshold)
-        arguments = (_rows(filled), limit, time_steps, taps, where, inhibit, radius)
-        work = partial(online().decide_by_clock, source, *arguments, active, winners.numpy())
-    _in_parallel(len(source), work, source[0].size * weight[:, 0].numel())
+        work = partial(clock.decide_by_clock, source, _rows(filled), limit, time_steps, taps, where, inhibit, radius)
+    _in_parallel(len(source), partial(work, active, winners.numpy()), source[0].size * weight[:, 0].numel())
     return winners
 
 
@@ -468,20 +469,26 @@ def _learn_online(
     correction: int,
     active: Tensor,
 ) -> Tensor:
+    from spyketorch.kernels.loops import last_step, learn
+
     source, taps, where = _search(times, weight, stride, padding, dilation)
     winners = torch.full((len(times), kwta, 3), -1)
     limits = np.array(bounds, torch.empty(0, dtype=weight.dtype).numpy().dtype)
-    rule = online().Rule(rates.numpy(), limits, stabilizer, labels.numpy(), classes.numpy(), correction)
+    rule = learn.Rule(rates.numpy(), limits, stabilizer, labels.numpy(), classes.numpy(), correction)
     if threshold is None:
         kept = weight.contiguous()
-        arguments: tuple[Any, ...] = (kept.numpy(), online().to_bytes(kept.numpy()), time_steps, where, radius)
-        online().learn_at_last_step(source, *arguments, active.numpy(), rule, winners.numpy())
+        compact = last_step.to_bytes(kept.numpy())
+        learn.learn_at_last_step(
+            source, kept.numpy(), compact, time_steps, where, radius, active.numpy(), rule, winners.numpy()
+        )
     else:
         filled, limit = _filled(weight, threshold)
         rows = _rows(filled)
         kept = torch.from_numpy(rows).view(*filled.shape[1:], len(filled)).permute(3, 0, 1, 2)[: len(weight)]
-        arguments = (rows, kept.numpy()[..., ::-1], limit, time_steps, taps, where)
-        online().learn_by_clock(source, *arguments, inhibit, radius, active.numpy(), rule, winners.numpy())
+        view = kept.numpy()[..., ::-1]
+        learn.learn_by_clock(
+            source, rows, view, limit, time_steps, taps, where, inhibit, radius, active.numpy(), rule, winners.numpy()
+        )
         kept = kept.flip(3)
     if kept is not weight:
         weight.copy_(kept)
