@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch.encoding import Filter
+from spyketorch.encoding._filter import Filter
 from spyketorch.snn import Convolution, Pooling
 
 if TYPE_CHECKING:

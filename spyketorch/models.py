@@ -24,7 +24,10 @@ from spyketorch._images import InputWarning as InputWarning
 from spyketorch._images import look, quiet_encoder
 from spyketorch._state import numbers
 from spyketorch._summary import Summary, summarize
-from spyketorch.encoding import DoGKernel, Filter, GaborKernel, LatencyEncoder, LateralIntencityInhibition
+from spyketorch.encoding._filter import Filter
+from spyketorch.encoding._inhibition import LateralIntencityInhibition
+from spyketorch.encoding._kernels import DoGKernel, GaborKernel
+from spyketorch.encoding._latency import LatencyEncoder
 from spyketorch.readout import LinearReadout
 from spyketorch.snn import SpikingConvolution, SpikingPooling
 

@@ -21,7 +21,7 @@ from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
 from spyketorch._warnings import quiet
-from spyketorch.encoding import Filter
+from spyketorch.encoding._filter import Filter
 from spyketorch.learning import STDP, Synapses
 from spyketorch.snn import Convolution, SpikingConvolution
 

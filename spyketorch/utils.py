@@ -17,14 +17,14 @@ from spyketorch import functional as sf  # noqa: F401  scripts take it from a st
 from spyketorch._checks import to_pair as to_pair
 from spyketorch._files import atomic
 from spyketorch.data import CacheDataset as CacheDataset
-from spyketorch.encoding import DoGKernel as DoGKernel
-from spyketorch.encoding import Filter as Filter
-from spyketorch.encoding import FilterKernel as FilterKernel
-from spyketorch.encoding import GaborKernel as GaborKernel
-from spyketorch.encoding import Intensity2Latency as Intensity2Latency
-from spyketorch.encoding import LateralIntencityInhibition as LateralIntencityInhibition
-from spyketorch.encoding import LocalNormalization as LocalNormalization
-from spyketorch.encoding import generate_inhibition_kernel as generate_inhibition_kernel
+from spyketorch.encoding._filter import Filter as Filter
+from spyketorch.encoding._inhibition import LateralIntencityInhibition as LateralIntencityInhibition
+from spyketorch.encoding._inhibition import generate_inhibition_kernel as generate_inhibition_kernel
+from spyketorch.encoding._kernels import DoGKernel as DoGKernel
+from spyketorch.encoding._kernels import FilterKernel as FilterKernel
+from spyketorch.encoding._kernels import GaborKernel as GaborKernel
+from spyketorch.encoding._normalization import LocalNormalization as LocalNormalization
+from spyketorch.encoding._rank_order import Intensity2Latency as Intensity2Latency
 
 _TEXT_TYPES = {
     "float": np.float32,

@@ -282,6 +282,11 @@ def test_utils_has_the_names_users_know():
         assert getattr(utils, name) is getattr(encoding, name)
 
 
+@pytest.mark.parametrize("name", ["DoGKernel", "GaborKernel", "Filter", "Intensity2Latency", "LatencyEncoder"])
+def test_pickles_of_0_1_find_their_classes(name):
+    assert pickle.loads(f"cspyketorch.encoding\n{name}\n.".encode()) is getattr(encoding, name)
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 @pytest.mark.parametrize("window, count", [(2, 1), (3, 1), (3, 6), (5, 4), (7, 2), (13, 6)])
 @pytest.mark.parametrize("workers", [1, 2])
