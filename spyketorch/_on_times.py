@@ -4,7 +4,7 @@
 else is walked in torch, on any device.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,52 +13,13 @@ from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
 from spyketorch._convolution import layer_geometry, learnable
+from spyketorch._teacher import Teacher
+from spyketorch._winners import Choice
 from spyketorch._winners import choice as winner_choice
 from spyketorch.kernels import operators
 
 if TYPE_CHECKING:
     from spyketorch.learning import RSTDP, STDP
-
-
-class Choice(NamedTuple):
-    """How winners are chosen: so many, so far apart, with or without pointwise inhibition before."""
-
-    kwta: int
-    radius: int
-    inhibit: bool
-
-
-class Teacher(NamedTuple):
-    """What R-STDP knows of a chunk: the class of each sample and of each feature, and which features take part.
-
-    ``correction`` 0 learns from every decision; 1 and 2 only from mistakes, and decide anew without the features of the
-    mistaken class (1) or with those of the right class alone (2), in ``turns`` decisions at most.
-    """
-
-    labels: Tensor
-    classes: Tensor
-    correction: int
-    active: Tensor
-    turns: int
-
-    @classmethod
-    def of(cls, times: Tensor, features: int, labels: Any, classes: Any, correction: Any, active: Any) -> "Teacher":
-        """Checked, from what a caller may write."""
-        kind, device = check.CORRECTIONS[check.correction(correction)], times.device
-        known = check.indices(classes, "classes", features, _device(classes))
-        turns = (1, features, 2)[kind]
-        if kind == 1 and check.readable(known):  # each turn silences a class
-            turns = len(torch.unique(known))
-        if active is None:
-            active = torch.ones(1, dtype=torch.bool, device=device).expand(len(times), features)
-        elif check.tensor(active, "active").dtype != torch.bool or active.shape != (len(times), features):
-            raise check.fail("active", f"a bool tensor of shape ({len(times)}, {features})", active)
-        check.same_device(active, "active", times, "times")
-        return cls(check.indices(labels, "labels", len(times), device), known.to(device), kind, active, turns)
-
-
-def _device(value: Any) -> torch.device:
-    return value.device if isinstance(value, Tensor) else torch.device("cpu")
 
 
 def layer_of(rule: "STDP", times: Any) -> Any:
@@ -109,29 +70,13 @@ def learn(
     if reason is not None:
         operators.say_slow("`learn` runs", layer.weight, reason)
         return _walk(rule, layer, times, choice, minibatch, teacher)
+    from spyketorch.kernels.engine import engine
+
     reward, _ = rule._pair()
-    nobody = torch.empty(0, dtype=torch.int64)
-    everybody = torch.ones(1, dtype=torch.bool).repeat(len(times), layer.out_channels)
-    winners: Tensor = operators.learn_online(
-        times,
-        layer.weight.data,
-        layer.limit(),
-        layer.time_steps,
-        shape.stride,
-        shape.padding,
-        shape.dilation,
-        torch.stack((rates[0], rates[-1])),
-        [reward.lower_bound, reward.upper_bound],
-        reward._dependence() is not None,
-        choice.inhibit,
-        choice.kwta,
-        choice.radius,
-        nobody if teacher is None else teacher.labels,
-        nobody if teacher is None else teacher.classes,
-        0 if teacher is None else teacher.correction,
-        everybody if teacher is None else teacher.active.contiguous(),
-    )
-    return winners
+    bounds = reward.lower_bound, reward.upper_bound
+    with engine(layer.weight.data, layer.limit(), layer.time_steps, shape, times.shape[2:]) as loops:
+        both = torch.stack((rates[0], rates[-1]))
+        return loops.learn(times, choice, both, bounds, reward._dependence() is not None, teacher)
 
 
 def _why_walk(rule: "STDP | RSTDP", layer: Any, minibatch: int) -> str | None:

@@ -1,11 +1,20 @@
 """The choice of winners that both representations share."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from spyketorch import _checks as check
+
+
+class Choice(NamedTuple):
+    """How winners are chosen: so many, so far apart, with or without pointwise inhibition before."""
+
+    kwta: int
+    radius: int
+    inhibit: bool
 
 
 def choice(kwta: object, inhibition_radius: object, features: int, rows: int, columns: int) -> tuple[int, int]:

@@ -37,6 +37,7 @@ from spyketorch import _on_times
 from spyketorch import functional as sf
 from spyketorch._convolution import learnable
 from spyketorch._state import CheckedState
+from spyketorch._teacher import Teacher
 from spyketorch.functional import Winner
 
 if TYPE_CHECKING:
@@ -856,7 +857,7 @@ class RSTDP(nn.Module):
         """
         layer = _on_times.layer_of(self.reward, times)
         choice = (kwta, inhibition_radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
-        teacher = _on_times.Teacher.of(times, layer.out_channels, labels, classes, correction, active)
+        teacher = Teacher.of(times, layer.out_channels, labels, classes, correction, active)
         return _on_times.learn(self, layer, times, choice, minibatch, teacher)
 
     def online(

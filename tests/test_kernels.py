@@ -243,10 +243,12 @@ def test_weights_that_all_lie_outside_the_bounds_are_clamped_before_the_second_s
 @pytest.mark.parametrize("threshold", [1.0, None])
 def test_learn_takes_the_loops_where_it_can(threshold):
     """And a rule with factors of one's own, or groups, the walk."""
+    from spyketorch.kernels.engine import Engine
+
     times = torch.zeros(2, 2, 4, 4, dtype=torch.uint8)
     for options, groups, fast in (({}, 1, True), ({"modulation": lambda s: 1}, 1, False), ({}, 2, False)):
         rule = snn.STDP(snn.SpikingConvolution(2, 4, 3, threshold, time_steps=3, groups=groups), (0.5, -0.5), **options)
-        with mock.patch.object(operators, "learn_online", side_effect=operators.learn_online) as loop:
+        with mock.patch.object(Engine, "learn", autospec=True, side_effect=Engine.learn) as loop:
             rule.learn(times, pointwise_inhibition=False)
         assert loop.called is fast
 
@@ -424,14 +426,6 @@ def operands(dtype, groups, floating=torch.float32):
     return times, tensor(rng.random((4, 2 // groups, 3, 2)), floating)
 
 
-def learning_operands(dtype, labels, floating):
-    times, weight = operands(dtype, 1, floating)
-    rates = torch.tensor([[[0.01, -0.01]] * 4, [[-0.01, 0.01]] * 4], dtype=floating)
-    empty = torch.empty(0, dtype=torch.int64)
-    given_labels = (torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2, 3])) if labels else (empty, empty)
-    return times, weight, rates, (*given_labels, int(labels), torch.ones(3, 4, dtype=torch.bool))
-
-
 def opcheck(operator, *arguments):
     """torch's own tests of a custom operator: schema, fake version, tracing."""
     with torch.random.fork_rng():
@@ -468,14 +462,10 @@ def test_opcheck_pooling_and_encoding(dtype, loops):
 @pytest.mark.parametrize(
     "dtype, floating", [(torch.uint8, torch.float32), (torch.uint8, torch.float64), (torch.int16, torch.float32)]
 )
-@pytest.mark.parametrize("labels", [False, True], ids=["stdp", "rstdp"])
-def test_opcheck_learning(dtype, labels, floating):
-    times, weight, rates, samples = learning_operands(dtype, labels, floating)
-    shape, update = SHAPES["strided"][:3], (rates, [0.0, 1.0], not labels)
-    limit = torch.ones(4, dtype=floating)
-    for threshold in (limit, None):
-        opcheck(operators.learn_online, times, weight, threshold, 4, *shape, *update, not labels, 2, 1, *samples)
-        opcheck(operators.convolution_winners, times, weight, threshold, 4, *shape, not labels, 2, 1)
+def test_opcheck_winners(dtype, floating):
+    times, weight = operands(dtype, 1, floating)
+    for threshold in (torch.ones(4, dtype=floating), None):
+        opcheck(operators.convolution_winners, times, weight, threshold, 4, *SHAPES["strided"][:3], False, 2, 1)
 
 
 # values that the caller may get wrong

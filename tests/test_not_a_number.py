@@ -71,7 +71,7 @@ def rules(layer):
 @pytest.mark.parametrize("loops", [True, False])
 def test_no_weight_becomes_nan(lose, number, loops, monkeypatch):
     if not loops:
-        monkeypatch.setattr(operators, "_modules", lambda: None)
+        monkeypatch.setattr(operators, "_numba", lambda: False)
     layer = made()
     rule, way = list(rules(layer))[number]
     use = way(rule)

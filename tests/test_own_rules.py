@@ -11,7 +11,6 @@ from torch.nn.utils import prune
 
 import spyketorch.functional as sf
 from spyketorch import latency, learning, models, snn
-from spyketorch.kernels import operators
 
 STEPS = 5
 RATES, ANTI = (1 / 4, -1 / 8), (-1 / 8, 1 / 16)
@@ -388,7 +387,7 @@ def test_a_rewarded_rules_factors_see_existing_winners_alone(correction):
 
 
 def test_standard_rules_still_take_the_loops():
-    pytest.importorskip("numba")
+    engine = pytest.importorskip("spyketorch.kernels.engine")
 
     class Named(learning.STDP):
         def update_all_learning_rate(self, ap, an):
@@ -399,7 +398,7 @@ def test_standard_rules_still_take_the_loops():
 
     made = layer(snn.SpikingConvolution, 2.0, time_steps=STEPS)
     labels, classes = torch.arange(5) % 2, torch.tensor([0, 0, 1, 1])
-    with mock.patch.object(operators, "learn_online", side_effect=operators.learn_online) as loops:
+    with mock.patch.object(engine.Engine, "learn", autospec=True, side_effect=engine.Engine.learn) as loops:
         Named(made, RATES).learn(samples())
         learning.RSTDP(made, RATES, ANTI).learn(samples(), labels, classes)
     assert loops.call_count == 2

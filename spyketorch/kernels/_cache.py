@@ -12,6 +12,7 @@ import pickle
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -21,10 +22,11 @@ import numba
 from numba import config, njit
 from numba.core import caching
 from numba.core.serialize import dumps
+from numba.extending import overload
 
 from spyketorch._warnings import warn_once
 
-Loop = TypeVar("Loop")
+Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 _KEPT = 3  # folders of other versions that stay
 
@@ -34,7 +36,8 @@ def sources() -> str:
     """A hash of all that is compiled."""
     package, found = importlib.resources.files("spyketorch"), hashlib.sha256()
     kernels = package / "kernels"
-    files = [package / "_convolution.py", *kernels.iterdir(), *(kernels / "loops").iterdir()]
+    nouns = [package / f"{name}.py" for name in ("_convolution", "_teacher", "_winners")]
+    files = [*nouns, *kernels.iterdir(), *(kernels / "loops").iterdir()]
     for file in sorted((f for f in files if f.name.endswith(".py")), key=lambda f: f.name):
         found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return found.hexdigest()[:16]
@@ -154,6 +157,21 @@ class _Cache(caching.FunctionCache):
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             warn_once(f"a compiled loop cannot be stored in {file.parent}, and is compiled anew each time ({error!r})")
+
+
+def by_type(function: Loop) -> Loop:
+    """A function that is, in loops, the method of the same name of its first argument, a named tuple.
+
+    Its type chooses when a loop is compiled. (Numba would not keep loops between processes that take functions as
+    arguments.)
+    """
+    name = function.__name__
+
+    @overload(function, strict=False)
+    def choose(part: Any, *_: Any) -> Any:
+        return getattr(part.instance_class, name)
+
+    return function
 
 
 def compiled(function: Loop) -> Loop:

@@ -7,9 +7,7 @@ They are defined by schemas: ``torch.library.custom_op`` would import torch._dyn
 """
 
 import importlib.util
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any
 
@@ -17,9 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spyketorch._convolution import WORTH_THREADS, Geometry
+from spyketorch._convolution import Geometry
 from spyketorch._warnings import warn_once
+from spyketorch._winners import Choice
 from spyketorch.kernels import plain
+from spyketorch.kernels.arrays import channels_last
+from spyketorch.kernels.parallel import in_parallel
 
 Ints = Sequence[int]
 
@@ -58,34 +59,6 @@ def has_loops(x: Tensor) -> bool:
 def time_dtype(time_steps: int) -> torch.dtype:
     """The smallest type for times 0..time_steps."""
     return torch.uint8 if time_steps <= 254 else torch.int16 if time_steps <= 32_767 else torch.int32
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="spyketorch")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind in the parent
-
-
-def _in_parallel(count: int, work: Callable[[int, int], None], operations: int, parts_per_thread: int = 4) -> None:
-    """``work(begin, end)`` for parts of 0..count, on as many threads as torch uses; the parts are independent.
-
-    Each of the ``count`` takes about so many ``operations``; little work is done at once, by the calling thread.
-    """
-    threads = min(torch.get_num_threads(), count)
-    if threads <= 1 or count * operations < WORTH_THREADS:
-        work(0, count)
-        return
-    size = -(-count // (parts_per_thread * threads))  # a few parts per thread, so that none waits long for another
-    for done in [_pool(threads).submit(work, i, min(i + size, count)) for i in range(0, count, size)]:
-        done.result()
-
-
-def _last(x: Tensor) -> np.ndarray:
-    """(N, H, W, C) as numpy, without a copy where the tensor is channels-last."""
-    return x.detach().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _rows(weight: Tensor) -> np.ndarray:
@@ -189,15 +162,16 @@ def _convolution_fire(
     fired, values = _empty_answer(*given)
     for inputs, outputs in _groups(weight, shape):
         filled, limit = _filled(weight[outputs], threshold[outputs])
-        source, rows = _last(times[:, inputs]), _rows(filled)
+        source, rows = channels_last(times[:, inputs]), _rows(filled)
         taps = layout.reach(source.shape[1:3], (fired.shape[2], fired.shape[3]), shape)
-        into = _last(fired[:, outputs]), _last(values[:, outputs] if want_values else values.view(0, 1, 1, 1))
-        work = partial(clock.convolution_fire, source, rows, limit, time_steps, taps, into[0], into[1])
-        _in_parallel(len(source), work, source[0].size * filled[:, 0].numel())
+        firsts = channels_last(fired[:, outputs])
+        at_first = channels_last(values[:, outputs] if want_values else values.view(0, 1, 1, 1))
+        work = partial(clock.convolution_fire, source, rows, limit, time_steps, taps, firsts, at_first)
+        in_parallel(len(source), work, source[0].size * filled[:, 0].numel())
         if shape.groups > 1:
-            fired[:, outputs].copy_(torch.from_numpy(into[0]).permute(0, 3, 1, 2))
+            fired[:, outputs].copy_(torch.from_numpy(firsts).permute(0, 3, 1, 2))
             if want_values:
-                values[:, outputs].copy_(torch.from_numpy(into[1]).permute(0, 3, 1, 2))
+                values[:, outputs].copy_(torch.from_numpy(at_first).permute(0, 3, 1, 2))
     return fired, values
 
 
@@ -236,22 +210,22 @@ def _last_potentials(
     potentials = _out(times, weight, shape, weight.dtype)
     for inputs, outputs in _groups(weight, shape):
         source = times[:, inputs].contiguous().numpy()
-        into = _last(potentials[:, outputs])
+        into = channels_last(potentials[:, outputs])
         taps = layout.reach(source.shape[2:], into.shape[1:3], shape)
-        _sum_last(source, _rows(weight[outputs]), time_steps, taps, into)
+        _sumchannels_last(source, _rows(weight[outputs]), time_steps, taps, into)
         if shape.groups > 1:
             potentials[:, outputs].copy_(torch.from_numpy(into).permute(0, 3, 1, 2))
     return potentials
 
 
-def _sum_last(times: np.ndarray, rows: np.ndarray, time_steps: int, taps: Any, into: np.ndarray) -> None:
+def _sumchannels_last(times: np.ndarray, rows: np.ndarray, time_steps: int, taps: Any, into: np.ndarray) -> None:
     from spyketorch.kernels.loops import last_step
 
     def part(begin: int, end: int) -> None:
         for i in range(begin, end, _CHUNK):
             last_step.last_potentials(times, rows, time_steps, taps, into, i, min(i + _CHUNK, end))
 
-    _in_parallel(len(times), part, times[0].size * rows.shape[1], parts_per_thread=1)
+    in_parallel(len(times), part, times[0].size * rows.shape[1], parts_per_thread=1)
 
 
 #: potentials at the last time step
@@ -283,9 +257,9 @@ def _pooling(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints) -> T
     from spyketorch.kernels.loops import layout, maps
 
     shape, pooled = _window(kernel_size, stride, padding), _empty_pooled(times, kernel_size, stride, padding)
-    source, into = _last(times), _last(pooled)
+    source, into = channels_last(times), channels_last(pooled)
     taps = layout.reach(source.shape[1:3], into.shape[1:3], shape)
-    _in_parallel(len(source), partial(maps.pooling, source, taps, into), source[0].size)
+    in_parallel(len(source), partial(maps.pooling, source, taps, into), source[0].size)
     return pooled
 
 
@@ -320,7 +294,7 @@ def _rank_order(intensities: Tensor, time_steps: int) -> Tensor:
 
     times = _empty_times(intensities, time_steps)
     source, into = intensities.contiguous().flatten(1).numpy(), times.view(len(times), -1).numpy()
-    _in_parallel(len(source), partial(loops.rank_order, source, time_steps, into), 20 * source.shape[1])
+    in_parallel(len(source), partial(loops.rank_order, source, time_steps, into), 20 * source.shape[1])
     return times
 
 
@@ -349,7 +323,7 @@ def _local_normalization(intensities: Tensor, radius: int, eps: float) -> Tensor
     number = source.dtype.type
     share, reach = number(1) / number((2 * radius + 1) ** 2), min(radius, max(source.shape[1:]))
     work = partial(loops.local_normalization, source, reach, share, number(eps), into)
-    _in_parallel(len(source), work, source[0].size * (4 * reach + 2))
+    in_parallel(len(source), work, source[0].size * (4 * reach + 2))
     return normalized
 
 
@@ -385,15 +359,6 @@ def say_slow(what: str, weight: Tensor, reason: str) -> None:
         warn_once(f"{what} in plain torch, many times slower than in the compiled loops, because {reason}")
 
 
-def _search(times: Tensor, weight: Tensor, *options: Any) -> tuple[np.ndarray, Any, Any]:
-    """Images (N, rows, columns, C), and where their spikes go and the outputs look."""
-    from spyketorch.kernels.loops import layout
-
-    shape, source = _geometry(weight, *options), _last(times)
-    size, out = source.shape[1:3], shape.output_size(*times.shape[2:])
-    return source, layout.reach(size, out, shape), layout.window(size, out, shape)
-
-
 def _empty_winners(
     times: Tensor,
     weight: Tensor,
@@ -421,19 +386,11 @@ def _convolution_winners(
     kwta: int,
     radius: int,
 ) -> Tensor:
-    from spyketorch.kernels.loops import clock, last_step
+    from spyketorch.kernels.engine import engine
 
-    source, taps, where = _search(times, weight, stride, padding, dilation)
-    winners, active = torch.full((len(times), kwta, 3), -1), np.ones(len(weight), np.bool_)
-    if threshold is None:
-        kept = weight.detach().contiguous().numpy()
-        compact = last_step.to_bytes(kept)
-        work: Any = partial(last_step.decide_at_last_step, source, kept, compact, time_steps, where, radius)
-    else:
-        filled, limit = _filled(weight, threshold)
-        work = partial(clock.decide_by_clock, source, _rows(filled), limit, time_steps, taps, where, inhibit, radius)
-    _in_parallel(len(source), partial(work, active, winners.numpy()), source[0].size * weight[:, 0].numel())
-    return winners
+    shape = _geometry(weight, stride, padding, dilation)
+    with engine(weight, threshold, time_steps, shape, times.shape[2:]) as loops:
+        return torch.from_numpy(loops.find(times, Choice(kwta, radius, inhibit)).winners)
 
 
 #: winners (N, kwta, 3), rows of -1 where there are fewer; without a threshold only the last step counts
@@ -442,65 +399,5 @@ convolution_winners = _define(
     "int kwta, int radius) -> Tensor",
     _empty_winners,
     _convolution_winners,
-    None,
-)
-
-
-def _no_winners(times: Tensor, *others: Any) -> Tensor:
-    return times.new_empty((times.shape[0], others[-6], 3), dtype=torch.int64)
-
-
-def _learn_online(
-    times: Tensor,
-    weight: Tensor,
-    threshold: Tensor | None,
-    time_steps: int,
-    stride: Ints,
-    padding: Ints,
-    dilation: Ints,
-    rates: Tensor,
-    bounds: Sequence[float],
-    stabilizer: bool,
-    inhibit: bool,
-    kwta: int,
-    radius: int,
-    labels: Tensor,
-    classes: Tensor,
-    correction: int,
-    active: Tensor,
-) -> Tensor:
-    from spyketorch.kernels.loops import last_step, learn
-
-    source, taps, where = _search(times, weight, stride, padding, dilation)
-    winners = torch.full((len(times), kwta, 3), -1)
-    limits = np.array(bounds, torch.empty(0, dtype=weight.dtype).numpy().dtype)
-    rule = learn.Rule(rates.numpy(), limits, stabilizer, labels.numpy(), classes.numpy(), correction)
-    if threshold is None:
-        kept = weight.contiguous()
-        compact = last_step.to_bytes(kept.numpy())
-        learn.learn_at_last_step(
-            source, kept.numpy(), compact, time_steps, where, radius, active.numpy(), rule, winners.numpy()
-        )
-    else:
-        filled, limit = _filled(weight, threshold)
-        rows = _rows(filled)
-        kept = torch.from_numpy(rows).view(*filled.shape[1:], len(filled)).permute(3, 0, 1, 2)[: len(weight)]
-        view = kept.numpy()[..., ::-1]
-        learn.learn_by_clock(
-            source, rows, view, limit, time_steps, taps, where, inhibit, radius, active.numpy(), rule, winners.numpy()
-        )
-        kept = kept.flip(3)
-    if kept is not weight:
-        weight.copy_(kept)
-    return winners
-
-
-#: STDP or R-STDP in exact online order; gives the winners as convolution_winners does
-learn_online = _define(
-    f"learn_online(Tensor times, Tensor(a!) weight, Tensor? threshold, int time_steps, {_SHAPE}, Tensor rates, "
-    "float[] bounds, bool stabilizer, bool inhibit, int kwta, int radius, Tensor labels, Tensor classes, "
-    "int correction, Tensor active) -> Tensor",
-    _no_winners,
-    _learn_online,
     None,
 )

@@ -17,17 +17,35 @@ _SEGMENT = 248  # bytes that are added in 16 bits, and the inputs between two lo
 
 
 class Bytes(NamedTuple):
-    """Weights are low + step * rounded, laid out (taps * input features, features); ``scale`` is (low, step, high)."""
+    """Weights rounded to bytes, and what they were rounded from.
 
+    ``known`` is (features, input features, kernel rows, kernel columns), about low + step * ``rounded``, which is laid
+    out (taps * input features, features); ``scale`` is (low, step, high). Where weights leave the scale it is doubled,
+    but not beyond ``bounds``.
+    """
+
+    known: Array
     rounded: Array
     scale: Array
+    bounds: Array
+
+    def absorb(self, weight: Array, f: int) -> None:
+        """Take over the weights of a feature as they are now."""
+        absorb_bytes(weight, self, f)
+
+    def extent(self) -> tuple[float, float]:
+        """Where all weights lie."""
+        return self.scale[0], self.scale[2]
+
+    def narrow(self, lower: float, upper: float) -> None:
+        """All weights lie within these bounds now, and will."""
+        narrow_bytes(self, lower, upper)
 
 
 def to_bytes(weight: Array) -> Bytes:
-    """Weights (features, C, kernel rows, kernel columns) rounded to bytes."""
-    features, channels, rows, columns = weight.shape
-    scale = np.array([weight.min(), 0, weight.max()], np.float64)
-    compact = Bytes(np.empty((rows * columns * channels, features), np.uint8), scale)
+    """Weights (features, input features, kernel rows, kernel columns), all of them finite, rounded to bytes."""
+    rounded, scale = np.empty((weight[0].size, len(weight)), np.uint8), np.array([weight.min(), 0, weight.max()])
+    compact = Bytes(weight.copy(), rounded, scale.astype(np.float64), np.array([-np.inf, np.inf]))
     round_all(weight, compact)
     return compact
 
@@ -207,20 +225,31 @@ def last_winners(
 
 
 @compiled
-def follow(weight: Array, before: Array, compact: Bytes, f: int, lower: float, upper: float) -> None:
+def absorb_bytes(weight: Array, compact: Bytes, f: int) -> None:
     """Round what feature ``f`` learned; where that leaves the scale, double the scale and round all."""
     low, step, high = compact.scale
-    smallest, largest, channels = low, high, len(before)
-    old, new = before.reshape(channels, -1), weight[f].reshape(channels, -1)
+    smallest, largest, channels = low, high, weight.shape[1]
+    old, new = compact.known[f].reshape(channels, -1), weight[f].reshape(channels, -1)
     for c in range(channels):
         for tap in range(new.shape[1]):
             if new[c, tap] != old[c, tap]:
                 smallest, largest = min(smallest, new[c, tap]), max(largest, new[c, tap])
                 compact.rounded[tap * channels + c, f] = _byte(new[c, tap], low, step)
+                old[c, tap] = new[c, tap]
     if smallest < low or largest > high:
-        compact.scale[0] = low if smallest == low else min(smallest, max(lower, 2 * low - high))
-        compact.scale[2] = high if largest == high else max(largest, min(upper, 2 * high - low))
-        round_all(weight, compact)
+        lowest, highest = compact.bounds
+        compact.scale[0] = low if smallest == low else min(smallest, max(lowest, 2 * low - high))
+        compact.scale[2] = high if largest == high else max(largest, min(highest, 2 * high - low))
+        round_all(compact.known, compact)
+
+
+@compiled
+def narrow_bytes(compact: Bytes, lower: float, upper: float) -> None:
+    """A scale within the bounds, where all weights are now."""
+    compact.bounds[0], compact.bounds[1] = lower, upper
+    for end in (0, 2):
+        compact.scale[end] = min(max(compact.scale[end], lower), upper)
+    round_all(compact.known, compact)
 
 
 @compiled

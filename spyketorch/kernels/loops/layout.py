@@ -22,8 +22,34 @@ from spyketorch.kernels._cache import compiled
 
 Array = np.ndarray[Any, Any]
 
+_LANES = 16  # features are filled up to a multiple: floats in the widest vector of common processors
+
 #: row_start, row_taps, run_start, runs, kernel width: which outputs an input reaches, see :func:`reach`
 Taps = tuple[Array, Array, Array, Array, int]
+
+
+class Rows(NamedTuple):
+    """Weights laid out for adding, and what they were laid out from.
+
+    ``known`` is (features, input features of a group, kernel rows, kernel columns); ``rows`` (input features, kernel
+    rows * kernel columns * lanes), 0 where a feature does not read an input. All weights lie within ``span``.
+    """
+
+    known: Array
+    rows: Array
+    span: Array
+
+    def absorb(self, weight: Array, f: int) -> None:
+        """Take over the weights of a feature as they are now."""
+        absorb_rows(weight, self, f)
+
+    def extent(self) -> tuple[float, float]:
+        """Where all weights lie."""
+        return self.span[0], self.span[1]
+
+    def narrow(self, lower: float, upper: float) -> None:
+        """All weights lie within these bounds now, and will."""
+        self.span[0], self.span[1] = lower, upper
 
 
 class Window(NamedTuple):
@@ -36,6 +62,41 @@ class Window(NamedTuple):
     cells: Array
 
 
+def lanes(features: int) -> int:
+    """How many features fill whole vectors."""
+    return -(-features // _LANES) * _LANES
+
+
+def to_rows(weight: Array, inputs: int) -> Rows:
+    """Room for weights (features, input features of a group, kernel rows, kernel columns) that read so many inputs."""
+    rows = np.zeros((inputs, weight[0, 0].size * lanes(len(weight))), weight.dtype)
+    return Rows(np.full_like(weight, np.nan), rows, np.array([np.inf, -np.inf]))
+
+
+@compiled
+def first_input(f: int, features: int, channels: int, inputs: int) -> int:
+    """Of the inputs of a feature, those of its group."""
+    return f // (features * channels // inputs) * channels
+
+
+@compiled
+def absorb_rows(weight: Array, laid_out: Rows, f: int) -> None:
+    """Lay out the weights of a feature as they are now."""
+    known, rows, span = laid_out
+    features, channels, height, width = known.shape
+    lanes, first = rows.shape[1] // (height * width), first_input(f, features, channels, len(rows))
+    low, high = span[0], span[1]
+    for c in range(channels):
+        for i in range(height):
+            for j in range(width):
+                value = weight[f, c, i, j]
+                low, high = min(low, value), max(high, value)
+                known[f, c, i, j] = value
+                rows[first + c, (i * width + width - 1 - j) * lanes + f] = value
+    span[0], span[1] = low, high
+
+
+@lru_cache(64)
 def reach(size: tuple[int, int], out: tuple[int, int], shape: Geometry) -> Taps:
     """Which outputs each input row and column reaches."""
     (rows, row_step, row_pad, row_gap), (columns, column_step, column_pad, column_gap) = zip(
@@ -81,7 +142,7 @@ def _column_runs(width: int, out: int, kernel: int, stride: int, padding: int, d
     return start, runs
 
 
-@lru_cache(16)
+@lru_cache(64)
 def window(size: tuple[int, int], out: tuple[int, int], shape: Geometry) -> Window:
     """Where the outputs of a layer look, for inputs of that size."""
     rows, columns = (

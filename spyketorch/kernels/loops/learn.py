@@ -1,30 +1,125 @@
-"""Learning, image after image: each meets the weights that the one before left."""
+"""Deciding and learning, image after image: each meets the weights that the one before left."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from spyketorch.kernels._cache import compiled
+from spyketorch._teacher import Teacher
+from spyketorch._winners import Choice
+from spyketorch.kernels._cache import by_type, compiled
 from spyketorch.kernels.loops.clock import first_winners
-from spyketorch.kernels.loops.last_step import Bytes, follow, last_winners, round_all
-from spyketorch.kernels.loops.layout import Array, Taps, Window
+from spyketorch.kernels.loops.last_step import Bytes, last_winners
+from spyketorch.kernels.loops.layout import Array, Rows, Taps, Window, first_input
+
+
+class ByClock(NamedTuple):
+    """A layer with a threshold; ``threshold`` is filled up to whole vectors with numbers that nothing reaches."""
+
+    weight: Array
+    laid_out: Rows
+    threshold: Array
+    steps: int
+    window: Window
+    taps: Taps
+
+    def search(self, times: Array, choice: Choice, active: Array, winners: Array, post: Array) -> int:
+        """Fill the winners of an image (rows, columns, features), and when they fired; how many there are."""
+        return first_winners(
+            times,
+            self.laid_out.rows,
+            self.threshold,
+            self.steps,
+            self.taps,
+            self.window.shape[4],
+            choice.inhibit,
+            choice.radius,
+            active,
+            winners,
+            post,
+        )
+
+
+class AtLastStep(NamedTuple):
+    """A layer in which only the last time step counts."""
+
+    weight: Array
+    laid_out: Bytes
+    steps: int
+    window: Window
+
+    def search(self, times: Array, choice: Choice, active: Array, winners: Array, post: Array) -> int:
+        """As of a layer with a threshold."""
+        post[:] = self.steps - 1
+        return last_winners(times, self.weight, self.laid_out, self.steps, self.window, choice.radius, active, winners)
 
 
 class Rule(NamedTuple):
     """STDP of each feature: ``rates`` (2, features, 2) are LTP and LTD after reward and after punishment.
 
-    ``labels`` of the images and ``classes`` of the features make it R-STDP: the first winner decides. Without them all
-    images are rewarded. ``bounds`` are (lower, upper) in the weights' type. ``correction`` 0 learns from every
-    decision, 1 and 2 only from mistakes: the class of each mistake is silenced (1), or all but the right one (2), and
-    the image decided anew.
+    ``bounds`` are (lower, upper) in the weights' type.
     """
 
     rates: Array
     bounds: Array
     stabilizer: bool
-    labels: Array
-    classes: Array
-    correction: int
+
+
+class Found(NamedTuple):
+    """``winners`` (images, kwta, 3), rows of -1 where there are fewer, and the steps ``post`` at which they fired."""
+
+    winners: Array
+    post: Array
+
+
+Layer = ByClock | AtLastStep
+
+
+@by_type
+def search(layer: Layer, times: Array, choice: Choice, active: Array, winners: Array, post: Array) -> int:
+    """Fill the winners of an image (rows, columns, features), and when they fired; how many there are."""
+    return layer.search(times, choice, active, winners, post)
+
+
+@by_type
+def absorb(laid_out: Rows | Bytes, weight: Array, f: int) -> None:
+    """Take over the weights of a feature as they are now."""
+    laid_out.absorb(weight, f)
+
+
+@by_type
+def extent(laid_out: Rows | Bytes) -> tuple[float, float]:
+    """Where all weights lie."""
+    return laid_out.extent()
+
+
+@by_type
+def narrow(laid_out: Rows | Bytes, lower: float, upper: float) -> None:
+    """All weights lie within these bounds now, and will."""
+    laid_out.narrow(lower, upper)
+
+
+@compiled
+def sync(weight: Array, laid_out: Rows | Bytes) -> int:
+    """Take over all weights that are not those known; how many features had such, or -1 where one is not finite."""
+    known, changed = laid_out.known, 0
+    for f in range(len(weight)):
+        new, old, other = weight[f].reshape(-1), known[f].reshape(-1), False
+        for i in range(new.size):
+            other |= new[i] != old[i]
+        if other:
+            for i in range(new.size):
+                if not np.isfinite(new[i]):
+                    return -1
+            absorb(laid_out, weight, f)
+            changed += 1
+    return changed
+
+
+@compiled
+def find(images: Array, layer: Layer, choice: Choice, active: Array, found: Found, begin: int, end: int) -> None:
+    """The winners of the images begin..end - 1, with the weights as they stand."""
+    for n in range(begin, end):
+        search(layer, images[n], choice, active[n], found.winners[n], found.post[n])
 
 
 @compiled
@@ -35,122 +130,95 @@ def _change(weight: float, rate: float, lower: float, upper: float, stabilizer: 
 
 
 @compiled
-def _outcome(rule: Rule, n: int, winner: int) -> int:
-    """0 where an image is rewarded, 1 where it is punished."""
-    return int(len(rule.labels) > 0 and winner >= 0 and rule.classes[winner] != rule.labels[n])
-
-
-@compiled
-def _learn(
-    weight: Array, times: Array, winner: Array, first_spike: int, outcome: int, rule: Rule, shape: Array
-) -> None:
-    """Update the weights (features, C, kernel rows, kernel columns) of a winner, for an image (rows, columns, C)."""
-    f, row, column = winner
+def _update(layer: Layer, times: Array, winner: Array, post: int, outcome: int, rule: Rule) -> None:
+    """Update the weights of a winner (feature, row, column) that fired at step ``post`` of an image."""
+    (f, row, column), weight = winner, layer.weight
     (ltp, ltd), (lower, upper) = rule.rates[outcome, f], rule.bounds
-    kernel, stride, padding, dilation = shape[:4]
+    kernel, stride, padding, dilation = layer.window.shape[:4]
+    channels = weight.shape[1]
+    first = first_input(f, len(weight), channels, times.shape[2])
     for i in range(kernel[0]):
         y = row * stride[0] - padding[0] + i * dilation[0]
         for j in range(kernel[1]):
             x = column * stride[1] - padding[1] + j * dilation[1]
             inside = 0 <= y < times.shape[0] and 0 <= x < times.shape[1]
-            for c in range(times.shape[2]):
-                rate = ltp if inside and times[y, x, c] <= first_spike else ltd
+            for c in range(channels):
+                rate = ltp if inside and times[y, x, first + c] <= post else ltd
                 weight[f, c, i, j] = _change(weight[f, c, i, j], rate, lower, upper, rule.stabilizer)
+    absorb(layer.laid_out, weight, f)
 
 
 @compiled
-def _clamp(weight: Array, lower: float, upper: float) -> bool:
-    """Clamp all weights; True where that changed one."""
-    changed = False
-    for f in range(weight.shape[0]):
-        for c in range(weight.shape[1]):
-            for i in range(weight.shape[2]):
-                for j in range(weight.shape[3]):
-                    clamped = min(max(weight[f, c, i, j], lower), upper)
-                    changed = changed or clamped != weight[f, c, i, j]
-                    weight[f, c, i, j] = clamped
-    return changed
+def _clamp(layer: Layer, lower: float, upper: float) -> None:
+    """Clamp all weights, unless they are known to lie within the bounds."""
+    weight, (low, high) = layer.weight, extent(layer.laid_out)
+    if low >= lower and high <= upper:
+        return
+    for f in range(len(weight)):
+        own, changed = weight[f].reshape(-1), False
+        for i in range(own.size):
+            clamped = min(max(own[i], lower), upper)
+            changed |= clamped != own[i]
+            own[i] = clamped
+        if changed:
+            absorb(layer.laid_out, weight, f)
+    narrow(layer.laid_out, lower, upper)
 
 
 @compiled
-def _silence(rule: Rule, n: int, winner: int, active: Array) -> None:
+def _outcome(teacher: Teacher, n: int, winner: int) -> int:
+    """0 where an image is rewarded, 1 where it is punished."""
+    return int(len(teacher.labels) > 0 and winner >= 0 and teacher.classes[winner] != teacher.labels[n])
+
+
+@compiled
+def _silence(teacher: Teacher, n: int, winner: int, active: Array) -> None:
     """Leave the features of a mistake out of the next decision: its class, or all classes but the right one."""
     for f in range(len(active)):
-        if rule.correction == 1:
-            active[f] = active[f] and rule.classes[f] != rule.classes[winner]
+        if teacher.correction == 1:
+            active[f] = active[f] and teacher.classes[f] != teacher.classes[winner]
         else:
-            active[f] = active[f] and rule.classes[f] == rule.labels[n]
+            active[f] = active[f] and teacher.classes[f] == teacher.labels[n]
 
 
 @compiled
-def learn_by_clock(
-    times: Array,
-    rows: Array,
-    weight: Array,
-    threshold: Array,
-    steps: int,
-    taps: Taps,
-    where: Window,
-    inhibit: bool,
-    radius: int,
-    active: Array,
-    rule: Rule,
-    winners: Array,
-) -> None:
-    """STDP in a layer with a threshold, image after image: each meets the weights that the one before left.
+def _count(winners: Array) -> int:
+    count = 0
+    for k in range(len(winners)):
+        count += int(winners[k, 0] >= 0)
+    return count
 
-    ``weight`` is a view (features, C, kernel rows, kernel columns) of ``rows``; ``active`` (images, features) tells
-    which features take part; ``winners`` (images, kwta, 3) is filled, rows of -1 where there are fewer.
+
+@compiled
+def learn(
+    images: Array,
+    layer: Layer,
+    choice: Choice,
+    rule: Rule,
+    teacher: Teacher,
+    found: Found,
+    decided: bool,
+) -> None:
+    """Learn the images in turn.
+
+    The winners of each are found with the weights that the one before left, or, where they have been ``decided``, are
+    those of :func:`find`; decisions after a mistake are always made anew.
     """
-    first_spike, size = np.empty(winners.shape[1], np.int64), where.shape[4]
-    for n in range(len(times)):
-        allowed, found = active[n].copy(), winners[n]
-        for turn in range(len(threshold) + 1):
-            taken = first_winners(
-                times[n], rows, threshold, steps, taps, size, inhibit, radius, allowed, found, first_spike
-            )
-            outcome = _outcome(rule, n, found[0, 0])
-            known = turn == 0 and rule.correction > 0 and outcome == 0
-            for k in range(0 if known else taken):
-                _learn(weight, times[n], found[k], first_spike[k], outcome, rule, where.shape)
-            if n == 0 and turn == 0:  # later on only weights that are clamped change
-                _clamp(weight, rule.bounds[0], rule.bounds[1])
-            if taken == 0 or rule.correction == 0 or outcome == 0:
-                break
-            _silence(rule, n, found[0, 0], allowed)
-            found = np.full_like(found, -1)
-
-
-@compiled
-def learn_at_last_step(
-    times: Array,
-    weight: Array,
-    compact: Bytes,
-    steps: int,
-    where: Window,
-    radius: int,
-    active: Array,
-    rule: Rule,
-    winners: Array,
-) -> None:
-    """:func:`learn_by_clock` in a layer where only the last time step counts; ``compact`` follows the weights."""
     lower, upper = rule.bounds
-    for n in range(len(times)):
-        allowed, found = active[n].copy(), winners[n]
-        for turn in range(len(weight) + 1):
-            taken = last_winners(times[n], weight, compact, steps, where, radius, allowed, found)
-            outcome = _outcome(rule, n, found[0, 0])
-            known = turn == 0 and rule.correction > 0 and outcome == 0
+    for n in range(len(images)):
+        allowed, winners, post = teacher.active[n].copy(), found.winners[n], found.post[n]
+        for turn in range(teacher.turns):
+            if turn == 0 and decided:
+                taken = _count(winners)
+            else:
+                taken = search(layer, images[n], choice, allowed, winners, post)
+            outcome = _outcome(teacher, n, winners[0, 0])
+            known = turn == 0 and teacher.correction > 0 and outcome == 0
             for k in range(0 if known else taken):
-                f = found[k, 0]
-                before = weight[f].copy()
-                _learn(weight, times[n], found[k], steps - 1, outcome, rule, where.shape)
-                follow(weight, before, compact, f, lower, upper)
-            if n == 0 and turn == 0 and _clamp(weight, lower, upper):
-                for end in (0, 2):
-                    compact.scale[end] = min(max(compact.scale[end], lower), upper)
-                round_all(weight, compact)
-            if taken == 0 or rule.correction == 0 or outcome == 0:
+                _update(layer, images[n], winners[k], post[k], outcome, rule)
+            if n == 0 and turn == 0:  # later on only weights that are clamped change
+                _clamp(layer, lower, upper)
+            if taken == 0 or teacher.correction == 0 or outcome == 0:
                 break
-            _silence(rule, n, found[0, 0], allowed)
-            found = np.full_like(found, -1)
+            _silence(teacher, n, winners[0, 0], allowed)
+            winners, post = np.full_like(winners, -1), np.zeros_like(post)

@@ -1,0 +1,46 @@
+"""What R-STDP knows of the samples that it learns."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from spyketorch import _checks as check
+
+
+def _device(value: Any) -> torch.device:
+    return value.device if isinstance(value, Tensor) else torch.device("cpu")
+
+
+class Teacher(NamedTuple):
+    """What R-STDP knows of a chunk: the class of each sample and of each feature, and which features take part.
+
+    ``correction`` 0 learns from every decision; 1 and 2 only from mistakes, and decide anew without the features of the
+    mistaken class (1) or with those of the right class alone (2), in ``turns`` decisions at most.
+    """
+
+    labels: Any  # tensors, or arrays in loops
+    classes: Any
+    correction: int
+    active: Any
+    turns: int
+
+    @classmethod
+    def of(cls, times: Tensor, features: int, labels: Any, classes: Any, correction: Any, active: Any) -> "Teacher":
+        """Checked, from what a caller may write."""
+        kind, device = check.CORRECTIONS[check.correction(correction)], times.device
+        known = check.indices(classes, "classes", features, _device(classes))
+        turns = (1, features, 2)[kind]
+        if kind == 1 and check.readable(known):  # each turn silences a class
+            turns = len(torch.unique(known))
+        if active is None:
+            active = torch.ones(1, dtype=torch.bool, device=device).expand(len(times), features)
+        elif check.tensor(active, "active").dtype != torch.bool or active.shape != (len(times), features):
+            raise check.fail("active", f"a bool tensor of shape ({len(times)}, {features})", active)
+        check.same_device(active, "active", times, "times")
+        return cls(check.indices(labels, "labels", len(times), device), known.to(device), kind, active, turns)
+
+    def arrays(self) -> "Teacher":
+        """The same for the loops."""
+        labels, classes = self.labels.numpy(), self.classes.numpy()
+        return self._replace(labels=labels, classes=classes, active=self.active.contiguous().numpy())
