@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
 from unittest import mock
 
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import close, dyadic, intensities, kinds, layers, same, seeds, shapes, spike_times, tensor
 
+from spyketorch import _checks as check
 from spyketorch import encoding, latency, snn
-from spyketorch.kernels import operators
+from spyketorch.kernels import gather, operators, plain
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,6 +82,48 @@ def test_larger_maps(stride, padding, groups):
             call = dict(time_steps=15, **geometry)
             fired, _ = compare(lambda t=threshold, w=weight, c=call: latency.convolution_fire(times, w, t, **c))
             assert (fired < 15).any()
+
+
+# plain torch: spikes are gathered on a CPU, frames are convolved elsewhere
+
+
+@pytest.mark.parametrize("most", [1, 300, 10_000])
+@pytest.mark.parametrize("steps", [1, 6, 70])
+@given(layer=layers(low=-1, batched=True, max_steps=6), threshold=st.sampled_from([None, -0.5, 0.25, 2.0]))
+def test_plain_torch_holds_as_much_as_it_may(most, steps, layer, threshold):
+    """Images, output rows and time steps in parts of any size: the loops' answer."""
+    times = tensor(latency.from_wave(tensor(layer.wave)).numpy(), torch.uint8)
+    times = torch.where(times < layer.wave.shape[1], times.clamp(max=steps - 1), steps)
+    weight = tensor(layer.weight, torch.float32)
+
+    def call():
+        return latency.convolution_fire(times, weight, threshold, time_steps=steps, **layer.geometry)
+
+    want = call()
+    parts = mock.patch.object(plain, "_POTENTIALS", most), mock.patch.object(gather, "_PLACES", most)
+    elsewhere = mock.patch.object(check, "free_to_read", lambda _: False)
+    with without_loops(), parts[0], parts[1]:
+        gathered = call()
+        with elsewhere:
+            convolved = call()
+    for got in (gathered, convolved):
+        for a, b in zip(got, want, strict=True):
+            same(a, b)
+
+
+def test_gathering_takes_little_memory():
+    """Of a large map whose inputs all fire at once: not the receptive fields of all its neurons."""
+    times, weight = torch.zeros(1, 2, 300, 300, dtype=torch.uint8), torch.ones(2, 2, 7, 7)
+    places, answer = 2 * 49 * 294**2, 2 * 294**2
+    tracemalloc.start()
+    try:
+        with without_loops():
+            fired, _ = latency.convolution_fire(times, weight, 97, time_steps=3)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (fired == 0).all()
+    assert peak < 24 * gather._PLACES + 20 * answer < places * 2
 
 
 @given(data=st.data(), seed=seeds, shape=shapes(batched=True), steps=st.sampled_from([1, 4, 254, 300]), kind=kinds)
@@ -291,7 +335,10 @@ SPLITS = [1, 3, 32, 69]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_answers_do_not_depend_on_batch_or_threads(network, threads, count):
+@pytest.mark.parametrize("kind", ["loops", "plain"])
+def test_answers_do_not_depend_on_batch_or_threads(network, threads, count, kind, monkeypatch):
+    if kind == "plain":
+        monkeypatch.setattr(operators, "_numba", lambda: False)
     times, modules = network
     images = torch.rand(70, 1, 12, 11, generator=torch.Generator().manual_seed(2))
     bank = encoding.Filter([encoding.DoGKernel(3, 1, 2), encoding.DoGKernel(3, 2, 1)], padding=1)

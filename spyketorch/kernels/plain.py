@@ -1,4 +1,8 @@
-"""The operators in plain torch: one time step after the other, so that no tensor ever holds all of them."""
+"""The operators in plain torch, without the compiled loops.
+
+On a CPU input spikes are found and gathered (:mod:`.gather`); on other devices, where looking for them would wait,
+layers are convolutions of frames.
+"""
 
 import torch
 import torch.nn.functional as fn
@@ -6,42 +10,38 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch._convolution import Geometry, conv2d
+from spyketorch.kernels import gather
 
-
-def _frame(spikes: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
-    return conv2d(spikes.to(weight.dtype), weight, shape)
+_POTENTIALS = 2**24  # that are held at once where there are several time steps
 
 
 def convolution_fire(
     times: Tensor, weight: Tensor, threshold: Tensor, time_steps: int, shape: Geometry, want_values: bool
 ) -> tuple[Tensor, Tensor]:
-    """(first-spike times, potentials there)."""
+    """(first-spike times, potentials there): a convolution of as many time steps as may be held at once."""
+    if check.free_to_read(times):
+        return gather.convolution_fire(times, weight, threshold, time_steps, shape, want_values)
     limit = threshold.view(-1, 1, 1)
-    fired: Tensor | None = None
-    values: Tensor | None = None
-    for t in _steps(times, time_steps):
-        potentials = _frame(times <= t, weight, shape)
-        if fired is None or values is None:
-            fired = torch.full_like(potentials, time_steps, dtype=times.dtype)
-            values = torch.zeros_like(potentials)
-        crosses = (potentials > limit) & (fired == time_steps)
-        fired = torch.where(crosses, t, fired)
+    size = (len(times), len(weight), *shape.output_size(*times.shape[2:]))
+    fired = times.new_full(size, time_steps)
+    values = weight.new_zeros(size if want_values else 0)
+    steps = torch.arange(time_steps, device=times.device, dtype=times.dtype).view(-1, 1, 1, 1)
+    for some in torch.split(steps, max(1, _POTENTIALS // fired.numel())):
+        frames = (times.unsqueeze(1) <= some).to(weight.dtype)
+        potentials = conv2d(frames.flatten(0, 1), weight, shape).reshape(*frames.shape[:2], *size[1:])
+        first = torch.where(potentials > limit, some, time_steps).amin(1)
         if want_values:
-            values = torch.where(crosses, potentials, values)
-    assert fired is not None and values is not None
-    return fired, values if want_values else values.new_empty(0)
-
-
-def _steps(times: Tensor, time_steps: int) -> list[int] | range:
-    """The steps at which a potential may change: all of them where the times cannot be read at no cost."""
-    if time_steps <= 64 or not check.free_to_read(times):
-        return range(time_steps)
-    return [0, *(t for t in torch.unique(times).tolist() if 0 < t < time_steps)]
+            place = (first - some[0]).clamp(max=len(some) - 1).unsqueeze(1).to(torch.int64)
+            values = torch.where(first < fired, potentials.gather(1, place).squeeze(1), values)
+        fired = torch.minimum(fired, first)
+    return fired, values
 
 
 def last_potentials(times: Tensor, weight: Tensor, time_steps: int, shape: Geometry) -> Tensor:
     """Potentials at the last time step."""
-    return _frame(times < time_steps, weight, shape)
+    if check.free_to_read(times):
+        return gather.last_potentials(times, weight, time_steps, shape)
+    return conv2d((times < time_steps).to(weight.dtype), weight, shape)
 
 
 def pooling(times: Tensor, shape: Geometry) -> Tensor:
