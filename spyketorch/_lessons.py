@@ -65,7 +65,8 @@ class Doubling:
         check.number(self.limit, "limit")
 
     def __call__(self, progress: Progress) -> tuple[float, float]:
-        factor = min(2.0 ** (_known(progress).seen // self.every), self.limit)
+        doublings = min(_known(progress).seen // self.every, 1000)  # a float holds no more than 1023
+        factor = min(2.0**doublings, self.limit)
         return factor, factor
 
 
