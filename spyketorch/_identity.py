@@ -265,6 +265,11 @@ def its_own(module: nn.Module) -> bool:
     return _origin(kinds[0].__module__) is None and not any(kind.__module__.startswith("spyketorch.") for kind in kinds)
 
 
+def users_own(value: Any) -> bool:
+    """Whether a function or a class is the user's own."""
+    return _origin(str(getattr(value, "__module__", ""))) is None
+
+
 def hooks(module: nn.Module) -> list[Any]:
     """Forward hooks on a module and its parts, which may change what it answers."""
     both = [hooks for part in module.modules() for hooks in (part._forward_pre_hooks, part._forward_hooks)]

@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,33 +23,33 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spyketorch import _checkpoint as checkpoint
 from spyketorch import _checks as check
 from spyketorch import _diagnosis as diagnosis
-from spyketorch._answers import Answers, detail, identity, sampled
+from spyketorch._answers import Answers
 from spyketorch._batches import batch_size, probe
-from spyketorch._checkpoint import read
+from spyketorch._diagnosis import Course as Course
 from spyketorch._diagnosis import Report as Report
 from spyketorch._diagnosis import TrainingWarning as TrainingWarning
-from spyketorch._diagnosis import convergence
 from spyketorch._files import owned, save, sweep
-from spyketorch._identity import digest, rule_lines
 from spyketorch._images import looked_at, told_once
 from spyketorch._lessons import Adaptive as Adaptive
 from spyketorch._lessons import Combined as Combined
 from spyketorch._lessons import Constant as Constant
 from spyketorch._lessons import Doubling as Doubling
 from spyketorch._lessons import Fading as Fading
+from spyketorch._lessons import FinalLesson as FinalLesson
+from spyketorch._lessons import Learned as Learned
 from spyketorch._lessons import Lesson as Lesson
+from spyketorch._lessons import Period as Period
 from spyketorch._lessons import Progress as Progress
 from spyketorch._lessons import Readout as Readout
 from spyketorch._lessons import Reinforced as Reinforced
 from spyketorch._lessons import Schedule as Schedule
 from spyketorch._lessons import Unsupervised as Unsupervised
+from spyketorch._lessons import wins
 from spyketorch._progress import progress_bar
-from spyketorch.learning import RSTDP, STDP
 from spyketorch.models import Network
-from spyketorch.readout import LinearReadout
-from spyketorch.snn import SpikingConvolution
 
 _SAMPLE = 500  # images that a report looks at
 
@@ -181,7 +181,7 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        lessons: Sequence[Lesson | Readout],
+        lessons: Sequence[Lesson | FinalLesson],
         directory: str | Path | None = None,
         *,
         seed: int = 0,
@@ -196,17 +196,17 @@ class Trainer:
         if not isinstance(network, Network):
             raise check.fail_type("network", "a models.Network", network)
         given = list(lessons) if isinstance(lessons, Sequence) else []
-        last = given[-1] if given and isinstance(given[-1], Readout) else None
+        last = given[-1] if given and isinstance(given[-1], FinalLesson) else None
         layers, stages = [lesson for lesson in given if isinstance(lesson, Lesson)], len(network.stages)
         if not given or len(layers) > stages or len(layers) != len(given) - (last is not None):
             raise check.fail("lessons", f"1 to {stages} lessons, one per stage of the network, then a Readout", lessons)
         network._ready()
-        for lesson, stage in zip(layers, network.stages, strict=False):
-            _fits(lesson, stage.layer, network.classes)
-        if layers and isinstance(layers[-1], Reinforced) and network.readout is None:
-            network._deciding()
-        if last is not None and not isinstance(network.readout, LinearReadout):
-            raise check.fail("lessons", "without Readout where the network's `readout` is no LinearReadout", lessons)
+        for number, lesson in enumerate(layers):
+            for name in ("epochs", "period"):
+                check.integer(getattr(lesson, name), name, 1)
+            lesson.fits(network, number)
+        if last is not None:
+            last.module(network)
         self.network, self.lessons, self.last = network, layers, last
         self.directory = None if directory is None else check.folder(directory, "directory")
         self.seed, self.shuffle = check.integer(seed, "seed", 0), check.flag(shuffle, "shuffle")
@@ -221,11 +221,13 @@ class Trainer:
             raise check.fail("on_silence", '"stop" or "warn"', on_silence)
         self.on_silence = on_silence
         self._warnings: list[list[str]] = [[] for _ in network.stages]  # of each layer
+        self._rules: list[nn.Module | None] = [None] * len(network.stages)  # of layers that have begun
         self.history: list[dict[str, float]] = []
         self._place = _Place()
         self._reports: list[Report] = []  # of a finished run
         self._wins = [torch.zeros(stage.layer.out_channels, dtype=torch.int64) for stage in network.stages]
         self._identity: dict[str, str] = {}
+        self._code: dict[str, str] = {}  # of the user's own
         self._saved = 0.0
 
     @property
@@ -260,14 +262,17 @@ class Trainer:
             self.network.images.fit(images)
         if labels is not None:
             labels = check.labels(labels, len(images), torch.device("cpu"))
-        elif self.last is not None or any(isinstance(lesson, Reinforced) for lesson in self.lessons):
-            raise check.fail("labels", "the class of each image, for R-STDP and for a read-out", labels)
-        if self.last is not None:
+        else:
+            ask = [type(lesson).__name__ for lesson in [*self.lessons, self.last] if lesson and lesson.needs_labels]
+            if ask:
+                raise check.fail("labels", f"the class of each image, from which {ask[0]} learns", labels)
+        if self.last is not None:  # what would fail hours later
             device = self.network.stages[0].layer.weight.device
-            self._readout().read(self.network._features(images[:1].to(device), None))
-        for lesson in self.lessons:  # what would fail hours later
-            _factors(lesson, Progress(0, lesson.epochs * len(images)))
-        identity = self._identify(images, labels)
+            self.last.module(self.network)(self.network._features(images[:1].to(device), None))
+        identity = checkpoint.identify(self.network, self.lessons, self.last, images, labels)
+        identity["seed"] = f"{self.seed}, shuffle {self.shuffle}"
+        self._code = self._code or checkpoint.users_code(self.lessons, self.last, self.network.stages)
+        identity |= self._code
         with nullcontext() if self.directory is None else self._own(self.directory):
             self._begin(identity, len(images))
             if not self._reports:
@@ -296,14 +301,14 @@ class Trainer:
                 reports.append(self._report(number, lesson, images))
                 if interrupted():  # while the layers below answered, or in the report
                     raise self._stopped()
-            if labels is not None and self.last is not None and self._place.stage == len(self.lessons):
+            if self.last is not None and self._place.stage == len(self.lessons):
                 self._read(self.last, answers(len(self.network.stages)), labels, interrupted)
         return reports
 
-    def _read(self, lesson: Readout, times: Tensor, labels: Tensor, interrupted: Callable[[], bool]) -> None:
+    def _read(self, lesson: FinalLesson, times: Tensor, labels: Tensor | None, interrupted: Callable[[], bool]) -> None:
         """Fit the read-out; stopped half-way, it begins anew."""
-        readout = self._readout()
-        with progress_bar("fitting the read-out", len(times) * lesson.iterations, self.progress) as bar:
+        module = lesson.module(self.network)
+        with progress_bar("fitting the read-out", len(times) * lesson.passes, self.progress) as bar:
 
             def tell(objective: float) -> None:
                 bar.update(len(times))
@@ -311,173 +316,126 @@ class Trainer:
                 if interrupted():
                     raise self._stopped()
 
-            with self._whole(readout):
-                readout.fit(times, labels, penalty=lesson.penalty, iterations=lesson.iterations, tell=tell)
+            with self._whole(module):
+                lesson.fit(module, times, labels, tell)
                 self._place = _Place(self._place.stage + 1)
         self._save()
-
-    def _readout(self) -> LinearReadout:
-        assert isinstance(self.network.readout, LinearReadout)
-        return self.network.readout
 
     # one layer
 
     def _learn(
         self, number: int, lesson: Lesson, times: Tensor, labels: Tensor | None, interrupted: Callable[[], bool]
     ) -> None:
-        stage = self.network.stages[number]
-        rules, device = _rules(lesson, lesson.rule(stage)), stage.layer.weight.device
-        total = lesson.epochs * len(times)
+        layer, rule, total = self.network.stages[number].layer, self._rule(number), lesson.epochs * len(times)
         if self._place.seen == 0:
-            self._diagnose(number, lesson, probe(self.network, number, times).to(device), labels)
+            self._diagnose(number, lesson, probe(self.network, number, times).to(layer.weight.device), labels)
         with progress_bar(f"learning layer {number + 1}", total, self.progress, initial=self._place.seen) as bar:
             while self._place.seen < total:
-                epoch, start = divmod(self._place.seen, len(times))
-                order = np.arange(len(times))
-                if self.shuffle:
-                    order = np.random.default_rng([self.seed, number, epoch]).permutation(len(times))
-                part = torch.from_numpy(order[start : start + lesson.period])
-                with self._whole(stage.layer):
-                    factors = _factors(lesson, Progress(self._place.seen, total, *self._place.shares))
-                    self._set_rates(number, lesson, rules, factors)
-                    winners = self._period(lesson, rules.whole, times[part].to(device), labels, part, (epoch, start))
-                    self._count(number, lesson, winners, labels, part)
-                    self._record(number, lesson)
-                bar.update(len(part))
-                bar.set_postfix_str(self._text(lesson))
+                period = self._period(number, lesson, times, labels)
+                with self._whole(layer, rule):
+                    learned = _checked(lesson.learn(rule, period), len(period.times))
+                    for text in learned.warnings:
+                        self._warn(number, text, stacklevel=4, once=True)
+                    self._count(number, learned)
+                    self._record(number, learned)
+                bar.update(len(period.times))
+                bar.set_postfix_str(self._text(learned))
                 if interrupted():
                     self._save()
                     raise self._stopped()
                 if time.monotonic() - self._saved > self.checkpoint_seconds:
                     self._save()
-        rows = [row for row in self.history if row["layer"] == number + 1]
-        for text in diagnosis.after(lesson, rows, self._wins[number], stage.layer.weight.detach().cpu(), labels):
+        course = Course(self._rows(number), self._wins[number], labels)
+        for text in [*lesson.after(layer, course), *diagnosis.silent_in_the_end(course)]:
             self._warn(number, text, stacklevel=4)
         self._place = _Place(number + 1)
         self._save()
 
+    def _rule(self, number: int) -> nn.Module:
+        """What learns by the lesson of a layer, made when its turn comes."""
+        rule = self._rules[number]
+        if rule is None:
+            rule = self._rules[number] = check.module(self.lessons[number].rule(self.network.stages[number]), "rule")
+        return rule
+
+    def _period(self, number: int, lesson: Lesson, times: Tensor, labels: Tensor | None) -> Period:
+        """The images that come next."""
+        seen, device = self._place.seen, self.network.stages[number].layer.weight.device
+        epoch, start = divmod(seen, len(times))
+        order = np.arange(len(times))
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, number, epoch]).permutation(len(times))
+        part = torch.from_numpy(order[start : start + lesson.period])
+        return Period(
+            times=times[part].to(device),
+            labels=None if labels is None else labels[part].to(device),
+            classes=self.network.classes,
+            progress=Progress(seen, lesson.epochs * len(times), *self._place.shares),
+            random=np.random.default_rng([self.seed, len(self._wins), epoch, start]),
+        )
+
     @contextmanager
-    def _whole(self, layer: nn.Module) -> Iterator[None]:
+    def _whole(self, *modules: nn.Module) -> Iterator[None]:
         """All that is learned within the block, or, when it is left by Ctrl-C or an error, nothing of it."""
-        tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
-        values, threshold = [tensor.detach().clone() for tensor in tensors], getattr(layer, "threshold", None)
-        place, wins, rows = self._place, [count.clone() for count in self._wins], len(self.history)
+        undo, place = _undo(modules), self._place
+        counts, rows = [count.clone() for count in self._wins], len(self.history)
         try:
             yield
         except BaseException:
-            with torch.no_grad():
-                for tensor, value in zip(tensors, values, strict=True):
-                    tensor.copy_(value)
-            if threshold is not None:  # perhaps another tensor, as homeostasis makes
-                layer.threshold = threshold
-            self._place, self._wins = place, wins
+            undo()
+            self._place, self._wins = place, counts
             del self.history[rows:]
             raise
 
     # warnings
 
-    def _warn(self, number: int, text: str, stacklevel: int) -> None:
-        self._warnings[number].append(text)
-        warnings.warn(f"layer {number + 1}: {text}", TrainingWarning, stacklevel=stacklevel + 1)
+    def _warn(self, number: int, text: str, stacklevel: int, *, once: bool = False) -> None:
+        """Say what is wrong; ``once`` where nothing was said that differs in numbers alone."""
+        told = self._warnings[number]
+        if not (once and _wording(text) in map(_wording, told)):
+            told.append(text)
+            warnings.warn(f"layer {number + 1}: {text}", TrainingWarning, stacklevel=stacklevel + 1)
 
     def _diagnose(self, number: int, lesson: Lesson, times: Tensor, labels: Tensor | None) -> None:
         """Say what will keep a layer from learning; stop where nothing can."""
-        layer = self.network.stages[number].layer
-        with torch.no_grad(), _learning_threshold(layer, lesson):
+        layer, classes = self.network.stages[number].layer, self.network.classes
+        with torch.no_grad(), lesson.prepared(layer):
             silence = diagnosis.silence(layer, times)
-            found = [silence] if silence else list(diagnosis.before(layer, lesson, times))
-        found += diagnosis.signs(lesson)
-        if silence and self.on_silence == "stop":
-            raise ValueError(f'layer {number + 1}: {silence} on_silence="warn" goes on all the same.')
-        if labels is not None and isinstance(lesson, Reinforced):
-            found += filter(None, [diagnosis.labels(labels, self.network.classes)])
+            if silence and self.on_silence == "stop":
+                raise ValueError(f'layer {number + 1}: {silence} on_silence="warn" goes on all the same.')
+            found = [silence] if silence else list(diagnosis.before(layer, times))
+            found += lesson.before(layer)
+        if lesson.needs_labels and labels is not None and classes is not None:
+            found += diagnosis.labels(labels, classes)
         for text in found:
             self._warn(number, text, stacklevel=5)
 
-    def _set_rates(self, number: int, lesson: Lesson, rules: "_Rules", factors: tuple[float, float]) -> None:
-        """The rates that a rule was made with, times the factors of the schedule; say once that one is too high."""
-        rate = 0.0
-        for rule, made, factor in zip(rules.parts, rules.rates, factors, strict=False):
-            pairs = (factor * made).tolist()
-            if all(pair == pairs[0] for pair in pairs):
-                rule.update_all_learning_rate(*pairs[0])
-            else:
-                for feature, pair in enumerate(pairs):
-                    rule.update_learning_rate(feature, *pair)
-            rate = max(rate, *(abs(value) for pair in pairs for value in pair))
-        text = diagnosis.too_fast(lesson, rate, self.network.stages[number].layer.weight)
-        if text and not any("with a rate of" in told for told in self._warnings[number]):
-            self._warn(number, text, stacklevel=5)
-
-    def _period(
-        self,
-        lesson: Lesson,
-        rule: STDP | RSTDP,
-        times: Tensor,
-        labels: Tensor | None,
-        part: Tensor,
-        position: tuple[int, int],
-    ) -> Tensor:
-        """Learn some images; gives the winners."""
-        chosen = (lesson.kwta, lesson.inhibition_radius)
-        if isinstance(lesson, Unsupervised):
-            assert isinstance(rule, STDP)
-            inhibit = lesson.pointwise_inhibition
-            with _learning_threshold(rule.conv_layer, lesson):
-                winners = rule.learn(times, *chosen, pointwise_inhibition=inhibit, minibatch=lesson.minibatch)
-            self._move_thresholds(lesson, rule.conv_layer, winners)
-            return winners.cpu()
-        assert isinstance(rule, RSTDP) and labels is not None
-        active = None
-        if lesson.dropout:
-            random = np.random.default_rng([self.seed, len(self._wins), *position])
-            shape = (len(times), rule.reward.conv_layer.out_channels)
-            active = torch.from_numpy(random.random(shape) >= lesson.dropout).to(times.device)
-        return rule.learn(
-            times,
-            labels[part].to(times.device),
-            self.network.classes,
-            *chosen,
-            pointwise_inhibition=lesson.pointwise_inhibition,
-            correction=lesson.correction,
-            active=active,
-        ).cpu()
-
-    def _move_thresholds(self, lesson: Unsupervised, layer: Any, winners: Tensor) -> None:
-        """Features that win more than their part get higher thresholds, the others lower ones."""
-        if not lesson.homeostasis:
-            return
-        wins = _wins(winners, layer.out_channels).to(layer.threshold)
-        surplus = wins * layer.out_channels / wins.sum().clamp(min=1) - 1
-        layer.threshold = layer.threshold * (1 + lesson.homeostasis * surplus.clamp(max=1))
-
-    def _count(self, number: int, lesson: Lesson, winners: Tensor, labels: Tensor | None, part: Tensor) -> None:
-        self._wins[number] += _wins(winners, len(self._wins[number]))
-        first = winners[:, 0, 0]
-        silent = float((first < 0).double().mean())
-        hits = 0.0
-        if isinstance(lesson, Reinforced) and labels is not None:
-            decided = self.network.classes.cpu()[first.clamp(min=0)]
-            hits = float(((decided == labels[part]) & (first >= 0)).double().mean())
+    def _count(self, number: int, learned: Learned) -> None:
+        winners = learned.winners.cpu()
+        self._wins[number] += wins(winners, len(self._wins[number]))
+        silent = float((winners[:, 0, 0] < 0).double().mean())
+        hits = 0.0 if learned.right is None else float(learned.right.cpu().double().mean())
         shares = (hits, max(0.0, 1 - hits - silent), silent)
-        self._place = _Place(self._place.stage, self._place.seen + len(part), shares)
+        self._place = _Place(self._place.stage, self._place.seen + len(winners), shares)
 
-    def _record(self, number: int, lesson: Lesson) -> None:
+    def _record(self, number: int, learned: Learned) -> None:
         hits, misses, silent = self._place.shares
         row = {"layer": number + 1, "seen": self._place.seen, "hits": hits, "misses": misses, "silent": silent}
-        if lesson.use_stabilizer:
-            row["convergence"] = convergence(self.network.stages[number].layer.weight, lesson.bounds)
+        row |= learned.figures
         self.history.append(row)
         if self.writer is not None:
-            for name in ("hits", "silent", "convergence"):
-                if name in row:
-                    self.writer.add_scalar(f"layer {number + 1}/{name}", row[name], self._place.seen)
+            for name in ("hits", "silent", *learned.figures):
+                self.writer.add_scalar(f"layer {number + 1}/{name}", row[name], self._place.seen)
 
-    def _text(self, lesson: Lesson) -> str:
+    def _rows(self, number: int) -> list[dict[str, float]]:
+        """What the history holds of a layer."""
+        return [row for row in self.history if row["layer"] == number + 1]
+
+    def _text(self, learned: Learned) -> str:
         row = self.history[-1]
-        accuracy = f"accuracy {row['hits']:.1%}, " if isinstance(lesson, Reinforced) else ""
-        decided = f", convergence {row['convergence']:.3f}" if "convergence" in row else ""
-        return f"{accuracy}silent {row['silent']:.1%}{decided}"
+        accuracy = "" if learned.right is None else f"accuracy {row['hits']:.1%}, "
+        figures = [f", {name} {value:.3f}" for name, value in learned.figures.items()]
+        return f"{accuracy}silent {row['silent']:.1%}{''.join(figures)}"
 
     @torch.no_grad()
     def _report(self, number: int, lesson: Lesson, images: Tensor) -> Report:
@@ -486,15 +444,15 @@ class Trainer:
             times = self.network.features(part, number)
             passed = next(stage.parts(times)).times
             counts.append((passed < stage.layer.time_steps).flatten(1).sum(1).cpu())
-        spikes = torch.cat(counts).double()
+        spikes, hints = torch.cat(counts).double(), list(diagnosis.few_images(lesson.epochs * len(images)))
         return Report(
             layer=number + 1,
-            convergence=convergence(stage.layer.weight, lesson.bounds) if lesson.use_stabilizer else None,
+            convergence=self._rows(number)[-1].get("convergence"),
             silent=float((spikes == 0).double().mean()),
             spikes=float(spikes.mean()),
             wins=self._wins[number].clone(),
             warnings=tuple(self._warnings[number]),
-            hints=tuple(diagnosis.hints(stage.layer, lesson, times.shape[-2:], lesson.epochs * len(images))),
+            hints=(*hints, *lesson.hints(stage.layer, times.shape[-2:])),
         )
 
     # checkpoints
@@ -521,35 +479,6 @@ class Trainer:
     def _stopped(self) -> KeyboardInterrupt:
         return KeyboardInterrupt(f"stopped; {str(self.directory)!r} holds the state, resume=True goes on")
 
-    def _identify(self, images: Tensor, labels: Tensor | None) -> dict[str, str]:
-        with ExitStack() as stack:
-            for lesson, stage in zip(self.lessons, self.network.stages, strict=False):
-                if isinstance(lesson, Unsupervised) and lesson.homeostasis:  # thresholds are learned, as weights are
-                    stack.enter_context(_threshold(stage.layer, None))
-            network = identity(self.network, len(self.network.stages))
-            parts = detail(self.network, len(self.network.stages)) + sampled(self.network, images)
-        network += [f"classes {None if self.network.classes is None else self.network.classes.tolist()}"]
-        if self.last is not None:  # it depends on layers that have no lesson
-            untaught = self.network.stages[len(self.lessons) :]
-            network += [f"weights of layers without a lesson: {digest(*(stage.layer.weight for stage in untaught))}"]
-        return {
-            "lessons": re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join(map(repr, [*self.lessons, self.last]))),
-            "network": "\n".join([*network, str(self.network.readout)]),
-            "network in detail": "\n".join(parts),
-            "images": f"{tuple(images.shape)} {images.dtype} {digest(images)}",
-            "labels": "none" if labels is None else digest(labels),
-            "seed": f"{self.seed}, shuffle {self.shuffle}",
-            "lessons in detail": "\n".join(map(_said, self.lessons)),
-            "rules": self._identity.get("rules") or "\n".join(self._rules_of_ones_own()),
-        }
-
-    def _rules_of_ones_own(self) -> Iterator[str]:
-        """What rules are made of that a lesson does not tell."""
-        for number, (lesson, stage) in enumerate(zip(self.lessons, self.network.stages, strict=False), 1):
-            standard = Unsupervised.rule if isinstance(lesson, Unsupervised) else Reinforced.rule
-            if type(lesson).rule is not standard:
-                yield from rule_lines(lesson.rule(stage), stage.layer, number)
-
     def _save(self) -> None:
         self._saved = time.monotonic()
         if self.checkpoint is None:
@@ -563,7 +492,11 @@ class Trainer:
             "wins": self._wins,
             "weights": [layer.weight.detach().cpu() for layer in layers],
             "thresholds": [layer.threshold for layer in layers],
-            "readout": None if self.last is None else self._readout().state_dict(),
+            "readout": None if self.last is None else self.last.module(self.network).state_dict(),
+            "rules": [
+                None if rule is None else checkpoint.state(rule, layer)
+                for rule, layer in zip(self._rules, layers, strict=True)
+            ],
             "history": json.dumps(self.history),
             "warnings": json.dumps(self._warnings),
         }
@@ -576,44 +509,59 @@ class Trainer:
             raise FileExistsError(
                 f"{str(self.checkpoint)!r} holds a run: resume=True goes on with it, another directory begins anew"
             )
-        content = read(self.checkpoint, identity, self.network, self.lessons, images)
+        content = checkpoint.read(self.checkpoint, identity, self.network, self.lessons, self.last, images)
+        for number, state in enumerate(content.get("rules", [])):
+            if state is not None:
+                rule = self._rule(number)
+                rule.load_state_dict({**rule.state_dict(), **state})
         for stage, weight, threshold in zip(
             self.network.stages, content["weights"], content["thresholds"], strict=True
         ):
             stage.layer.load_weight(weight)
             stage.layer.threshold = threshold
         if self.last is not None:
-            self._readout().load_state_dict(content["readout"])
+            self.last.module(self.network).load_state_dict(content["readout"])
         self._place = _Place(content["stage"], content["seen"], tuple(content["shares"]))
         self._wins, self.history = content["wins"], json.loads(content["history"])
         self._warnings = json.loads(content.get("warnings", "[]")) or [[] for _ in self.network.stages]
 
 
-class _Rules(NamedTuple):
-    """A rule, the one or two STDP rules that it holds, and their rates ``(features, 2)`` when they were made."""
-
-    whole: STDP | RSTDP
-    parts: list[STDP]
-    rates: list[Tensor]
-
-
-def _rules(lesson: Lesson, rule: STDP | RSTDP) -> _Rules:
-    """Where the rates are those that the lesson names, in all their digits."""
-    parts = [rule] if isinstance(rule, STDP) else [rule.reward, rule.punishment]
-    named = [lesson.rates] if isinstance(lesson, Unsupervised) else [lesson.reward, lesson.punishment]
-    rates = []
-    for part, pair in zip(parts, named, strict=True):
-        made, exact = part._rates.cpu(), torch.tensor(pair, dtype=torch.float64, device="cpu")
-        rates.append(torch.where(exact.to(made.dtype) == made, exact, made.double()))
-    return _Rules(rule, parts, rates)
+def _checked(learned: Any, images: int) -> Learned:
+    """What a lesson says that it learned."""
+    if not isinstance(learned, Learned):
+        raise check.fail_type("learn", "a lesson's method that returns a training.Learned", learned)
+    winners, right = learned.winners, learned.right
+    if winners.dtype != torch.int64 or winners.ndim != 3 or len(winners) != images or winners.shape[2] != 3:
+        raise check.fail("winners", f"int64 of shape ({images}, k, 3), of the images learned", winners)
+    if right is not None and (right.dtype != torch.bool or right.shape != (images,)):
+        raise check.fail("right", f"bool of shape ({images},), of the images learned, or None", right)
+    return learned
 
 
-def _wins(winners: Tensor, features: int) -> Tensor:
-    """How often each feature won."""
-    won = winners[..., 0].flatten()
-    return torch.zeros(features, dtype=torch.int64, device=won.device).index_add_(
-        0, won.clamp(min=0), (won >= 0).long()
-    )
+def _wording(text: str) -> str:
+    """A text without its numbers."""
+    return re.sub(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", "0", text)
+
+
+def _undo(modules: Sequence[nn.Module]) -> Callable[[], None]:
+    """What makes parameters and buffers again what they are now, even where others have taken their place."""
+    parts = {id(part): part for module in modules for part in module.modules()}.values()
+    with torch.no_grad():
+        kept = [
+            (store, name, tensor, None if tensor is None else tensor.clone())
+            for part in parts
+            for store in (part._parameters, part._buffers)
+            for name, tensor in store.items()
+        ]
+
+    def undo() -> None:
+        with torch.no_grad():
+            for store, name, tensor, value in kept:
+                store[name] = tensor  # type: ignore[assignment]
+                if tensor is not None and value is not None:
+                    tensor.copy_(value)
+
+    return undo
 
 
 @contextmanager
@@ -634,47 +582,3 @@ def _interrupts(*, deferred: bool) -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _factors(lesson: Lesson, progress: Progress) -> tuple[float, float]:
-    """What the schedule of a lesson says."""
-    factors: Any = lesson.schedule(progress)
-    if not isinstance(factors, Sequence) or len(factors) != 2:
-        raise check.fail(
-            "schedule", "a function that gives two factors, of the rates of reward and punishment", factors
-        )
-    return check.number(factors[0], "schedule"), check.number(factors[1], "schedule")
-
-
-def _said(lesson: Lesson) -> str:
-    """What a schedule says on the way, which its ``repr`` may not tell."""
-    shares = [(0.0, 1.0, 0.0), (0.6, 0.3, 0.1)]
-    on_the_way = [Progress(seen, 10_000, *share) for seen in (0, 499, 500, 5000, 9999) for share in shares]
-    return f"factors of {type(lesson.schedule).__qualname__}: {[_factors(lesson, progress) for progress in on_the_way]}"
-
-
-def _fits(lesson: Lesson, layer: SpikingConvolution, classes: Tensor | None) -> None:
-    """Whether a layer can have a lesson."""
-    if isinstance(lesson, Unsupervised):
-        if lesson.homeostasis and layer.threshold is None:
-            raise ValueError("`homeostasis` needs a layer with a threshold; this one fires at the last time step")
-    elif classes is None or len(classes) != layer.out_channels:
-        way = "" if classes is not None else "give `Network(..., classes=...)`, the class of each of its features"
-        raise check.fail("lessons", "Reinforced for the layer alone whose features have `classes`", lesson, way)
-
-
-def _learning_threshold(layer: Any, lesson: Lesson) -> AbstractContextManager[None]:
-    """The layer with the threshold that it learns with."""
-    if isinstance(lesson, Reinforced) or lesson.threshold is None:
-        return nullcontext()
-    return _threshold(layer, lesson.threshold)
-
-
-@contextmanager
-def _threshold(layer: Any, threshold: float | None) -> Iterator[None]:
-    """The layer with another threshold than its own."""
-    own, layer.threshold = layer.threshold, threshold
-    try:
-        yield
-    finally:
-        layer.threshold = own
