@@ -11,7 +11,8 @@ from torch.utils._pytree import tree_leaves
 
 import spyketorch.functional as sf
 from spyketorch import _checks as check
-from spyketorch import _diagnosis, _lessons, encoding, latency, learning, models, readout, snn, training
+from spyketorch import encoding, latency, learning, models, readout, snn, training
+from spyketorch.training import _diagnosis, _reinforced, _unsupervised
 from spyketorch.visualization import get_mean_stimuli
 
 SHAPES = {"one": (4, 2, 6, 7), "batch": (3, 4, 2, 6, 7)}
@@ -219,7 +220,8 @@ def test_networks(name, size):
 def without_reading(monkeypatch):
     """Lessons that do not read rates and convergence, as they do once per period: fake tensors hold none."""
     monkeypatch.setattr(_diagnosis, "convergence", lambda *given: 0.0)
-    monkeypatch.setattr(_lessons, "paced", lambda *given: nullcontext(0.0))
+    for lesson in (_unsupervised, _reinforced):
+        monkeypatch.setattr(lesson, "paced", lambda *given: nullcontext(0.0))
 
 
 def test_lessons(without_reading):

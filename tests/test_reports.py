@@ -8,10 +8,19 @@ from functools import cache
 import pytest
 import torch
 
-from spyketorch import _diagnosis, models, snn
+from spyketorch import models, snn
 from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
 from spyketorch.models import ImageSpec, InputWarning, Network, Stage
-from spyketorch.training import Constant, Doubling, Fading, Reinforced, Trainer, TrainingWarning, Unsupervised
+from spyketorch.training import (
+    Constant,
+    Doubling,
+    Fading,
+    Reinforced,
+    Trainer,
+    TrainingWarning,
+    Unsupervised,
+    _diagnosis,
+)
 
 T = 15
 STROKES = Unsupervised(kwta=3, inhibition_radius=2, schedule=Doubling(every=100), period=50)

@@ -18,7 +18,6 @@ import torch
 from test_files import refused_or_whole
 
 from spyketorch import _files, latency, snn
-from spyketorch._answers import Answers
 from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
 from spyketorch.learning import STDP
 from spyketorch.models import Network, Stage
@@ -38,6 +37,7 @@ from spyketorch.training import (
     Unsupervised,
     evaluate,
 )
+from spyketorch.training._answers import Answers
 
 T = 6
 

@@ -1,11 +1,5 @@
-"""Layer-by-layer training: each layer learns from the stored first spikes of the finished ones below it.
+"""The trainer: the order of images, layers one after the other, periods that are whole, stopping and going on."""
 
-A :class:`Trainer` takes a :class:`spyketorch.models.Network` and one lesson per layer: :class:`Unsupervised` (STDP) or
-:class:`Reinforced` (R-STDP), and perhaps a :class:`Readout` after them. Images are learned one after the other, each
-with the weights that the one before left; where a run is stopped and resumed does not change a bit of the result.
-"""
-
-import itertools
 import json
 import re
 import signal
@@ -15,7 +9,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,114 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spyketorch import _checkpoint as checkpoint
 from spyketorch import _checks as check
-from spyketorch import _diagnosis as diagnosis
-from spyketorch._answers import Answers
-from spyketorch._batches import batch_size, probe
-from spyketorch._diagnosis import Course as Course
-from spyketorch._diagnosis import Report as Report
-from spyketorch._diagnosis import TrainingWarning as TrainingWarning
+from spyketorch._batches import probe
 from spyketorch._files import owned, save, sweep
-from spyketorch._images import looked_at, told_once
-from spyketorch._lessons import Adaptive as Adaptive
-from spyketorch._lessons import Combined as Combined
-from spyketorch._lessons import Constant as Constant
-from spyketorch._lessons import Doubling as Doubling
-from spyketorch._lessons import Fading as Fading
-from spyketorch._lessons import FinalLesson as FinalLesson
-from spyketorch._lessons import Learned as Learned
-from spyketorch._lessons import Lesson as Lesson
-from spyketorch._lessons import Period as Period
-from spyketorch._lessons import Progress as Progress
-from spyketorch._lessons import Readout as Readout
-from spyketorch._lessons import Reinforced as Reinforced
-from spyketorch._lessons import Schedule as Schedule
-from spyketorch._lessons import Unsupervised as Unsupervised
-from spyketorch._lessons import wins
+from spyketorch._images import looked_at
 from spyketorch._progress import progress_bar
 from spyketorch.models import Network
+from spyketorch.training import _checkpoint as checkpoint
+from spyketorch.training import _diagnosis as diagnosis
+from spyketorch.training._answers import Answers
+from spyketorch.training._diagnosis import Course, Report, TrainingWarning
+from spyketorch.training._lesson import FinalLesson, Learned, Lesson, Period, wins
+from spyketorch.training._schedules import Progress
 
 _SAMPLE = 500  # images that a report looks at
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Decisions on labelled images; ``confusion`` (classes, classes + 1) counts labels by decisions, silence last."""
-
-    confusion: Tensor
-
-    @property
-    def accuracy(self) -> float:
-        """Share of right decisions; silence is wrong."""
-        return int(self.confusion.diagonal().sum()) / int(self.confusion.sum())
-
-    @property
-    def silent(self) -> float:
-        return int(self.confusion[:, -1].sum()) / int(self.confusion.sum())
-
-
-def evaluate(
-    network: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, *, batch: int | None = None
-) -> Evaluation:
-    """Decide all images and count right and wrong, class by class.
-
-    Args:
-        network: a :class:`spyketorch.models.Network` with a decision; or what holds one, such as ``DataParallel``, a
-            compiled one or a module of yours (which may change the images: the network inside looks at what reaches
-            it); or any function from images to integers ``(N,)``, -1 for no decision.
-        images: ``(N, C, H, W)``, as its encoder takes them.
-        labels: ``(N,)`` integers.
-        batch: images decided at once; None for as many as the ``batch_memory`` of the network allows.
-
-    Raises:
-        ValueError: weights, thresholds or numbers of a read-out that are NaN, and what the network itself refuses.
-
-    Example:
-        >>> from spyketorch import models
-        >>> images, labels = torch.randint(0, 256, (4, 1, 28, 28)), torch.tensor([0, 1, 2, 3])
-        >>> 0 <= evaluate(models.mozafari2019(), images, labels).accuracy <= 1
-        True
-    """
-    check.callable_(network, "network")
-    labels = check.labels(labels, len(check.images(images)), torch.device("cpu"))
-    check.storable((int(labels.max()) + 2,) * 2, "labels", int(labels.max()))
-    parts = network.modules() if isinstance(network, nn.Module) else ()
-    inner = [part for part in parts if isinstance(part, Network)]
-    for held in inner:
-        held._ready()
-    direct = _unwrapped(network)
-    numbers = itertools.chain(network.parameters(), network.buffers()) if isinstance(network, nn.Module) else iter(())
-    device = next((number.device for number in numbers), images.device)
-    decided = []
-    as_they_are = looked_at(direct.images, images, stacklevel=4) if isinstance(direct, Network) else told_once()
-    with torch.no_grad(), as_they_are:
-        if batch is None and inner and not isinstance(direct, Network):
-            network(images[:1].to(device))  # what does a wrapper give to the networks that it holds?
-        if batch is None:
-            reached = [
-                images if held is direct else torch.zeros(1, *(held._shape or images.shape[1:])) for held in inner
-            ]
-            batch = min(map(batch_size, inner, reached), default=500)
-        for part in torch.split(images, min(check.integer(batch, "batch", 1), len(images))):
-            answer = network(part.to(device))
-            if not isinstance(answer, Tensor) or answer.shape != (len(part),) or answer.is_floating_point():
-                raise check.fail("network", f"from images to their classes, integers ({len(part)},)", answer)
-            decided.append(answer.cpu())
-    return _evaluation(torch.cat(decided), labels)
-
-
-def _unwrapped(network: Any) -> Any:
-    """What torch's own wrappers hold, that pass images on as they are."""
-    while isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(network, "_orig_mod"):
-        network = getattr(network, "_orig_mod", None) or network.module
-    return network
-
-
-def _evaluation(decided: Tensor, labels: Tensor) -> Evaluation:
-    classes = int(max(labels.max(), decided.max())) + 1
-    index = labels * (classes + 1) + torch.where(decided < 0, classes, decided)
-    return Evaluation(torch.bincount(index, minlength=classes * (classes + 1)).view(classes, classes + 1))
 
 
 class _Place(NamedTuple):
@@ -171,6 +70,7 @@ class Trainer:
 
     Example:
         >>> from spyketorch import models
+        >>> from spyketorch.training import Unsupervised
         >>> network = models.kheradpisheh2018()
         >>> lessons = [Unsupervised(kwta=5, inhibition_radius=2), Unsupervised(kwta=8, inhibition_radius=1)]
         >>> reports = Trainer(network, lessons, progress=False).fit(torch.rand(20, 1, 28, 28) * 255)

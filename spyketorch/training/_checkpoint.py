@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spyketorch import _answers as answers
 from spyketorch import _files
 from spyketorch._identity import Content, difference, digest, rule_lines, users_own
-from spyketorch._lessons import FinalLesson, Lesson, with_threshold
 from spyketorch.models import Network, Stage
+from spyketorch.training import _answers as answers
+from spyketorch.training._lesson import FinalLesson, Lesson, with_threshold
 
 _SHARES = ("hits", "misses", "silent")
 _ROW = {"layer", "seen", *_SHARES}  # and perhaps the convergence
