@@ -1,26 +1,13 @@
 """From images straight to first-spike times, by rank order."""
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch import latency
 from spyketorch.encoding._filter import IMAGES, Filter
+from spyketorch.encoding._intensities import intensities_of
 from spyketorch.kernels import operators
-
-
-def _contrasts(module: nn.Module, image: Tensor) -> Tensor:
-    """What a module makes of an image, where a Filter answers without rounding."""
-    if isinstance(module, Filter):
-        return module(image, rounding=False)  # type: ignore[no-any-return]
-    if type(module).forward is not nn.Sequential.forward:
-        return module(image)  # type: ignore[no-any-return]
-    for part in module.children():
-        image = _contrasts(part, image)
-    return image
-
 
 _EPS = 1e-12  # beside the mean of a square, so that a blank one can be divided by
 
@@ -73,10 +60,7 @@ class LatencyEncoder(nn.Module):
             times = self._in_one_pass(input)
             if times is not None:
                 return times
-            intensities = _contrasts(self.filter, input.detach().to(self._type()))
-        if not isinstance(intensities, Tensor) or intensities.ndim != input.ndim:
-            raise check.fail("filter", f"a module from images to intensities of {input.ndim} dimensions", intensities)
-        check.not_negative(intensities, "intensities")
+            intensities = intensities_of(self.filter, input)
         if self.normalization_radius is not None:
             intensities = latency.local_normalization(intensities, self.normalization_radius, _EPS)
         return latency.rank_order(intensities, self.time_steps)
@@ -97,10 +81,6 @@ class LatencyEncoder(nn.Module):
         radius, steps = _radius(self.normalization_radius), check.steps(self.time_steps)
         times = loops.encode(batch, filters, radius, _EPS, steps)
         return times if images.ndim == 4 else times[0]
-
-    def _type(self) -> torch.dtype:
-        numbers = itertools.chain(self.filter.parameters(), self.filter.buffers())
-        return torch.float64 if any(value.dtype == torch.float64 for value in numbers) else torch.float32
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}, normalization_radius={self.normalization_radius}"
