@@ -89,19 +89,24 @@ def last_potentials(
 
 
 @compiled
-def _byte(weight: float, low: float, step: float) -> int:
-    return int((weight - low) / step + 0.5)
+def _round(weight: Array, compact: Bytes, f: int) -> None:
+    """Round the weights of a feature to bytes: first all, side by side, then each to its place."""
+    low, step, _ = compact.scale
+    per_step, own, rounded = 1 / step, weight[f].reshape(-1), compact.rounded
+    bytes_ = np.empty(own.size, np.uint8)
+    for i in range(own.size):
+        bytes_[i] = np.uint8(np.int32((own[i] - low) * per_step + 0.5))
+    for i in range(own.size):
+        rounded[i, f] = bytes_[i]
 
 
 @compiled
 def round_all(weight: Array, compact: Bytes) -> None:
     """Round all weights to bytes on the scale (low, ., high), and set its step."""
     low, _, high = compact.scale
-    step = compact.scale[1] = max((high - low) / 255, 1e-9 * max(abs(low), abs(high)), 1e-30)
-    flat = weight.reshape(len(weight), -1)
-    for f in range(len(flat)):
-        for i in range(flat.shape[1]):
-            compact.rounded[i, f] = _byte(flat[f, i], low, step)
+    compact.scale[1] = max((high - low) / 255, 1e-9 * max(abs(low), abs(high)), 1e-30)
+    for f in range(len(weight)):
+        _round(weight, compact, f)
 
 
 @compiled
@@ -326,19 +331,20 @@ def last_winners(
 @compiled
 def absorb_bytes(weight: Array, compact: Bytes, f: int) -> None:
     """Round what feature ``f`` learned; where that leaves the scale, double the scale and round all."""
-    low, step, high = compact.scale
-    smallest, largest = low, high
+    low, _, high = compact.scale
     old, new = compact.known[f].reshape(-1), weight[f].reshape(-1)
+    outside = 0
     for i in range(new.size):
-        if new[i] != old[i]:
-            smallest, largest = min(smallest, new[i]), max(largest, new[i])
-            compact.rounded[i, f] = _byte(new[i], low, step)
-            old[i] = new[i]
-    if smallest < low or largest > high:
+        outside += int(new[i] < low) + int(new[i] > high)
+    old[:] = new
+    if outside > 0:
+        smallest, largest = min(low, new.min()), max(high, new.max())
         lowest, highest = compact.bounds
         compact.scale[0] = low if smallest == low else min(smallest, max(lowest, 2 * low - high))
         compact.scale[2] = high if largest == high else max(largest, min(highest, 2 * high - low))
         round_all(compact.known, compact)
+    else:
+        _round(weight, compact, f)
 
 
 @compiled
