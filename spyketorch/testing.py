@@ -2,7 +2,7 @@
 
     >>> from spyketorch import encoding, learning, testing
     >>> testing.check_kernel(encoding.DoGKernel(7, 1, 2))
-    >>> testing.check_encoder(encoding.Intensity2Latency(15, to_spike=True), torch.rand(4, 2, 9, 9))
+    >>> testing.check_encoder(encoding.LatencyEncoder(torch.nn.Identity(), 15), torch.rand(4, 2, 9, 9))
     >>> testing.check_rule(lambda conv: learning.STDP(conv, (0.25, -0.125)))
 
 Each raises an AssertionError that says what is broken and for which input. The checks run on small seeded data, whose
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
@@ -89,29 +89,82 @@ def check_kernel(kernel: Callable[[], Tensor]) -> None:
     _assert_same(response, bank.kernels[0, 0], "the response of Filter to one bright pixel")
 
 
-def check_encoder(encoder: Callable[[Tensor], Tensor], images: Tensor, *, blank_is_silent: bool = True) -> None:
-    """Check an encoder of images into spike waves.
+def check_encoder(
+    encoder: Callable[[Tensor], Tensor],
+    images: Tensor,
+    *,
+    blank_is_silent: bool = True,
+    waves: Callable[[Tensor], Tensor] | None = None,
+) -> None:
+    """Check an encoder of images into first-spike times, an :class:`~spyketorch.encoding.Encoder`, or into waves.
 
-    Waves are binary and cumulative; a batch is the stack of its images; the input is left as it was; a second call
-    gives the same; and a blank image is silent.
+    Times lie within 0..T in an integer type that holds T; waves are binary and cumulative; a batch is the stack of its
+    images; the input is left as it was; a second call gives the same; and a blank image is silent. What an encoder has
+    learned (by ``fit``, say) is saved: a copy that was put out of order, or fitted to other images, answers as the
+    encoder again once it has loaded its ``state_dict``.
 
     Args:
-        encoder: takes ``(C, H, W)`` or ``(N, C, H, W)``, gives ``(T, C', H', W')`` or ``(N, T, C', H', W')``.
+        encoder: takes ``(C, H, W)`` or ``(N, C, H, W)``; gives times ``(C', H', W')`` or ``(N, C', H', W')``, and tells
+            ``time_steps``; or waves ``(T, C', H', W')`` or ``(N, T, C', H', W')``.
         images: a batch ``(N, C, H, W)`` of two or more.
         blank_is_silent: whether an image of zeros must give no spike.
+        waves: for an encoder that gives times, what gives the same as waves: they must be ``to_wave`` of the times.
     """
     check.callable_(encoder, "encoder")
     assert len(check.images(images)) > 1, f"images must be (N, C, H, W) with N > 1; got {tuple(images.shape)}"
     before = images.clone()
-    waves = encoder(images)
-    assert isinstance(waves, Tensor), f"an encoder must return a tensor; got {check.describe(waves)}"
+    answers = encoder(images)
+    assert isinstance(answers, Tensor), f"an encoder must return a tensor; got {check.describe(answers)}"
     _assert_same(images, before, "the images after the call")
-    assert waves.ndim == 5, f"a batch must give (N, T, C, H, W); got {tuple(waves.shape)}"
-    assert_wave(waves, "the encoder's answer")
-    _assert_same(encoder(images), waves, "a second call of the encoder")
-    _assert_same(torch.stack([encoder(image) for image in images]), waves, "one image at a time")
+    gives_times = answers.dtype in check.TIMES and answers.ndim == 4
+    if gives_times:
+        time_steps = _assert_times(answers, encoder)
+        silence = torch.full_like(answers[0], time_steps)
+    else:
+        assert answers.ndim == 5, (
+            f"a batch must give waves (N, T, C, H, W), or times (N, C, H, W) of an integer type; got a {answers.dtype} "
+            f"tensor of shape {tuple(answers.shape)}"
+        )
+        assert_wave(answers, "the encoder's answer")
+        silence = torch.zeros_like(answers[0])
+    _assert_same(encoder(images), answers, "a second call of the encoder")
+    _assert_same(torch.stack([encoder(image) for image in images]), answers, "one image at a time")
     if blank_is_silent:
-        assert not bool(encoder(torch.zeros_like(images[0])).any()), "a blank image must give a silent wave"
+        blank = encoder(torch.zeros_like(images[0]))
+        assert torch.equal(blank, silence), (
+            f"a blank image must give {'times of T' if gives_times else 'a silent wave'}"
+        )
+    if isinstance(encoder, nn.Module):
+        _check_saved(encoder, images, answers)
+    if waves is not None:
+        assert gives_times, "`waves` stand beside times: an encoder that gives waves is checked by itself"
+        check_encoder(waves, images, blank_is_silent=blank_is_silent)
+        _assert_same(waves(images), latency.to_wave(answers, time_steps), "waves beside the times")
+
+
+def _assert_times(times: Tensor, encoder: Any) -> int:
+    """T, once it is told and the times lie within."""
+    parts = encoder.modules() if isinstance(encoder, nn.Module) else [encoder]
+    told: set[Any] = {part.time_steps for part in parts if hasattr(part, "time_steps")}
+    assert len(told) == 1, f"an encoder that gives times must tell one `time_steps`; got {sorted(told) or 'none'}"
+    time_steps: int = told.pop()
+    assert torch.iinfo(times.dtype).max >= time_steps, f"{times.dtype} does not hold T = {time_steps}, silence"
+    low, high = int(times.amin()), int(times.amax())
+    assert low >= 0 and high <= time_steps, f"times must lie within 0..{time_steps}; got {low} to {high}"
+    return time_steps
+
+
+def _check_saved(encoder: nn.Module, images: Tensor, answers: Tensor) -> None:
+    """The ``state_dict`` holds all that an encoder has learned."""
+    state, copies = copy.deepcopy(encoder.state_dict()), [copy.deepcopy(encoder) for _ in range(2)]
+    for value in copies[0].state_dict().values():
+        if isinstance(value, Tensor):
+            value.zero_()
+    if hasattr(encoder, "fit"):
+        copies[1].fit(images.flip(-1)[:1] / 2)  # type: ignore[operator]
+    for twin, changed in zip(copies, ("whose state was zeros", "that was fitted to other images"), strict=True):
+        twin.load_state_dict(state)
+        _assert_same(twin(images), answers, f"a copy {changed}, with the state loaded,")
 
 
 def check_rule(make_rule: Callable[[Convolution], Any], *, negative_weights: bool = False) -> None:
