@@ -69,6 +69,21 @@ def state(rule: nn.Module, layer: nn.Module) -> dict[str, Any]:
     }
 
 
+def restore(rule: nn.Module, state: dict[str, Any], path: Path) -> None:
+    """Give a rule, as it was made, the state that was saved."""
+    try:
+        rule.load_state_dict({**rule.state_dict(), **state})
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
+        raise _senseless(path, error) from error
+
+
+def _senseless(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{str(path)!r} holds no state that a training leaves ({error}): take a copy from before, if there is one, "
+        "or begin anew in another directory"
+    )
+
+
 def read(
     path: Path,
     identity: dict[str, str],
@@ -99,10 +114,7 @@ def read(
     try:
         _check(content, network, lessons, last, images)
     except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
-        raise ValueError(
-            f"{str(path)!r} holds no state that a training leaves ({error}): take a copy from before, if there is one, "
-            "or begin anew in another directory"
-        ) from error
+        raise _senseless(path, error) from error
     return content
 
 

@@ -94,6 +94,7 @@ class Lesson(Protocol):
 
     def fits(self, network: Network, number: int) -> None:
         """Raise a ValueError where stage ``number`` of the network cannot have this lesson."""
+        return
 
     def identity(self) -> str:
         """What tells this lesson from others beside its ``repr``, such as what its schedule says."""

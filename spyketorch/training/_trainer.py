@@ -232,7 +232,7 @@ class Trainer:
         with progress_bar(f"learning layer {number + 1}", total, self.progress, initial=self._place.seen) as bar:
             while self._place.seen < total:
                 period = self._period(number, lesson, times, labels)
-                with self._whole(layer, rule):
+                with self._whole(layer, rule), self._seeded(number, len(times)):
                     learned = _checked(lesson.learn(rule, period), len(period.times))
                     for text in learned.warnings:
                         self._warn(number, text, stacklevel=4, once=True)
@@ -273,6 +273,15 @@ class Trainer:
             progress=Progress(seen, lesson.epochs * len(times), *self._place.shares),
             random=np.random.default_rng([self.seed, len(self._wins), epoch, start]),
         )
+
+    @contextmanager
+    def _seeded(self, number: int, images: int) -> Iterator[None]:
+        """What is drawn from torch's generator within the block depends on the seed and the place of the period."""
+        place = [self.seed, number, *divmod(self._place.seen, images)]
+        device = self.network.stages[number].layer.weight.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+            yield
 
     @contextmanager
     def _whole(self, *modules: nn.Module) -> Iterator[None]:
@@ -412,8 +421,7 @@ class Trainer:
         content = checkpoint.read(self.checkpoint, identity, self.network, self.lessons, self.last, images)
         for number, state in enumerate(content.get("rules", [])):
             if state is not None:
-                rule = self._rule(number)
-                rule.load_state_dict({**rule.state_dict(), **state})
+                checkpoint.restore(self._rule(number), state, self.checkpoint)
         for stage, weight, threshold in zip(
             self.network.stages, content["weights"], content["thresholds"], strict=True
         ):
