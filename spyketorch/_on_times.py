@@ -4,7 +4,9 @@
 else is walked in torch, on any device.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,24 +14,26 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
-from spyketorch._convolution import layer_geometry, learnable
+from spyketorch._convolution import Geometry, layer_geometry, learnable
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch._winners import choice as winner_choice
 from spyketorch.kernels import operators
 
 if TYPE_CHECKING:
+    from spyketorch.kernels.engine import Engine
     from spyketorch.learning import RSTDP, STDP
 
 
-def layer_of(rule: "STDP", times: Any) -> Any:
-    """The layer of a rule, once it can learn from these times."""
+def checked(rule: "STDP", times: Any) -> Tensor:
+    """A batch of times, of which the layer of a rule can learn."""
     layer = rule.conv_layer
     if not hasattr(layer, "respond"):
         raise check.fail_type("conv_layer", "an snn.SpikingConvolution, to learn from first-spike times", layer)
-    if check.times(times, "times").ndim != 4:
+    batch = check.times(times, "times")
+    if batch.ndim != 4:
         raise check.fail("times", "a batch of shape (N, C, H, W)", times)
-    return layer
+    return batch
 
 
 def _own_answer(layer: Any) -> list[str]:
@@ -43,108 +47,214 @@ def answer(layer: Any, times: Tensor) -> tuple[Tensor, Tensor]:
     return answered
 
 
-def learn(
-    rule: "STDP | RSTDP",
-    layer: Any,
-    times: Tensor,
-    choice: tuple[Any, Any, bool],
-    minibatch: Any,
-    teacher: Teacher | None,
-) -> Tensor:
-    """The winners of each sample, ``(N, kwta, 3)``; the weights of the layer have learned."""
+class Task(NamedTuple):
+    """A chunk of samples to learn: by which rule, in which layer, from which times, and how."""
+
+    rule: "STDP | RSTDP"
+    layer: Any
+    times: Tensor
+    shape: Geometry
+    choice: Choice
+    teacher: Teacher | None
+    minibatch: int
+
+    def engine(self) -> AbstractContextManager["Engine"]:
+        """The compiled loops on the layer."""
+        from spyketorch.kernels.engine import engine
+
+        weight, limit, size = self.layer.weight.data, self.layer.limit(), self.times.shape[2:]
+        return engine(weight, limit, self.layer.time_steps, self.shape, size, "conv_layer.weight")
+
+    def why_not_searched(self) -> str | None:
+        """Why the compiled loops do not find the winners, or None where they do."""
+        own = _own_answer(self.layer)
+        if own:
+            return f"the layer has its own {', '.join(own)}"
+        return operators.why_no_search(self.layer.weight, self.layer.threshold, self.shape, self.choice)
+
+
+class BackEnd(Protocol):
+    """A way to learn: ``why_not`` says in a sentence why it does not serve a task, or None where it does."""
+
+    slow: str
+
+    def why_not(self, task: Task) -> str | None: ...
+
+    def learn(self, task: Task) -> Tensor: ...
+
+
+class InLoops:
+    """All of it in the compiled loops."""
+
+    slow = ""
+
+    def why_not(self, task: Task) -> str | None:
+        """The rule needs a compiled twin, the layer the standard search."""
+        reasons = [task.rule.why_not_compiled(), task.why_not_searched()]
+        return " and ".join(filter(None, reasons)) or None
+
+    def learn(self, task: Task) -> Tensor:
+        """Thresholds that moved are the layer's afterwards."""
+        plasticity = task.rule._plasticity()
+        with task.engine() as loops:
+            winners = loops.learn(task.times, task.choice, plasticity, task.teacher, task.minibatch)
+            if plasticity.thresholds is not None:
+                task.layer.threshold.copy_(torch.from_numpy(loops.threshold))
+        return winners
+
+
+class WinnersInLoops:
+    """Winners in the compiled loops, with the weights and thresholds that the rule's own code in torch left."""
+
+    slow = "`learn` finds winners in the compiled loops but updates weights in plain torch, several times slower"
+
+    def why_not(self, task: Task) -> str | None:
+        """The rule must learn from times, the layer have the standard search."""
+        return "the rule learns from waves" if task.rule._on_waves() else task.why_not_searched()
+
+    def learn(self, task: Task) -> Tensor:
+        """Each sample finds what the one before has changed, wherever that is."""
+
+        def decide(times: Tensor, active: Tensor | None) -> Decided:
+            with task.engine() as loops:
+                found = loops.find(times, task.choice, None if active is None else active.contiguous().numpy())
+            return Decided(torch.from_numpy(found.winners), torch.from_numpy(found.post), None)
+
+        return _walk(task, decide)
+
+
+class InTorch:
+    """All of it in torch, on any device."""
+
+    slow = "`learn` runs in plain torch, many times slower than in the compiled loops"
+
+    def why_not(self, task: Task) -> str | None:
+        """It serves every task."""
+        return None
+
+    def learn(self, task: Task) -> Tensor:
+        """The layer answers, and winners are chosen among the answers."""
+
+        def decide(times: Tensor, active: Tensor | None) -> Decided:
+            fired, potentials = answer(task.layer, times)
+            if active is not None:
+                fired = torch.where(active.view(*active.shape, 1, 1), fired, task.layer.time_steps)
+            return _decide(fired, potentials, task.layer, task.choice)
+
+        return _walk(task, decide)
+
+
+#: the fastest first
+BACK_ENDS: tuple[BackEnd, ...] = (InLoops(), WinnersInLoops(), InTorch())
+
+
+def task(
+    rule: "STDP | RSTDP", times: Tensor, choice: tuple[Any, Any, bool], minibatch: Any, teacher: Teacher | None
+) -> Task:
+    """What is to be learned, checked."""
+    layer: Any = rule._pair()[0].conv_layer
     minibatch = check.integer(minibatch, "minibatch", 1)
     learnable(layer)
     shape = layer_geometry(times, "times", layer.weight, layer.stride, layer.padding, layer.dilation, layer.groups)
     kwta, radius = winner_choice(*choice[:2], layer.out_channels, *shape.output_size(*times.shape[-2:]))
-    choice = Choice(kwta, radius, choice[2])
+    thresholds = rule._pair()[0].thresholds
+    excess = thresholds is not None and thresholds.excess
     check.times_within(times, "times", layer.time_steps)
     for value, name in ((layer.weight, "conv_layer.weight"), (layer.threshold, "conv_layer.threshold")):
         if value is not None:
             check.finite_if_free(value, name)
-    rates = [one._rates for one in rule._pair()[: 1 + (teacher is not None)]]
-    for one in rates:
-        check.finite_if_free(one, "learning_rate")
-    reason = _why_walk(rule, layer, minibatch) or operators.why_no_search(
-        layer.weight, layer.threshold, shape, choice.inhibit, choice.kwta
-    )
+    return Task(rule, layer, times, shape, Choice(kwta, radius, choice[2], excess), teacher, minibatch)
+
+
+def back_end(task: Task) -> tuple[BackEnd, str | None]:
+    """The fastest way that serves a task, and why the fastest of all does not."""
+    reason = None
+    for way in BACK_ENDS:
+        found = way.why_not(task)
+        if found is None:
+            return way, reason
+        reason = reason or found
+    raise AssertionError("torch serves every task")
+
+
+def learn(task: Task) -> Tensor:
+    """The winners of each sample, ``(N, kwta, 3)``; the weights of the layer have learned."""
+    way, reason = back_end(task)
     if reason is not None:
-        operators.say_slow("`learn` runs", layer.weight, reason)
-        return _walk(rule, layer, times, choice, minibatch, teacher)
-    from spyketorch.kernels.engine import engine
-
-    reward, _ = rule._pair()
-    bounds = reward.lower_bound, reward.upper_bound
-    with engine(layer.weight.data, layer.limit(), layer.time_steps, shape, times.shape[2:]) as loops:
-        both = torch.stack((rates[0], rates[-1]))
-        return loops.learn(times, choice, both, bounds, reward._dependence() is not None, teacher)
+        operators.say_slow(way.slow, task.layer.weight, reason)
+    return way.learn(task)
 
 
-def _why_walk(rule: "STDP | RSTDP", layer: Any, minibatch: int) -> str | None:
-    """Why the loops do not learn what this rule and this layer would, or None where they do."""
-    own = {"rule": rule._own(), "layer": _own_answer(layer)}
-    if any(own.values()):
-        return " and ".join(f"the {who} has its own {', '.join(names)}" for who, names in own.items() if names)
-    if minibatch > 1:
-        return "`minibatch` is above 1, which suits a GPU: on a CPU 1, exactly online, is the fastest"
-    return None
+class Decided(NamedTuple):
+    """Winners ``(n, kwta, 3)``, the steps ``post`` ``(n, kwta)`` at which they fired, and all neurons' first spikes.
+
+    These are None where the search does not look at every neuron.
+    """
+
+    winners: Tensor
+    post: Tensor
+    fired: Tensor | None
+
+    def of(self, i: int) -> "Decided":
+        """Those of one sample."""
+        return Decided(self.winners[i], self.post[i], None if self.fired is None else self.fired[i])
 
 
-def _walk(
-    rule: "STDP | RSTDP", layer: Any, times: Tensor, choice: Choice, minibatch: int, teacher: Teacher | None
-) -> Tensor:
-    """The loop over samples in torch, on any device, without a wait for it."""
+def _walk(task: Task, decide: Callable[[Tensor, Tensor | None], Decided]) -> Tensor:
+    """The loop over samples in torch, without a wait for their device."""
+    rule, layer, times, teacher = task.rule, task.layer, task.times, task.teacher
     teach = _teach_on_waves if rule._on_waves() else _teach
     history = []
     for i, sample in enumerate(times):
-        if i % minibatch == 0:
-            answers = answer(layer, times[i : i + minibatch])
-        fired, potentials = (part[i % minibatch] for part in answers)
+        if i % task.minibatch == 0:
+            part = slice(i, i + task.minibatch)
+            together = decide(times[part], None if teacher is None else teacher.active[part])
+        decided = together.of(i % task.minibatch)
+        history.append(decided.winners)
         if teacher is None:
-            fired, winners = _decide(fired, potentials, layer.time_steps, choice)
-            history.append(winners)
-            teach(rule, layer, sample, fired, winners, None)
+            teach(task, sample, decided, None)
             continue
         allowed, label = teacher.active[i], teacher.labels[i]
         for turn in range(teacher.turns):
             if turn:
-                fired, potentials = answer(layer, sample)
-            fired = torch.where(allowed.view(-1, 1, 1), fired, layer.time_steps)
-            fired, winners = _decide(fired, potentials, layer.time_steps, choice)
-            if turn == 0:
-                history.append(winners)
-            first = winners[:1, 0]  # with its axis: an index of no axis would be read
-            decided, exists = teacher.classes[first.clamp(min=0)], first >= 0
-            right, wrong = exists & (decided == label), exists & (decided != label)
+                decided = decide(sample[None], allowed[None]).of(0)
+            first = decided.winners[:1, 0]  # with its axis: an index of no axis would be read
+            named, exists = teacher.classes[first.clamp(min=0)], first >= 0
+            right, wrong = exists & (named == label), exists & (named != label)
             known = teacher.correction > 0 and turn == 0  # what is right at once is not reinforced any further
             outcome = (torch.zeros_like(right) if known else right).to(layer.weight) - wrong.to(layer.weight)
-            teach(rule, layer, sample, fired, winners, outcome)
-            others = teacher.classes != decided if teacher.correction == 1 else teacher.classes == label
+            teach(task, sample, decided, outcome)
+            others = teacher.classes != named if teacher.correction == 1 else teacher.classes == label
             allowed = allowed & others & wrong  # nobody is left to answer again where there was no mistake
             if check.free_to_read(allowed) and not bool(allowed.any()):
                 break
     return torch.stack(history)
 
 
-def _decide(fired: Tensor, potentials: Tensor, steps: int, choice: Choice) -> tuple[Tensor, Tensor]:
-    """(first-spike times after inhibition, winners)."""
+def _decide(fired: Tensor, potentials: Tensor, layer: Any, choice: Choice) -> Decided:
+    """Winners among answers ``(n, features, rows, columns)``."""
+    steps = layer.time_steps
+    if choice.excess:
+        potentials = potentials - layer.limit().view(-1, 1, 1)
     potentials = torch.where(fired < steps, potentials, 0)
     if choice.inhibit:
         fired, potentials = latency.pointwise_inhibition(fired, potentials, time_steps=steps)
-    return fired, latency.k_winners(fired, potentials, choice.kwta, choice.radius, time_steps=steps)
+    winners = latency.k_winners(fired, potentials, choice.kwta, choice.radius, time_steps=steps)
+    feature, row, column = winners.clamp(min=0).unbind(-1)
+    sample = torch.arange(len(fired), device=fired.device)[:, None]
+    return Decided(winners, fired[sample, feature, row, column].long(), fired)
 
 
-def _teach(
-    rule: "STDP | RSTDP", layer: Any, sample: Tensor, fired: Tensor, winners: Tensor, outcome: Tensor | None
-) -> None:
-    rule._learn_times(sample, fired, winners, layer.time_steps, *(() if outcome is None else (outcome,)))
+def _teach(task: Task, sample: Tensor, decided: Decided, outcome: Tensor | None) -> None:
+    given = () if outcome is None else (outcome,)
+    task.rule._learn_times(sample, decided.post, decided.winners, task.layer.time_steps, *given)
 
 
-def _teach_on_waves(
-    rule: "STDP | RSTDP", layer: Any, sample: Tensor, fired: Tensor, winners: Tensor, outcome: Tensor | None
-) -> None:
+def _teach_on_waves(task: Task, sample: Tensor, decided: Decided, outcome: Tensor | None) -> None:
     """For a rule with a ``forward`` of its own: what a loop on waves would call it with."""
-    weight, steps = layer.weight, layer.time_steps
-    wave, spikes = (latency.to_wave(x, steps, weight.dtype) for x in (sample, fired))
+    layer, weight, steps = task.layer, task.layer.weight, task.layer.time_steps
+    assert decided.fired is not None
+    wave, spikes = (latency.to_wave(x, steps, weight.dtype) for x in (sample, decided.fired))
     potentials = torch.where(spikes > 0, sf.convolution(wave, weight, **layer.geometry.options()), 0)
-    existing = [tuple(winner) for winner in winners.tolist() if winner[0] >= 0]
-    rule(wave, potentials, spikes, *(() if outcome is None else (float(outcome),)), existing)
+    existing = [tuple(winner) for winner in decided.winners.tolist() if winner[0] >= 0]
+    task.rule(wave, potentials, spikes, *(() if outcome is None else (float(outcome),)), existing)

@@ -10,11 +10,15 @@ from spyketorch import _checks as check
 
 
 class Choice(NamedTuple):
-    """How winners are chosen: so many, so far apart, with or without pointwise inhibition before."""
+    """How winners are chosen: so many, so far apart, with or without pointwise inhibition before.
+
+    Of those that fire first, the one with the largest potential; with ``excess`` the one farthest above its threshold.
+    """
 
     kwta: int
     radius: int
     inhibit: bool
+    excess: bool = False
 
 
 def choice(kwta: object, inhibition_radius: object, features: int, rows: int, columns: int) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch._convolution import Geometry, layer_geometry, pooling_geometry
-from spyketorch._winners import choice, winners_in_turn
+from spyketorch._winners import Choice, choice, winners_in_turn
 from spyketorch.functional import Winner
 from spyketorch.kernels import operators
 
@@ -296,13 +296,13 @@ def _winners(
     """:func:`convolution_winners` of what has been checked but for (kwta, radius, inhibition)."""
     kwta, radius = choice(*chosen[:2], weight.shape[0], *shape.output_size(*times.shape[-2:]))
     inhibit = chosen[2]
-    reason = operators.why_no_search(weight, limit, shape, inhibit, kwta)
+    reason = operators.why_no_search(weight, limit, shape, Choice(kwta, radius, inhibit))
     if reason is None:
         limit = None if limit is None else limit.to(weight.dtype)
-        search = (_batched(times), weight, limit, steps, shape.stride, shape.padding, shape.dilation)
+        search = (_batched(times), weight, limit, steps, *shape.options().values())
         winners: Tensor = operators.convolution_winners(*search, inhibit, kwta, radius)
         return winners if times.ndim == 4 else winners[0]
-    operators.say_slow("winners are searched", weight, reason)
+    operators.say_slow(operators.SLOW_SEARCH, weight, reason)
     return _winners_of(*_answer(times, weight, limit, shape, steps, True), steps, chosen)
 
 
@@ -350,27 +350,6 @@ def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
     """
     values = check.intensities(intensities, "intensities")
     return _as(operators.rank_order(_batched(values), check.steps(time_steps)), intensities)
-
-
-def linear(values: Tensor, time_steps: int) -> Tensor:
-    r"""First-spike times by value, in a straight line: the larger, the earlier.
-
-    .. math:: t = \min(T - 1, \lfloor (1 - v)\, T \rfloor) \text{ for } v > 0, \text{ else silent}
-
-    Args:
-        values: ``(C, H, W)`` or ``(N, C, H, W)``, of any real type; 0..1, and what is above 1 fires at once.
-        time_steps: T, how many there are.
-
-    Returns:
-        Times like ``values``, uint8 (int16 where T > 254, int32 where T > 32,767).
-
-    Example:
-        >>> linear(torch.tensor([[[1.0, 0.75, 0.5, 0.01, 0.0]]]), 4)
-        tensor([[[0, 1, 2, 3, 4]]], dtype=torch.uint8)
-    """
-    known, steps = check.intensities(values, "values"), check.steps(time_steps)
-    times = ((1 - known) * steps).floor().clamp(0, steps - 1)
-    return torch.where(known > 0, times, steps).to(operators.time_dtype(steps))
 
 
 def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1e-12) -> Tensor:

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -36,6 +36,11 @@ from spyketorch import _checks as check
 from spyketorch import _on_times
 from spyketorch import functional as sf
 from spyketorch._convolution import learnable
+from spyketorch._plasticity import Plasticity as Plasticity
+from spyketorch._plasticity import Response as Response
+from spyketorch._plasticity import Synapse as Synapse
+from spyketorch._plasticity import Thresholds as Thresholds
+from spyketorch._plasticity import Twin as Twin
 from spyketorch._state import CheckedState
 from spyketorch._teacher import Teacher
 from spyketorch.functional import Winner
@@ -92,6 +97,64 @@ def soft_bounds(synapses: Synapses) -> Tensor:
     return (synapses.weight - synapses.lower_bound) * (synapses.upper_bound - synapses.weight)
 
 
+class Simplified(NamedTuple):
+    """The compiled twin of the standard rule: :func:`causal_step`, and with a stabilizer :func:`soft_bounds`."""
+
+    stabilizer: bool
+
+    def change(self, synapse: Synapse) -> float:
+        """In the order of operations of the dense rule."""
+        rate = synapse.ltp if synapse.causal else synapse.ltd
+        if self.stabilizer:
+            return rate * ((synapse.weight - synapse.lower_bound) * (synapse.upper_bound - synapse.weight))
+        return rate
+
+
+class TargetTime(NamedTuple):
+    r"""Thresholds that move until each feature fires at a wanted time, and wins as often as the others.
+
+    After each sample that a neuron answers to at step t, with T steps and F features,
+
+    .. math:: \theta_f \leftarrow \theta_f - \epsilon (t / T - \text{target}), \quad
+        \theta_{\text{winner}} \leftarrow \theta + \epsilon, \quad
+        \theta_{\text{others}} \leftarrow \theta - \epsilon / (F - 1)
+
+    for each winner, but never below ``floor``. Where over a quarter of the inputs fired and nobody answered, all
+    thresholds fall by ``rate`` (1 - target), so that a layer that fell silent answers again. Winners are those farthest
+    above their threshold.
+
+    Attributes:
+        target: the wanted time of the first spike, as a share of all time steps, 0..1.
+        rate: epsilon, in units of the threshold.
+        floor: least threshold.
+
+    Reference:
+        Falez et al., *Multi-layered spiking neural network with target timestamp threshold adaptation and STDP*, IJCNN
+        2019.
+    """
+
+    target: float = 0.75
+    rate: float = 1.0
+    floor: float = 2.0
+
+    @property
+    def excess(self) -> bool:
+        """Winners are ranked by how far they are above their threshold."""
+        return True
+
+    def adapt(self, threshold: Any, response: Response) -> None:
+        """As above."""
+        features = len(threshold)
+        if len(response.winners) == 0 and response.heard > 0.25:
+            for f in range(features):
+                threshold[f] = max(threshold[f] - self.rate * (1 - self.target), self.floor)
+        for k in range(len(response.winners)):
+            late = response.post_times[k] / response.time_steps - self.target
+            for f in range(features):
+                share = self.rate if f == response.winners[k, 0] else -self.rate / max(features - 1, 1)
+                threshold[f] = max(threshold[f] - self.rate * late + share, self.floor)
+
+
 def _given(name: str, factor: Factor, synapses: Synapses) -> Tensor:
     """What a factor makes of the synapses, which it must fit."""
     given, shape = factor(synapses), synapses.weight.shape
@@ -116,6 +179,15 @@ def _one(stored: dict[str, Any], name: str) -> Tensor:
 def _known(stored: dict[str, Any], feature: int) -> tuple[np.ndarray, np.ndarray]:
     """The rates of a feature, where they can be read."""
     return _one(stored, f"ltp_{feature}").data.numpy(), _one(stored, f"ltd_{feature}").data.numpy()
+
+
+def _adaptable(layer: Any, thresholds: Any) -> None:
+    """A layer with a threshold for each feature, that the thresholds given may move."""
+    if not isinstance(thresholds, Thresholds) or not hasattr(thresholds, "_fields"):
+        raise check.fail_type("thresholds", "None, or a NamedTuple with `excess` and `adapt`", thresholds)
+    if getattr(layer, "threshold", None) is None:
+        raise check.fail_type("conv_layer", "a layer with a threshold, as `thresholds` moves it", layer)
+    layer.threshold = layer.limit()
 
 
 def _check_layer(layer: Any) -> None:
@@ -143,15 +215,19 @@ def _rate_pairs(learning_rate: Any, features: int, name: str) -> list[tuple[floa
 
 
 #: of the methods of a rule, those that decide nothing of what is learned, and those that learning from times calls
-_NEUTRAL = frozenset(("update_learning_rate", "update_all_learning_rate", "learn", "online", "minibatch", "extra_repr"))
-_OF_TIMES = frozenset(("_learn_times", "_update", "_fields"))
+_NEUTRAL = frozenset(
+    ("update_learning_rate", "update_all_learning_rate", "learn", "online", "minibatch", "extra_repr", "why_not")
+)
+_OF_TIMES = frozenset(("change", "compiled", "adapt", "_learn_times", "_update", "_fields"))
 
 
 @cache
 def _methods(base: Any) -> dict[str, None]:
     """The names of the methods of a rule that decide what is learned, in order."""
-    own = (name for name, method in vars(base).items() if isinstance(method, FunctionType) and name not in _NEUTRAL)
-    return dict.fromkeys(["__call__", "forward", *(name for name in own if not hasattr(nn.Module, name))])
+    kinds = reversed([kind for kind in base.__mro__ if kind.__module__ != nn.Module.__module__ and kind is not object])
+    methods = (name for kind in kinds for name, method in vars(kind).items() if isinstance(method, FunctionType))
+    own = (name for name in methods if name not in _NEUTRAL and not hasattr(nn.Module, name))
+    return dict.fromkeys(["__call__", "forward", *own])
 
 
 def _replaced(rule: nn.Module, base: type[nn.Module]) -> list[str]:
@@ -230,6 +306,10 @@ class STDP(CheckedState):
         rate: replaces :func:`causal_step`, the rate as a function of the timing.
         weight_dependence: replaces :func:`soft_bounds` (or, without stabilizer, 1).
         modulation: a further factor, such as a per-synapse mask or noise; none by default.
+        thresholds: how the thresholds of the layer, which has one per feature then, adapt after each sample, such as
+            :class:`TargetTime`; None leaves them as they are.
+
+    A subclass may override :meth:`change`, and :meth:`compiled` beside it.
 
     Example:
         >>> from spyketorch import snn, functional as sf
@@ -243,6 +323,7 @@ class STDP(CheckedState):
     rate: Factor
     weight_dependence: Factor | None
     modulation: Factor | None
+    thresholds: Thresholds | None = None
 
     def __init__(
         self,
@@ -255,6 +336,7 @@ class STDP(CheckedState):
         rate: Factor = causal_step,
         weight_dependence: Factor | None = None,
         modulation: Factor | None = None,
+        thresholds: Thresholds | None = None,
     ) -> None:
         super().__init__()
         _check_layer(conv_layer)
@@ -265,6 +347,8 @@ class STDP(CheckedState):
         for name, factor in given.items():
             if factor not in (causal_step, None) or not hasattr(type(self), name):  # a subclass may have it as a method
                 setattr(self, name, factor)
+        if thresholds is not None:
+            self.thresholds = thresholds
         self.learning_rate = _rate_pairs(learning_rate, conv_layer.out_channels, "learning_rate")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -277,6 +361,8 @@ class STDP(CheckedState):
             value = check.flag(value, name)
         elif name in ("rate", "weight_dependence", "modulation") and (value is not None or name == "rate"):
             check.callable_(value, name)
+        elif name == "thresholds" and value is not None:
+            _adaptable(self.conv_layer, value)
         elif name.startswith(("ltp_", "ltd_")) and not (isinstance(value, Tensor) and value.numel() == 1):
             raise check.fail(name, "a Parameter of one number", value)
         super().__setattr__(name, value)
@@ -487,6 +573,55 @@ class STDP(CheckedState):
             f"{check.describe(input_spikes)}; got {list(winner)}"
         )
 
+    # what a rule is
+
+    def change(self, synapses: Synapses) -> Tensor:
+        """The change of each weight of the winners, ``(k, C, rows, columns)``, before the weights are clamped.
+
+        A subclass may override it. Unless it overrides :meth:`compiled` too it runs in torch, after winners that are
+        found by the compiled loops.
+        """
+        change = _given("rate", self.rate, synapses)
+        for name, factor in (("weight_dependence", self._dependence()), ("modulation", self.modulation)):
+            if factor is not None:
+                change = change * _given(name, factor, synapses)
+        return change
+
+    def compiled(self) -> Twin | None:
+        """The twin of :meth:`change` for the compiled loops; None where there is none for the rule as it is now."""
+        return Simplified(self._dependence() is not None)
+
+    def adapt(self, response: Response) -> None:
+        """Let the thresholds of the layer follow its answer to one sample."""
+        if self.thresholds is not None:
+            layer: Any = self.conv_layer
+            moved = layer.threshold.detach().cpu().numpy()
+            self.thresholds.adapt(moved, response)
+            layer.threshold.copy_(torch.from_numpy(moved))
+
+    def why_not(self, times: Tensor, kwta: int = 1, inhibition_radius: int = 0, **options: Any) -> str | None:
+        """Why :meth:`learn` with these arguments leaves the compiled loops, in a sentence; None where it does not.
+
+        Example:
+            >>> from spyketorch import snn
+            >>> layer = snn.SpikingConvolution(2, 4, 3, threshold=5, time_steps=15)
+            >>> rule = STDP(layer, (0.004, -0.003), modulation=lambda synapses: 0.5)
+            >>> rule.why_not(torch.zeros(8, 2, 9, 9, dtype=torch.uint8))
+            'the rule has its own modulation'
+        """
+        return _on_times.back_end(self._task(times, kwta, inhibition_radius, **options))[1]
+
+    def why_not_compiled(self) -> str | None:
+        """Why there is no compiled twin of this rule, or None where there is."""
+        own = self._own()
+        if own:
+            return f"the rule has its own {', '.join(own)}"
+        return None if self.compiled() is not None else "the rule has no `compiled` twin"
+
+    def _plasticity(self) -> Plasticity:
+        """What the compiled loops learn by."""
+        return _plasticity(self, self)
+
     # what is not the standard rule
 
     def _dependence(self) -> Factor | None:
@@ -497,14 +632,15 @@ class STDP(CheckedState):
 
     def _own(self) -> list[str]:
         """What this rule has in place of the standard rule's: factors and methods, of its class or set later."""
-        own = []
+        vouched = next(kind for kind in type(self).__mro__ if "compiled" in vars(kind))  # for all that it inherits
+        own = ["adapt"] if getattr(vouched, "adapt", None) is not STDP.adapt else []
         if self.rate is not causal_step:
             own.append("rate")
         if self._dependence() not in (None, soft_bounds):
             own.append("weight_dependence")
         if self.modulation is not None:
             own.append("modulation")
-        return own + _replaced(self, STDP)
+        return own + _replaced(self, vouched)
 
     def _on_waves(self) -> bool:
         """Whether this rule's own methods are those that learn from waves."""
@@ -525,15 +661,6 @@ class STDP(CheckedState):
     def _pair(self) -> "tuple[STDP, STDP]":
         """The rules after reward and after punishment."""
         return self, self
-
-    def _existing(self, index: Tensor) -> Tensor:
-        """Winners without rows of -1, which no rule sees.
-
-        Leaving them out waits for a device other than the CPU: there, the standard rule computes and masks them.
-        """
-        if check.free_to_read(index) or (check.readable(index) and self._own()):
-            return index[index[:, 0] >= 0]
-        return index
 
     def _padded(self, input: Tensor, value: float) -> Tensor:
         rows, columns = self.conv_layer.geometry.padding
@@ -569,7 +696,7 @@ class STDP(CheckedState):
         """Update the weights by one sample; ``rates`` (features, 2) replaces the rule's own."""
         if not isinstance(winners, Tensor):  # of two winners of one feature the last counts, as in the original
             winners = list({winner[0]: winner for winner in winners}.values())
-            if check.free_to_read(self.conv_layer.weight) and not self._own():
+            if check.free_to_read(self.conv_layer.weight) and self._standard():
                 self._learn_standard(input_spikes, output_spikes, winners, rates)
                 return
         elif self._own() and check.readable(winners):
@@ -580,7 +707,13 @@ class STDP(CheckedState):
             causal = torch.stack(list(ordering(input_spikes, output_spikes, winners))).to(torch.bool)
         if not isinstance(winners, Tensor):
             winners = torch.tensor(winners, dtype=torch.int64, device=pre.device).view(-1, 3)
-        self._update(winners, causal, len(input_spikes) - pre, len(output_spikes) - post, rates)
+        post = len(output_spikes) - post
+        self._update(winners, causal, len(input_spikes) - pre, post, rates)
+        self._adapt(input_spikes[-1] != 0, winners, post.flatten().long(), len(input_spikes))
+
+    def _standard(self) -> bool:
+        """Whether this rule is the standard one in all that it does."""
+        return type(self).change is STDP.change and self.thresholds is None and not self._own()
 
     def _learn_standard(
         self, input_spikes: Tensor, output_spikes: Tensor, winners: list[Winner], rates: Tensor | None
@@ -607,13 +740,23 @@ class STDP(CheckedState):
         weight.clamp_(self.lower_bound, self.upper_bound)
 
     def _learn_times(
-        self, times: Tensor, fired: Tensor, index: Tensor, time_steps: int, rates: Tensor | None = None
+        self, times: Tensor, post: Tensor, index: Tensor, time_steps: int, rates: Tensor | None = None
     ) -> None:
-        """:meth:`_learn` on first-spike times (C, H, W)."""
-        index = self._existing(index)
-        feature, row, column = index.clamp(min=0).unbind(1)
-        pre, post = self._fields(times, index, time_steps).long(), fired[feature, row, column].view(-1, 1, 1, 1).long()
-        self._update(index, pre <= post, pre, post, rates)
+        """:meth:`_learn` on first-spike times (C, H, W) and those of the winners (k,)."""
+        if check.free_to_read(index) or (check.readable(index) and self._own()):  # rows of -1 are seen by no rule
+            exists = index[:, 0] >= 0
+            index, post = index[exists], post[exists]
+        pre, after = self._fields(times, index, time_steps).long(), post.view(-1, 1, 1, 1)
+        self._update(index, pre <= after, pre, after, rates)
+        self._adapt(times < time_steps, index, post, time_steps)
+
+    def _adapt(self, heard: Tensor, index: Tensor, post: Tensor, time_steps: int) -> None:
+        """Tell :meth:`adapt` what the layer made of a sample, of whose inputs ``heard`` fired."""
+        if self.thresholds is None and "adapt" not in _replaced(self, STDP):
+            return
+        exists = index[:, 0] >= 0
+        winners, steps = (part.cpu().numpy() for part in (index[exists], post[exists]))
+        self.adapt(Response(winners, steps, float(heard.double().mean()), time_steps))
 
     def _update(self, index: Tensor, causal: Tensor, pre: Tensor, post: Tensor, rates: Tensor | None) -> None:
         weight = self.conv_layer.weight.data
@@ -635,10 +778,7 @@ class STDP(CheckedState):
                 lower_bound=self.lower_bound,
                 upper_bound=self.upper_bound,
             )
-            change = _given("rate", self.rate, synapses)
-            for name, factor in (("weight_dependence", self._dependence()), ("modulation", self.modulation)):
-                if factor is not None:
-                    change = change * _given(name, factor, synapses)
+            change = self.change(synapses)
             if not check.free_to_read(index):  # where it is, winners that do not exist have been left out
                 change = torch.where((index[:, 0] >= 0).view(-1, 1, 1, 1), change, 0)
             if check.free_to_read(change) and math.isnan(change.sum()) and bool(change.isnan().any()):
@@ -687,11 +827,80 @@ class STDP(CheckedState):
             >>> winners.shape
             torch.Size([8, 2, 3])
         """
-        choice = (kwta, inhibition_radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
-        return _on_times.learn(self, _on_times.layer_of(self, times), times, choice, minibatch, None)
+        return _on_times.learn(self._task(times, kwta, inhibition_radius, pointwise_inhibition, minibatch))
+
+    def _task(
+        self, times: Tensor, kwta: int, radius: int, pointwise_inhibition: bool = True, minibatch: int = 1
+    ) -> _on_times.Task:
+        choice = (kwta, radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
+        return _on_times.task(self, _on_times.checked(self, times), choice, minibatch, None)
 
     def extra_repr(self) -> str:
         return f"use_stabilizer={self.use_stabilizer}, bounds=({self.lower_bound}, {self.upper_bound})"
+
+
+class _Multiplicative(NamedTuple):
+    """The compiled twin of :class:`MultiplicativeSTDP`."""
+
+    steepness: float
+
+    def change(self, synapse: Synapse) -> float:
+        """As there."""
+        share = (synapse.weight - synapse.lower_bound) / (synapse.upper_bound - synapse.lower_bound)
+        if synapse.causal:
+            return synapse.ltp * math.exp(-self.steepness * share)
+        return synapse.ltd * math.exp(self.steepness * (share - 1))
+
+
+class MultiplicativeSTDP(STDP):
+    r"""STDP whose steps shrink towards the bound that they go to, by exponentials of the weight.
+
+    With the weight as a share u of its range, 0 at the lower bound and 1 at the upper,
+
+    .. math:: \Delta w = \text{LTP} \; e^{-\beta u} \;\text{ where the input fired no later than the winner, else }\;
+        \text{LTD} \; e^{\beta (u - 1)}
+
+    Args:
+        conv_layer, learning_rate, lower_bound, upper_bound: as for :class:`STDP`.
+        steepness: beta; 0 makes all steps equal.
+        thresholds: as for :class:`STDP`; the rule was published with :class:`TargetTime`.
+
+    Example:
+        >>> from spyketorch import snn
+        >>> layer = snn.SpikingConvolution(2, 4, 3, threshold=5, weight_mean=0.5, time_steps=15)
+        >>> rule = MultiplicativeSTDP(layer, thresholds=TargetTime(0.75, rate=0.5))
+        >>> rule.learn(torch.zeros(8, 2, 9, 9, dtype=torch.uint8)).shape
+        torch.Size([8, 1, 3])
+
+    Reference:
+        Querlioz et al., *Immunity to device variations in a spiking neural network with memristive nanodevices*, IEEE
+        Transactions on Nanotechnology 12:288-295, 2013; with target times: Falez et al., IJCNN 2019.
+    """
+
+    def __init__(
+        self,
+        conv_layer: "Convolution",
+        learning_rate: Sequence[float] | Sequence[Sequence[float]] = (0.1, -0.1),
+        lower_bound: float = 0,
+        upper_bound: float = 1,
+        *,
+        steepness: float = 1.0,
+        thresholds: Thresholds | None = None,
+    ) -> None:
+        super().__init__(conv_layer, learning_rate, False, lower_bound, upper_bound, thresholds=thresholds)
+        self.steepness = check.number(steepness, "steepness")
+
+    def change(self, synapses: Synapses) -> Tensor:
+        share = (synapses.weight - synapses.lower_bound) / (synapses.upper_bound - synapses.lower_bound)
+        potentiation = synapses.ltp * torch.exp(-self.steepness * share)
+        return torch.where(synapses.causal, potentiation, synapses.ltd * torch.exp(self.steepness * (share - 1)))
+
+    def compiled(self) -> Twin | None:
+        return _Multiplicative(self.steepness)
+
+    def extra_repr(self) -> str:
+        bounds = f"({self.lower_bound}, {self.upper_bound})"
+        return f"steepness={self.steepness}, bounds={bounds}, thresholds={self.thresholds}"
 
 
 class RSTDP(nn.Module):
@@ -789,16 +998,31 @@ class RSTDP(nn.Module):
             return rule, rule._rates * outcome.abs()
         return self.reward, torch.where(outcome > 0, self.reward._rates, self.punishment._rates) * outcome.abs()
 
-    def _learn_times(self, times: Tensor, fired: Tensor, index: Tensor, time_steps: int, outcome: Tensor) -> None:
+    def _learn_times(self, times: Tensor, post: Tensor, index: Tensor, time_steps: int, outcome: Tensor) -> None:
         rule, rates = self._judged(outcome)
-        rule._learn_times(times, fired, torch.where(outcome == 0, -1, index), time_steps, rates)
+        rule._learn_times(times, post, torch.where(outcome == 0, -1, index), time_steps, rates)
 
     def _pair(self) -> tuple[STDP, STDP]:
         return self.reward, self.punishment
 
+    def _plasticity(self) -> Plasticity:
+        """What the compiled loops learn by."""
+        return _plasticity(*self._pair())
+
+    def why_not_compiled(self) -> str | None:
+        """Why there is no compiled twin of this rule, or None where there is."""
+        own = self._own()
+        return f"the rule has its own {', '.join(own)}" if own else self.reward.why_not_compiled()
+
+    def why_not(self, times: Tensor, labels: Tensor, classes: Tensor, *choice: Any, **options: Any) -> str | None:
+        """Why :meth:`learn` with these arguments leaves the compiled loops, in a sentence; None where it does not."""
+        return _on_times.back_end(self._task(times, labels, classes, *choice, **options))[1]
+
     def _own(self) -> list[str]:
         """As of :class:`STDP`; and where the two rules differ in more than their rates."""
-        kinds = [(rule.lower_bound, rule.upper_bound, rule._dependence()) for rule in self._pair()]
+        kinds = [
+            (rule.lower_bound, rule.upper_bound, rule._dependence(), repr(rule.compiled())) for rule in self._pair()
+        ]
         return (
             _replaced(self, RSTDP)
             + [
@@ -855,10 +1079,25 @@ class RSTDP(nn.Module):
             >>> rule.learn(times, labels, classes=torch.tensor([0, 0, 1, 1])).shape
             torch.Size([2, 1, 3])
         """
-        layer = _on_times.layer_of(self.reward, times)
-        choice = (kwta, inhibition_radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
-        teacher = Teacher.of(times, layer.out_channels, labels, classes, correction, active)
-        return _on_times.learn(self, layer, times, choice, minibatch, teacher)
+        choice = (kwta, inhibition_radius, pointwise_inhibition)
+        return _on_times.learn(self._task(times, labels, classes, *choice, correction, active, minibatch))
+
+    def _task(
+        self,
+        times: Tensor,
+        labels: Tensor,
+        classes: Tensor,
+        kwta: int = 1,
+        radius: int = 0,
+        pointwise_inhibition: bool = False,
+        correction: str | None = None,
+        active: Tensor | None = None,
+        minibatch: int = 1,
+    ) -> _on_times.Task:
+        choice = (kwta, radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
+        times, features = _on_times.checked(self.reward, times), self.reward.conv_layer.out_channels
+        teacher = Teacher.of(times, features, labels, classes, correction, active)
+        return _on_times.task(self, times, choice, minibatch, teacher)
 
     def online(
         self, input_spikes: Tensor, respond: Respond, judge: Judge, kwta: int = 1, inhibition_radius: int = 0
@@ -875,6 +1114,14 @@ class RSTDP(nn.Module):
     ) -> list[list[Winner]]:
         """Learn a batch from one forward pass, as :meth:`STDP.minibatch`; ``judge`` as for :meth:`online`."""
         return _minibatch(self, input_spikes, respond, kwta, inhibition_radius, judge)
+
+
+def _plasticity(reward: STDP, punishment: STDP) -> Plasticity:
+    rates, twin = [reward._rates, punishment._rates], reward.compiled()
+    assert twin is not None
+    for one in rates:
+        check.finite_if_free(one, "learning_rate")
+    return Plasticity(torch.stack(rates), (reward.lower_bound, reward.upper_bound), twin, reward.thresholds)
 
 
 _HALF = (torch.float16, torch.bfloat16)

@@ -345,7 +345,7 @@ class SpikingConvolution(Convolution):
         chosen = (kwta, inhibition_radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
         own = self._own()
         if own:
-            operators.say_slow("winners are searched", self.weight, f"the layer has its own {', '.join(own)}")
+            operators.say_slow(operators.SLOW_SEARCH, self.weight, f"the layer has its own {', '.join(own)}")
             return latency._winners_of(*self._heard(times), self.time_steps, chosen)
         weight, shape, steps = self._checked(times)
         return latency._winners(times, weight, self.limit(), shape, steps, chosen)

@@ -280,15 +280,6 @@ def rank_order(intensities, time_steps):
     return times.reshape(intensities.shape)
 
 
-def linear(values, time_steps):
-    """First-spike times that fall in a straight line with values 0..1; 0 is silent, what is larger than 1 first."""
-    times = np.full(values.shape, time_steps)
-    for place in np.ndindex(values.shape):
-        if values[place] > 0:
-            times[place] = max(0, min(time_steps - 1, math.floor((1 - values[place]) * time_steps)))
-    return times
-
-
 def intensity_to_latency(intensities, time_steps, to_spike=False):
     """Cumulative wave that holds each intensity, or its sign, from its time step on."""
     times = rank_order(intensities, time_steps)
@@ -324,3 +315,30 @@ def get_deep_feature(feature, feature_stride, window_size, stride, weights=None)
                 out[f, i * feature_stride[0] + y, j * feature_stride[1] + x] += strongest
         out = np.maximum(out, 0)
     return out, (feature_stride[0] * stride[0], feature_stride[1] * stride[1])
+
+
+def target_time(weight, threshold, times, time_steps, adaptation, multiplicative):
+    """One patch (C, rows, columns) learned by one winner, in place: Falez et al. 2019; gives the winner, or -1."""
+    target, rate, floor = adaptation
+    features, winner, when = len(weight), -1, None
+    for t in range(time_steps):
+        potentials = [sum(weight[f][times <= t]) for f in range(features)]
+        above = [f for f in range(features) if potentials[f] > threshold[f]]
+        if above:
+            winner, when = max(above, key=lambda f: (potentials[f] - threshold[f], -f)), t
+            break
+    if winner < 0:
+        if (times < time_steps).mean() > 0.25:
+            threshold[:] = np.maximum(threshold - rate * (1 - target), floor)
+        return winner
+    for place in np.ndindex(*times.shape):
+        w, causal = weight[winner][place], times[place] <= when
+        if multiplicative:
+            w += 0.1 * math.exp(-w) if causal else -0.1 * math.exp(w - 1)
+        else:
+            w += 0.1 if causal else -0.1
+        weight[winner][place] = min(max(w, 0), 1)
+    for f in range(features):
+        moved = threshold[f] - rate * (when / time_steps - target) + (rate if f == winner else -rate / (features - 1))
+        threshold[f] = max(moved, floor)
+    return winner

@@ -61,8 +61,7 @@ LEAVES = {
     "a rule of one's own": (lambda: Own(layer(), (0.1, -0.1)).learn(TIMES), "own _update"),
     "a factor": (lambda: learning.STDP(layer(), (0.1, -0.1), modulation=lambda s: 1).learn(TIMES), "own modulation"),
     "a layer of one's own": (lambda: learning.STDP(layer(kind=OwnLayer), (0.1, -0.1)).learn(TIMES), "own respond"),
-    "groups": (lambda: learning.STDP(layer(groups=2), (0.1, -0.1)).learn(TIMES), "`groups`"),
-    "a mini-batch": (lambda: learning.STDP(layer(), (0.1, -0.1)).learn(TIMES, minibatch=2), "`minibatch`"),
+    "groups": (lambda: learning.STDP(layer(None, groups=2), (0.1, -0.1)).learn(TIMES), "`groups`"),
     "several winners": (lambda: learning.STDP(layer(None), (0.1, -0.1)).learn(TIMES, 2), "no threshold"),
     "reward": (
         lambda: learning.RSTDP(layer(), (0.1, -0.1), (-0.1, 0.1), modulation=lambda s: 1).learn(
@@ -70,7 +69,7 @@ LEAVES = {
         ),
         "reward.modulation",
     ),
-    "winners": (lambda: layer(groups=2).winners(TIMES), "`groups`"),
+    "winners": (lambda: layer(None, groups=2).winners(TIMES), "`groups`"),
     "winners of a function": (
         lambda: latency.convolution_winners(TIMES, torch.ones(4, 2, 3, 3), kwta=2, time_steps=4,
                                             pointwise_inhibition=True),
@@ -96,6 +95,7 @@ def test_what_takes_the_loops_says_nothing(numba):
         learning.RSTDP(layer(None), (0.1, -0.1), (-0.1, 0.1)).learn(TIMES, [0, 1, 0, 1], [0, 0, 1, 1])
         layer(None).winners(TIMES)
         latency.pooling(layer(groups=2)(TIMES), 2)
+        learning.STDP(layer(groups=2), (0.1, -0.1)).learn(TIMES, minibatch=2)
 
     assert told(run) == []
 

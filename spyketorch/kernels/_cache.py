@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba import config, njit
+from numba import config, njit, types
 from numba.core import caching
 from numba.core.serialize import dumps
-from numba.extending import overload
 
 from spyketorch._warnings import warn_once
+from spyketorch.kernels._by_type import content
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
@@ -36,7 +36,7 @@ def sources() -> str:
     """A hash of all that is compiled."""
     package, found = importlib.resources.files("spyketorch"), hashlib.sha256()
     kernels = package / "kernels"
-    nouns = [package / f"{name}.py" for name in ("_convolution", "_teacher", "_winners")]
+    nouns = [package / f"{name}.py" for name in ("_convolution", "_plasticity", "_teacher", "_winners")]
     files = [*nouns, *kernels.iterdir(), *(kernels / "loops").iterdir()]
     for file in sorted((f for f in files if f.name.endswith(".py")), key=lambda f: f.name):
         found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -95,6 +95,17 @@ def _say_compiling() -> None:
             print("spyketorch compiles its loops, once: some 20 s for all of them", file=sys.stderr, flush=True)
 
 
+def _code_of(sig: Any) -> list[str]:
+    """Hashes of the classes of named tuples that are no loops of ours, whose methods are compiled into a loop."""
+    found = []
+    for kind in sig if isinstance(sig, tuple) else ():
+        if isinstance(kind, types.NamedTuple | types.NamedUniTuple):
+            made = kind.instance_class
+            found += [] if made.__module__.startswith(__package__) else [content(made)]
+            found += _code_of(tuple(kind))
+    return found
+
+
 class _Locator(caching._CacheLocator):
     @classmethod
     def from_function(cls, *_: Any) -> "_Locator":
@@ -121,7 +132,7 @@ class _Cache(caching.FunctionCache):
 
     def _file(self, sig: Any, codegen: Any) -> Path | None:
         key = self._index_key(sig, codegen)  # type: ignore[no-untyped-call]
-        key = (self._impl.filename_base, key, numba.__version__, sys.version)
+        key = (self._impl.filename_base, key, _code_of(sig), numba.__version__, sys.version)
         place = folder()
         return None if place is None else place / hashlib.sha256(repr(key).encode()).hexdigest()[:32]
 
@@ -159,32 +170,8 @@ class _Cache(caching.FunctionCache):
             warn_once(f"a compiled loop cannot be stored in {file.parent}, and is compiled anew each time ({error!r})")
 
 
-def by_type(function: Loop) -> Loop:
-    """A function that is, in loops, the method of the same name of its first argument, a named tuple.
-
-    Its type chooses when a loop is compiled. (Numba would not keep loops between processes that take functions as
-    arguments.)
-    """
-    name = function.__name__
-
-    @overload(function, strict=False)
-    def choose(part: Any, *_: Any) -> Any:
-        return getattr(part.instance_class, name)
-
-    return function
-
-
 def compiled(function: Loop) -> Loop:
     """Compile a function when it is first called, and keep it."""
-    return _kept(function)
-
-
-def contracted(function: Loop) -> Loop:
-    """:func:`compiled`, with a product and the sum it goes into rounded once, where the processor does that."""
-    return _kept(function, fastmath={"contract"})
-
-
-def _kept(function: Loop, **options: Any) -> Loop:
-    loop: Any = njit(nogil=True, **options)(function)
+    loop: Any = njit(nogil=True)(function)
     loop._cache = _Cache(function)  # type: ignore[no-untyped-call]
     return cast(Loop, loop)

@@ -320,10 +320,10 @@ def _local_normalization(intensities: Tensor, radius: int, eps: float) -> Tensor
 
     normalized = _empty_normalized(intensities, radius, eps)
     source, into = intensities.contiguous().flatten(0, 1).numpy(), normalized.flatten(0, 1).numpy()
-    norm = loops.Normalization.of(radius, eps, source.shape[1:], source.dtype.type)
-    in_parallel(
-        len(source), partial(loops.local_normalization, source, norm, into), source[0].size * (4 * norm.radius + 2)
-    )
+    number = source.dtype.type
+    share, reach = number(1) / number((2 * radius + 1) ** 2), min(radius, max(source.shape[1:]))
+    work = partial(loops.local_normalization, source, reach, share, number(eps), into)
+    in_parallel(len(source), work, source[0].size * (4 * reach + 2))
     return normalized
 
 
@@ -339,13 +339,13 @@ local_normalization = _define(
 # Deciding and learning, on the CPU only: elsewhere latency.py and learning.py compose them in torch
 
 
-def why_no_search(weight: Tensor, threshold: Tensor | None, shape: Geometry, inhibit: bool, kwta: int) -> str | None:
+def why_no_search(weight: Tensor, threshold: Tensor | None, shape: Geometry, choice: Choice) -> str | None:
     """Why the loops do not find the winners of such a layer, or None where they do."""
     if not has_loops(weight):
         return f"there are none for weights of {weight.dtype} on {weight.device}"
-    if shape.groups > 1:
-        return "the layer has `groups`"
-    if threshold is None and inhibit and kwta > 1:
+    if threshold is None and shape.groups > 1:
+        return "the layer has `groups` and no threshold"
+    if threshold is None and choice.inhibit and choice.kwta > 1:
         return (
             "the layer has no threshold, but several winners after pointwise inhibition: "
             "`pointwise_inhibition=False` or `kwta=1` would take the loops"
@@ -353,10 +353,13 @@ def why_no_search(weight: Tensor, threshold: Tensor | None, shape: Geometry, inh
     return None
 
 
+SLOW_SEARCH = "winners are searched in plain torch, many times slower than in the compiled loops"
+
+
 def say_slow(what: str, weight: Tensor, reason: str) -> None:
     """Tell, once, that the loops are not taken, where they are there; elsewhere plain torch is as it should be."""
     if has_loops(weight):
-        warn_once(f"{what} in plain torch, many times slower than in the compiled loops, because {reason}")
+        warn_once(f"{what}, because {reason}")
 
 
 def _empty_winners(
@@ -367,6 +370,7 @@ def _empty_winners(
     stride: Ints,
     padding: Ints,
     dilation: Ints,
+    groups: int,
     inhibit: bool,
     kwta: int,
     radius: int,
@@ -382,21 +386,22 @@ def _convolution_winners(
     stride: Ints,
     padding: Ints,
     dilation: Ints,
+    groups: int,
     inhibit: bool,
     kwta: int,
     radius: int,
 ) -> Tensor:
     from spyketorch.kernels.engine import engine
 
-    shape = _geometry(weight, stride, padding, dilation)
+    shape = _geometry(weight, stride, padding, dilation, groups)
     with engine(weight, threshold, time_steps, shape, times.shape[2:]) as loops:
         return torch.from_numpy(loops.find(times, Choice(kwta, radius, inhibit)).winners)
 
 
 #: winners (N, kwta, 3), rows of -1 where there are fewer; without a threshold only the last step counts
 convolution_winners = _define(
-    f"convolution_winners(Tensor times, Tensor weight, Tensor? threshold, int time_steps, {_SHAPE}, bool inhibit, "
-    "int kwta, int radius) -> Tensor",
+    f"convolution_winners(Tensor times, Tensor weight, Tensor? threshold, int time_steps, {_SHAPE}, int groups, "
+    "bool inhibit, int kwta, int radius) -> Tensor",
     _empty_winners,
     _convolution_winners,
     None,

@@ -5,17 +5,18 @@ from spyketorch.kernels.loops.layout import Array
 
 
 @compiled
-def strongest(potential: Array, limit: Array) -> int:
-    """The feature with the largest potential above its limit, the lowest of equals; -1 where there is none."""
+def strongest(potential: Array, limit: Array, excess: bool) -> int:
+    """The feature with the largest potential, or excess, above its limit, the lowest of equals; -1 where none is."""
     crossing = 0
     for f in range(potential.size):
         crossing += int(potential[f] > limit[f])
     if crossing == 0:
         return -1
-    winner = -1
+    winner, best = -1, potential[0]
     for f in range(potential.size):
-        if potential[f] > limit[f] and (winner < 0 or potential[f] > potential[winner]):
-            winner = f
+        strength = potential[f] - limit[f] if excess else potential[f]
+        if potential[f] > limit[f] and (winner < 0 or strength > best):
+            winner, best = f, strength
     return winner
 
 

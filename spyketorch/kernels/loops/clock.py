@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from spyketorch._winners import Choice
 from spyketorch.kernels._cache import compiled
 from spyketorch.kernels.loops.choose import strongest, take_winners
-from spyketorch.kernels.loops.layout import Array, Taps, Window
+from spyketorch.kernels.loops.layout import Array, Taps
 
 
 @compiled
@@ -99,8 +100,7 @@ def first_winners(
     steps: int,
     taps: Taps,
     size: Array,
-    inhibit: bool,
-    radius: int,
+    choice: Choice,
     active: Array,
     winners: Array,
     first_spike: Array,
@@ -117,7 +117,7 @@ def first_winners(
         limits[:, f] = threshold[f] if f < len(active) and active[f] else np.inf
     start, events = np.empty(steps + 2, np.int64), np.empty((times.size, 3), np.int32)
     sort_spikes(times, steps, start, events)
-    closed = np.zeros((rows, columns, 1 if inhibit else features), np.bool_)
+    closed = np.zeros((rows, columns, 1 if choice.inhibit else features), np.bool_)
     candidates = np.empty((closed.size, 3), np.int64)
     strength = np.empty(len(candidates), weight.dtype)
     taken = 0
@@ -137,45 +137,22 @@ def first_winners(
                 continue
             for x in range(columns):
                 potential = potentials[y, x * features : (x + 1) * features]
-                if inhibit:
+                if choice.inhibit:
                     if not closed[y, x, 0]:
-                        f = strongest(potential, limits[x])
+                        f = strongest(potential, limits[x], choice.excess)
                         if f >= 0:
                             closed[y, x, 0] = True
                             candidates[count] = (f, y, x)
-                            strength[count] = potential[f]
+                            strength[count] = potential[f] - limits[x, f] if choice.excess else potential[f]
                             count += 1
                 else:
                     for f in range(features):
                         if potential[f] > limits[x, f] and not closed[y, x, f]:
                             closed[y, x, f] = True
                             candidates[count] = (f, y, x)
-                            strength[count] = potential[f]
+                            strength[count] = potential[f] - limits[x, f] if choice.excess else potential[f]
                             count += 1
         before = taken
-        taken = take_winners(candidates, strength, count, winners, taken, radius)
+        taken = take_winners(candidates, strength, count, winners, taken, choice.radius)
         first_spike[before:taken] = t
     return taken
-
-
-@compiled
-def decide_by_clock(
-    times: Array,
-    rows: Array,
-    threshold: Array,
-    steps: int,
-    taps: Taps,
-    where: Window,
-    inhibit: bool,
-    radius: int,
-    active: Array,
-    winners: Array,
-    begin: int,
-    end: int,
-) -> None:
-    """The winners of the images begin..end - 1, in a layer with a threshold."""
-    first_spike = np.empty(winners.shape[1], np.int64)
-    for n in range(begin, end):
-        first_winners(
-            times[n], rows, threshold, steps, taps, where.shape[4], inhibit, radius, active, winners[n], first_spike
-        )

@@ -1,12 +1,14 @@
 """Deciding and learning, image after image: each meets the weights that the one before left."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from spyketorch._plasticity import Response, Synapse
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
-from spyketorch.kernels._cache import by_type, compiled
+from spyketorch.kernels._by_type import by_type
+from spyketorch.kernels._cache import compiled
 from spyketorch.kernels.loops.clock import first_winners
 from spyketorch.kernels.loops.last_step import Bytes, last_winners
 from spyketorch.kernels.loops.layout import Array, Rows, Taps, Window, first_input
@@ -31,12 +33,19 @@ class ByClock(NamedTuple):
             self.steps,
             self.taps,
             self.window.shape[4],
-            choice.inhibit,
-            choice.radius,
+            choice,
             active,
             winners,
             post,
         )
+
+    def adapt(self, thresholds: Any, times: Array, winners: Array, post: Array) -> None:
+        """Let the thresholds follow the answer to an image."""
+        heard = 0
+        for time in times.reshape(-1):
+            heard += int(time < self.steps)
+        response = Response(winners, post, heard / times.size, self.steps)
+        adapt(thresholds, self.threshold[: len(self.weight)], response)
 
 
 class AtLastStep(NamedTuple):
@@ -52,16 +61,29 @@ class AtLastStep(NamedTuple):
         post[:] = self.steps - 1
         return last_winners(times, self.weight, self.laid_out, self.steps, self.window, choice.radius, active, winners)
 
+    def adapt(self, thresholds: Any, times: Array, winners: Array, post: Array) -> None:
+        """There are none."""
+
 
 class Rule(NamedTuple):
-    """STDP of each feature: ``rates`` (2, features, 2) are LTP and LTD after reward and after punishment.
+    """What is learned: ``rates`` (2, features, 2) are LTP and LTD after reward and after punishment.
 
-    ``bounds`` are (lower, upper) in the weights' type.
+    ``bounds`` are (lower, upper) in the weights' type; ``twin`` says how weights change, ``thresholds`` how they adapt.
     """
 
     rates: Array
     bounds: Array
-    stabilizer: bool
+    twin: Any
+    thresholds: Any
+
+
+class Fixed(NamedTuple):
+    """Thresholds that stay."""
+
+    excess: bool = False
+
+    def adapt(self, threshold: Array, response: Response) -> None:
+        """Nothing."""
 
 
 class Found(NamedTuple):
@@ -78,6 +100,19 @@ Layer = ByClock | AtLastStep
 def search(layer: Layer, times: Array, choice: Choice, active: Array, winners: Array, post: Array) -> int:
     """Fill the winners of an image (rows, columns, features), and when they fired; how many there are."""
     return layer.search(times, choice, active, winners, post)
+
+
+@by_type
+def adapt(part: Any, *response: Any) -> None:
+    """Let thresholds follow an answer: a layer's by (thresholds, times, winners, post), or as the protocol says."""
+    part.adapt(*response)
+
+
+@by_type
+def change(twin: Any, synapse: Synapse) -> float:
+    """The change of a weight."""
+    changed: float = twin.change(synapse)
+    return changed
 
 
 @by_type
@@ -123,19 +158,12 @@ def find(images: Array, layer: Layer, choice: Choice, active: Array, found: Foun
 
 
 @compiled
-def _change(weight: float, rate: float, lower: float, upper: float, stabilizer: bool) -> float:
-    """A weight after one update, in the order of operations of the dense rule."""
-    change = rate * ((weight - lower) * (upper - weight)) if stabilizer else rate
-    return min(max(weight + change, lower), upper)
-
-
-@compiled
 def _update(layer: Layer, times: Array, winner: Array, post: int, outcome: int, rule: Rule) -> None:
     """Update the weights of a winner (feature, row, column) that fired at step ``post`` of an image."""
     (f, row, column), weight = winner, layer.weight
     (ltp, ltd), (lower, upper) = rule.rates[outcome, f], rule.bounds
     kernel, stride, padding, dilation = layer.window.shape[:4]
-    channels = weight.shape[1]
+    channels, steps = weight.shape[1], layer.steps
     first = first_input(f, len(weight), channels, times.shape[2])
     for i in range(kernel[0]):
         y = row * stride[0] - padding[0] + i * dilation[0]
@@ -143,8 +171,9 @@ def _update(layer: Layer, times: Array, winner: Array, post: int, outcome: int, 
             x = column * stride[1] - padding[1] + j * dilation[1]
             inside = 0 <= y < times.shape[0] and 0 <= x < times.shape[1]
             for c in range(channels):
-                rate = ltp if inside and times[y, x, first + c] <= post else ltd
-                weight[f, c, i, j] = _change(weight[f, c, i, j], rate, lower, upper, rule.stabilizer)
+                pre, was = times[y, x, first + c] if inside else steps, weight[f, c, i, j]
+                synapse = Synapse(was, inside and pre <= post, pre, post, ltp, ltd, lower, upper, f, c, i, j)
+                weight[f, c, i, j] = min(max(was + change(rule.twin, synapse), lower), upper)
     absorb(layer.laid_out, weight, f)
 
 
@@ -218,6 +247,8 @@ def learn(
                 _update(layer, images[n], winners[k], post[k], outcome, rule)
             if n == 0 and turn == 0:  # later on only weights that are clamped change
                 _clamp(layer, lower, upper)
+            if turn == 0:
+                adapt(layer, rule.thresholds, images[n], winners[:taken], post[:taken])
             if taken == 0 or teacher.correction == 0 or outcome == 0:
                 break
             _silence(teacher, n, winners[0, 0], allowed)

@@ -1,0 +1,82 @@
+"""What learning rules are made of where they run compiled: one synapse at a time, and what a layer made of a sample."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+class Synapse(NamedTuple):
+    """One synapse of a winner: the numbers of :class:`spyketorch.learning.Synapses`, for a rule's compiled twin.
+
+    Attributes:
+        weight: before the update.
+        causal: whether the input fired no later than the winner.
+        pre_time: first-spike time of the input in time steps, T where it is silent.
+        post_time: that of the winner.
+        ltp, ltd: learning rates of the winner's feature.
+        lower_bound, upper_bound: of the weights.
+        feature: of the winner.
+        channel, row, column: of the synapse in the weight of that feature.
+    """
+
+    weight: float
+    causal: bool
+    pre_time: int
+    post_time: int
+    ltp: float
+    ltd: float
+    lower_bound: float
+    upper_bound: float
+    feature: int
+    channel: int
+    row: int
+    column: int
+
+
+class Response(NamedTuple):
+    """What a layer made of one sample, by which its thresholds adapt.
+
+    Attributes:
+        winners: int64 ``(k, 3)``, (feature, row, column) of each that exists; none where nobody answered.
+        post_times: int64 ``(k,)``, the time steps at which they fired.
+        heard: share of the inputs that fired.
+        time_steps: T.
+    """
+
+    winners: Any
+    post_times: Any
+    heard: float
+    time_steps: int
+
+
+@runtime_checkable
+class Twin(Protocol):
+    """A learning rule as the compiled loops run it: a ``NamedTuple`` of numbers and numpy arrays.
+
+    ``change`` is plain Python that numba compiles: numbers in, the change of one weight out, before it is clamped.
+    """
+
+    def change(self, synapse: Synapse) -> float: ...
+
+
+class Plasticity(NamedTuple):
+    """What a compiled rule learns by: rates (2, features, 2) after reward and punishment, bounds of the weights."""
+
+    rates: Tensor
+    bounds: tuple[float, float]
+    twin: Twin
+    thresholds: "Thresholds | None"
+
+
+@runtime_checkable
+class Thresholds(Protocol):
+    """How the thresholds of a layer follow its answers: a ``NamedTuple`` of numbers and numpy arrays.
+
+    ``adapt`` writes into ``threshold``, the numpy array ``(features,)`` of the layer, after each sample. It is plain
+    Python that numba compiles, and runs as it is where numba does not. Where ``excess`` is True, winners are ranked by
+    how far they are above their threshold instead of by their potential.
+    """
+
+    excess: bool
+
+    def adapt(self, threshold: Any, response: Response) -> None: ...
