@@ -18,7 +18,7 @@ from spyketorch._convolution import Geometry, layer_geometry, learnable
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch._winners import choice as winner_choice
-from spyketorch.kernels import operators
+from spyketorch.kernels import gather, operators
 
 if TYPE_CHECKING:
     from spyketorch.kernels.engine import Engine
@@ -65,12 +65,15 @@ class Task(NamedTuple):
         weight, limit, size = self.layer.weight.data, self.layer.limit(), self.times.shape[2:]
         return engine(weight, limit, self.layer.time_steps, self.shape, size, "conv_layer.weight")
 
+    def why_not_standard(self) -> str | None:
+        """What the layer has in place of the standard answer, or None where that is its own."""
+        own = _own_answer(self.layer)
+        return f"the layer has its own {', '.join(own)}" if own else None
+
     def why_not_searched(self) -> str | None:
         """Why the compiled loops do not find the winners, or None where they do."""
-        own = _own_answer(self.layer)
-        if own:
-            return f"the layer has its own {', '.join(own)}"
-        return operators.why_no_search(self.layer.weight, self.layer.threshold, self.shape, self.choice)
+        search = self.layer.weight, self.layer.threshold, self.shape, self.choice
+        return self.why_not_standard() or operators.why_no_search(*search)
 
 
 class BackEnd(Protocol):
@@ -123,6 +126,30 @@ class WinnersInLoops:
         return _walk(task, decide)
 
 
+class WinnersGathered:
+    """Winners from the weights of what fired, as torch gathers them; the update in numpy or torch; on a CPU."""
+
+    slow = "`learn` runs in plain torch, many times slower than in the compiled loops"
+
+    def why_not(self, task: Task) -> str | None:
+        """The rule must learn from times, the layer answer as the standard one does, and reading cost no wait."""
+        if task.rule._on_waves():
+            return "the rule learns from waves"
+        if not check.free_to_read(task.times):
+            return f"the layer is on {task.times.device}"
+        return task.why_not_standard()
+
+    def learn(self, task: Task) -> Tensor:
+        """Each sample finds what the one before has changed, wherever that is."""
+
+        def decide(times: Tensor, active: Tensor | None) -> Decided:
+            with gather.layer(task.layer.weight, task.layer.limit(), task.layer.time_steps, task.shape) as layer:
+                winners, post = gather.find(times, layer, task.choice, active)
+            return Decided(winners, post, None)
+
+        return _walk(task, decide)
+
+
 class InTorch:
     """All of it in torch, on any device."""
 
@@ -145,7 +172,7 @@ class InTorch:
 
 
 #: the fastest first
-BACK_ENDS: tuple[BackEnd, ...] = (InLoops(), WinnersInLoops(), InTorch())
+BACK_ENDS: tuple[BackEnd, ...] = (InLoops(), WinnersInLoops(), WinnersGathered(), InTorch())
 
 
 def task(

@@ -29,7 +29,7 @@ from spyketorch import functional as sf
 from spyketorch._convolution import Geometry, layer_geometry, pooling_geometry
 from spyketorch._winners import Choice, choice, winners_in_turn
 from spyketorch.functional import Winner
-from spyketorch.kernels import operators
+from spyketorch.kernels import gather, operators
 
 
 def _times(value: Any, name: str = "times") -> Tensor:
@@ -295,14 +295,17 @@ def _winners(
 ) -> Tensor:
     """:func:`convolution_winners` of what has been checked but for (kwta, radius, inhibition)."""
     kwta, radius = choice(*chosen[:2], weight.shape[0], *shape.output_size(*times.shape[-2:]))
-    inhibit = chosen[2]
-    reason = operators.why_no_search(weight, limit, shape, Choice(kwta, radius, inhibit))
+    wanted, limit = Choice(kwta, radius, chosen[2]), None if limit is None else limit.to(weight.dtype)
+    reason = operators.why_no_search(weight, limit, shape, wanted)
     if reason is None:
-        limit = None if limit is None else limit.to(weight.dtype)
         search = (_batched(times), weight, limit, steps, *shape.options().values())
-        winners: Tensor = operators.convolution_winners(*search, inhibit, kwta, radius)
+        winners: Tensor = operators.convolution_winners(*search, wanted.inhibit, kwta, radius)
         return winners if times.ndim == 4 else winners[0]
     operators.say_slow(operators.SLOW_SEARCH, weight, reason)
+    if check.free_to_read(times):
+        with gather.layer(weight, limit, steps, shape) as layer:
+            winners, _ = gather.find(_batched(times), layer, wanted)
+        return winners if times.ndim == 4 else winners[0]
     return _winners_of(*_answer(times, weight, limit, shape, steps, True), steps, chosen)
 
 

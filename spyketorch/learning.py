@@ -718,22 +718,30 @@ class STDP(CheckedState):
     def _learn_standard(
         self, input_spikes: Tensor, output_spikes: Tensor, winners: list[Winner], rates: Tensor | None
     ) -> None:
-        """The same for the standard rule, whose arithmetic numpy does with less ado than torch, to the bit."""
-        layer, stabilized = self.conv_layer, self._dependence() is not None
-        shape, weight, stored = layer.geometry, layer.weight.data, self._stored()
-        counts, weights = self._padded(_count(input_spikes), 0).numpy(), weight.numpy()
+        """The same for the standard rule."""
+        shape, channels = self.conv_layer.geometry, self.conv_layer.weight.shape[1]
+        counts = self._padded(_count(input_spikes), 0).numpy()
         outputs = (output_spikes.float() if output_spikes.dtype in _HALF else output_spikes).numpy()
-        pairs = [_known(stored, feature) if rates is None else rates[feature].numpy() for feature, *_ in winners]
-        for ltp, ltd in pairs:
-            if not math.isfinite((ltp + ltd).item()):
-                raise check.fail("learning_rate", "finite everywhere", (ltp.item(), ltd.item()))
-        for winner, (ltp, ltd) in zip(winners, pairs, strict=True):
+        causal = []
+        for winner in winners:
             feature, row, column = winner
             post = sum(wave := outputs[:, feature, row, column].tolist())
             if not _SPIKES.issuperset(wave):  # a sum of real numbers depends on what stands beside it
                 post = _count(output_spikes).numpy()[winner]
+            causal.append(counts[shape.receptive_field(winner, channels)] >= post)
+        self._update_standard(winners, causal, rates)
+
+    def _update_standard(self, winners: list[Winner], causal: list[Any], rates: Tensor | None) -> None:
+        """:meth:`_update` of the standard rule, whose arithmetic numpy does with less ado than torch, to the bit."""
+        stabilized, weight, stored = self._dependence() is not None, self.conv_layer.weight.data, self._stored()
+        pairs = [_known(stored, feature) if rates is None else rates[feature].numpy() for feature, *_ in winners]
+        for ltp, ltd in pairs:
+            if not math.isfinite((ltp + ltd).item()):
+                raise check.fail("learning_rate", "finite everywhere", (ltp.item(), ltd.item()))
+        weights = weight.numpy()
+        for (feature, *_), earlier, (ltp, ltd) in zip(winners, causal, pairs, strict=True):
             own = weights[feature]
-            change = np.where(counts[shape.receptive_field(winner, len(own))] >= post, ltp, ltd)
+            change = np.where(earlier, ltp, ltd)
             if stabilized:
                 change = change * ((own - self.lower_bound) * (self.upper_bound - own))
             own += change.astype(own.dtype, copy=False)
@@ -746,6 +754,13 @@ class STDP(CheckedState):
         if check.free_to_read(index) or (check.readable(index) and self._own()):  # rows of -1 are seen by no rule
             exists = index[:, 0] >= 0
             index, post = index[exists], post[exists]
+        if check.free_to_read(self.conv_layer.weight) and self._standard():
+            shape, inputs = self.conv_layer.geometry, self._padded(times, time_steps).numpy()
+            winners: list[Winner] = [(f, y, x) for f, y, x in index.tolist()]
+            fields = [inputs[shape.receptive_field(winner, len(inputs) // shape.groups)] for winner in winners]
+            causal = [field <= step for field, step in zip(fields, post.tolist(), strict=True)]
+            self._update_standard(winners, causal, rates)
+            return
         pre, after = self._fields(times, index, time_steps).long(), post.view(-1, 1, 1, 1)
         self._update(index, pre <= after, pre, after, rates)
         self._adapt(times < time_steps, index, post, time_steps)
@@ -991,11 +1006,13 @@ class RSTDP(nn.Module):
                 weight.clamp_(rule.lower_bound, rule.upper_bound)
         return None if before is None else weight - before
 
-    def _judged(self, outcome: Tensor) -> tuple[STDP, Tensor]:
-        """The rule of an outcome, and its rates."""
-        if self._own():  # reward and punishment may differ in more than rates, so that the outcome has to be read
-            rule = self.reward if float(outcome) > 0 else self.punishment
-            return rule, rule._rates * outcome.abs()
+    def _judged(self, outcome: Tensor) -> tuple[STDP, Tensor | None]:
+        """The rule of an outcome, and its rates where they are not simply the rule's own."""
+        # Reward and punishment of an own rule may differ in more than rates, so that the outcome has to be read.
+        if check.free_to_read(outcome) or self._own():
+            value = float(outcome)
+            rule = self.reward if value > 0 else self.punishment
+            return rule, None if abs(value) == 1 else rule._rates * outcome.abs()
         return self.reward, torch.where(outcome > 0, self.reward._rates, self.punishment._rates) * outcome.abs()
 
     def _learn_times(self, times: Tensor, post: Tensor, index: Tensor, time_steps: int, outcome: Tensor) -> None:

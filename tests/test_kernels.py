@@ -126,6 +126,27 @@ def test_gathering_takes_little_memory():
     assert peak < 24 * gather._PLACES + 20 * answer < places * 2
 
 
+WRITES = {
+    "data": lambda weight: weight.data[1].mul_(2),
+    "numpy": lambda weight: weight.data.numpy().__setitem__((2, 0, 0, 0), 3.0),
+    "all": lambda weight: weight.data.sub_(0.25),
+    "one feature more": lambda weight: weight.data[3:].fill_(0.5),
+}
+
+
+@pytest.mark.parametrize("threshold", [2.0, None])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_what_is_written_to_weights_is_gathered(threshold, groups):
+    """Though their rows are kept from call to call."""
+    layer = snn.SpikingConvolution(2, 6, 3, threshold, time_steps=5, groups=groups)
+    times = tensor(spike_times(np.random.default_rng(0), (4, 2, 6, 6), 5), torch.uint8)
+    layer.load_weight(tensor(dyadic(np.random.default_rng(1), tuple(layer.weight.shape), -1, 1), torch.float32))
+    for write in (lambda _: None, *WRITES.values()):
+        write(layer.weight)
+        compare(lambda: layer.respond(times))
+        compare(lambda: layer.winners(times, 2, 1))
+
+
 @given(data=st.data(), seed=seeds, shape=shapes(batched=True), steps=st.sampled_from([1, 4, 254, 300]), kind=kinds)
 def test_pooling(data, seed, shape, steps, kind):
     kernel = tuple(data.draw(st.integers(1, min(4, n))) for n in shape[-2:])
@@ -375,8 +396,13 @@ def test_answers_do_not_depend_on_batch_or_threads(network, threads, count, kind
 @pytest.mark.parametrize("reward", [False, True], ids=["stdp", "rstdp"])
 @pytest.mark.parametrize("inside", [True, False], ids=["inside", "outside"])
 @pytest.mark.parametrize("kwta", [1, 3])
-def test_learning_does_not_depend_on_chunks_or_threads(network, threads, threshold, reward, inside, kwta):
+@pytest.mark.parametrize("kind", ["loops", "plain"])
+def test_learning_does_not_depend_on_chunks_or_threads(
+    network, threads, threshold, reward, inside, kwta, kind, monkeypatch
+):
     """Weights that start outside the bounds are clamped by the first sample."""
+    if kind == "plain":
+        monkeypatch.setattr(operators, "_numba", lambda: False)
     times, modules = network
     labels, classes = torch.arange(70) % 4, torch.arange(8) % 4
     active = torch.rand(70, 8, generator=torch.Generator().manual_seed(4)) < 0.7

@@ -214,6 +214,7 @@ def test_guessing_takes_as_many_turns_as_classes(features):
         made.load_weight(torch.full_like(made.weight, 0.5))
         with (
             mock.patch.object(operators, "has_loops", lambda _: False),
+            mock.patch.object(check, "free_to_read", lambda _: False),
             mock.patch.object(latency, "k_winners", side_effect=latency.k_winners) as decisions,
         ):
             rule.learn(torch.zeros(1, 2, 7, 7, dtype=torch.uint8), [9], torch.arange(features) % classes,
