@@ -9,8 +9,8 @@ times as long a way takes as the batch of the standard rule does.
 """
 
 import copy
+import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,12 +22,11 @@ from typing import Any
 
 import common
 import torch
-from speed import Dense, Engine, T
+from speed import Engine, T
 from torch import Tensor
 from torchvision.datasets import MNIST
 
-from spyketorch import functional as sf
-from spyketorch import latency, learning, snn
+from spyketorch import learning, snn
 
 CHOICES = ((5, 3), (8, 1), (1, 0))  # kwta and radius of each layer
 
@@ -101,36 +100,18 @@ def decisions(engine: Engine, images: Tensor, third: Tensor, few: int) -> dict[s
     }
 
 
-NO_NUMBA = """
-import sys
-sys.modules["numba"] = None
-sys.path.insert(0, {folder!r})
-import ways
-ways.without_numba({data!r}, {few})
-"""
-
-
-def without_numba(data: str, few: int) -> None:
-    """In a process without numba: plain torch on times against the dense loop, printed as name and ms per image."""
-    torch.manual_seed(0)
-    images = MNIST(data, train=True).data[:few, None].float()
-    engine = Engine()
-    dense, first = Dense(engine), engine.encode(images)
-    second = engine.pooled1(first)
-    for number, (times, threshold, kwta, radius) in enumerate(((first, 15, 5, 3), (second, 10, 8, 1))):
-        waves = sf.pad(latency.to_wave(times, T), (2 - number,) * 4)
-        rule = (engine.stdp1, engine.stdp2)[number]
-        table = common.by_turns(
-            {
-                "times": common.Work(lambda r=rule, t=times, k=kwta, d=radius: r.learn(t, k, d), few),
-                "dense": common.Work(
-                    lambda w=waves, n=number, h=threshold, k=kwta, d=radius: [dense.learn(n, x, h, k, d) for x in w],
-                    few,
-                ),
-            },
-            3,
-        )
-        print(number + 1, *(statistics.median(table[name]) for name in ("times", "dense")))
+def without_numba(data: Path, quick: bool) -> dict[str, Any]:
+    """In a process without numba, every phase of plain torch on times against the dense loop, printed as ratios."""
+    with tempfile.TemporaryDirectory() as folder:
+        script, figures = Path(__file__).with_name("without_numba.py"), Path(folder) / "figures.json"
+        command = [sys.executable, "-W", "ignore", str(script), "--data", str(data), "--json", str(figures)]
+        run = subprocess.run(command + ["--quick"] * quick, capture_output=True, text=True)
+        if run.returncode:
+            print(run.stderr.strip().splitlines()[-1])
+            return {}
+        print("without numba", *(line for line in run.stdout.splitlines() if "of the dense loop" in line), sep="\n  ")
+        told: dict[str, Any] = json.loads(figures.read_text(encoding="utf-8"))["ms per image"]
+    return told
 
 
 def first_call(cached: bool) -> float:
@@ -179,14 +160,7 @@ def main() -> None:
         print(f"{name}, ms per image: batch {batch}, one image a call {single}", end="")
         print(f"{common.ratio(times, 'one image a call', 'batch'):>8.1f}x")
         figures[name] = common.as_json({name: times})[name]
-    script = NO_NUMBA.format(folder=str(Path(__file__).parent), data=str(options.data.resolve()), few=few)
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
-    for line in run.stdout.splitlines():
-        number, compact, loop = (float(part) for part in line.split())
-        print(f"without numba, layer {number:.0f}: {compact:.2f} ms, dense loop {loop:.2f} ms, {compact / loop:.2f}x")
-        figures[f"without numba, layer {number:.0f}"] = {"times": compact, "dense loop": loop}
-    if run.returncode:
-        print(run.stderr.strip().splitlines()[-1])
+    figures["without numba"] = without_numba(options.data, options.quick)
     figures["first call, s"] = {"cached": first_call(True), "not cached": first_call(False)}
     print(
         "first call of a process: {cached:.2f} s, {not cached:.2f} s where nothing is cached".format(
