@@ -25,7 +25,7 @@ _PLAIN = {type(None), bool, int, float, complex, str, bytes, range, types.Ellips
 _SAID_ELSEWHERE = {  # of a class: where it stands, what it is called, what its writer says of it
     *("__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"),
     *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__parameters__"),
-    *("__orig_bases__", "__abstractmethods__", "_abc_impl"),
+    *("__orig_bases__", "__abstractmethods__", "_abc_impl", "__slotnames__"),  # the last once it has been copied
 }
 
 
@@ -211,9 +211,9 @@ class _Reads(NamedTuple):
 
 
 @functools.cache
-def _origin(module: str) -> str | None:
+def _origin(module: str | None) -> str | None:
     """The version of the package that a module comes from; None where it is the user's own."""
-    root = module.partition(".")[0]
+    root = (module or "").partition(".")[0]  # code that is executed from a text has none
     if root == "spyketorch":  # perhaps an editable install, whose version stays while its code changes
         return f"{spyketorch.__version__} {_package()}"
     if root in sys.stdlib_module_names:
@@ -263,6 +263,11 @@ def its_own(module: nn.Module) -> bool:
     """Whether a module is the user's own, of which nobody knows what its answers depend on."""
     kinds = type(module).__mro__
     return _origin(kinds[0].__module__) is None and not any(kind.__module__.startswith("spyketorch.") for kind in kinds)
+
+
+def users_own(value: Any) -> bool:
+    """Whether a function or a class is the user's own."""
+    return _origin(getattr(value, "__module__", None)) is None
 
 
 def hooks(module: nn.Module) -> list[Any]:

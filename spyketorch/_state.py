@@ -22,14 +22,15 @@ class CheckedState(nn.Module):
         error_msgs: list[str],
     ) -> None:
         own = {f"{prefix}{name}" for name in (*self._parameters, *self._buffers)}
-        unfit = {key for key in own if key in state_dict and not _finite(state_dict[key])}
+        unfit = {key for key in own if key in state_dict and not finite(state_dict[key])}
         rest = {key: value for key, value in state_dict.items() if key not in unfit}
         super()._load_from_state_dict(rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         missing_keys[:] = [key for key in missing_keys if key not in unfit]
         error_msgs += [f"{key} must be real and finite everywhere; it holds other values." for key in sorted(unfit)]
 
 
-def _finite(value: Any) -> bool:
+def finite(value: Any) -> bool:
+    """Whether a saved value holds real, finite numbers alone, or is none that can be looked at."""
     if not isinstance(value, Tensor) or not check.readable(value):
         return True
     return not value.is_complex() and bool(torch.isfinite(value).all())

@@ -355,6 +355,27 @@ def rank_order(intensities: Tensor, time_steps: int) -> Tensor:
     return _as(operators.rank_order(_batched(values), check.steps(time_steps)), intensities)
 
 
+def linear(values: Tensor, time_steps: int) -> Tensor:
+    r"""First-spike times by value, in a straight line: the larger, the earlier.
+
+    .. math:: t = \min(T - 1, \lfloor (1 - v)\, T \rfloor) \text{ for } v > 0, \text{ else silent}
+
+    Args:
+        values: ``(C, H, W)`` or ``(N, C, H, W)``, of any real type; 0..1, and what is above 1 fires at once.
+        time_steps: T, how many there are.
+
+    Returns:
+        Times like ``values``, uint8 (int16 where T > 254, int32 where T > 32,767).
+
+    Example:
+        >>> linear(torch.tensor([[[1.0, 0.75, 0.5, 0.01, 0.0]]]), 4)
+        tensor([[[0, 1, 2, 3, 4]]], dtype=torch.uint8)
+    """
+    known, steps = check.intensities(values, "values"), check.steps(time_steps)
+    times = ((1 - known) * steps).floor().clamp(0, steps - 1)
+    return torch.where(known > 0, times, steps).to(operators.time_dtype(steps))
+
+
 def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1e-12) -> Tensor:
     """As :func:`spyketorch.functional.local_normalization`, by sums over rows and then over columns.
 

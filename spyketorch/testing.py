@@ -1,8 +1,8 @@
-"""Contracts: what a user's own learning rule, filter kernel or encoder should keep, as functions to call in a test.
+"""Contracts: what a user's own learning rule, lesson, filter kernel or encoder should keep, as functions for a test.
 
     >>> from spyketorch import encoding, learning, testing
     >>> testing.check_kernel(encoding.DoGKernel(7, 1, 2))
-    >>> testing.check_encoder(encoding.Intensity2Latency(15, to_spike=True), torch.rand(4, 2, 9, 9))
+    >>> testing.check_encoder(encoding.LatencyEncoder(torch.nn.Identity(), 15), torch.rand(4, 2, 9, 9))
     >>> testing.check_rule(lambda conv: learning.STDP(conv, (0.25, -0.125)))
 
 Each raises an AssertionError that says what is broken and for which input. The checks run on small seeded data, whose
@@ -11,19 +11,28 @@ bit.
 """
 
 import copy
+import itertools
+import tempfile
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
+from spyketorch._identity import Content
 from spyketorch._warnings import quiet
 from spyketorch.encoding._filter import Filter
 from spyketorch.learning import STDP, Synapses
+from spyketorch.models import Network, Stage
 from spyketorch.snn import Convolution, SpikingConvolution
+from spyketorch.training._checkpoint import state
+from spyketorch.training._lesson import Learned, Lesson, Period
+from spyketorch.training._trainer import Trainer
 
 
 def random_times(*shape: int, time_steps: int, silent: float = 0.3, generator: torch.Generator | None = None) -> Tensor:
@@ -89,29 +98,82 @@ def check_kernel(kernel: Callable[[], Tensor]) -> None:
     _assert_same(response, bank.kernels[0, 0], "the response of Filter to one bright pixel")
 
 
-def check_encoder(encoder: Callable[[Tensor], Tensor], images: Tensor, *, blank_is_silent: bool = True) -> None:
-    """Check an encoder of images into spike waves.
+def check_encoder(
+    encoder: Callable[[Tensor], Tensor],
+    images: Tensor,
+    *,
+    blank_is_silent: bool = True,
+    waves: Callable[[Tensor], Tensor] | None = None,
+) -> None:
+    """Check an encoder of images into first-spike times, an :class:`~spyketorch.encoding.Encoder`, or into waves.
 
-    Waves are binary and cumulative; a batch is the stack of its images; the input is left as it was; a second call
-    gives the same; and a blank image is silent.
+    Times lie within 0..T in an integer type that holds T; waves are binary and cumulative; a batch is the stack of its
+    images; the input is left as it was; a second call gives the same; and a blank image is silent. What an encoder has
+    learned (by ``fit``, say) is saved: a copy that was put out of order, or fitted to other images, answers as the
+    encoder again once it has loaded its ``state_dict``.
 
     Args:
-        encoder: takes ``(C, H, W)`` or ``(N, C, H, W)``, gives ``(T, C', H', W')`` or ``(N, T, C', H', W')``.
+        encoder: takes ``(C, H, W)`` or ``(N, C, H, W)``; gives times ``(C', H', W')`` or ``(N, C', H', W')``, and tells
+            ``time_steps``; or waves ``(T, C', H', W')`` or ``(N, T, C', H', W')``.
         images: a batch ``(N, C, H, W)`` of two or more.
         blank_is_silent: whether an image of zeros must give no spike.
+        waves: for an encoder that gives times, what gives the same as waves: they must be ``to_wave`` of the times.
     """
     check.callable_(encoder, "encoder")
     assert len(check.images(images)) > 1, f"images must be (N, C, H, W) with N > 1; got {tuple(images.shape)}"
     before = images.clone()
-    waves = encoder(images)
-    assert isinstance(waves, Tensor), f"an encoder must return a tensor; got {check.describe(waves)}"
+    answers = encoder(images)
+    assert isinstance(answers, Tensor), f"an encoder must return a tensor; got {check.describe(answers)}"
     _assert_same(images, before, "the images after the call")
-    assert waves.ndim == 5, f"a batch must give (N, T, C, H, W); got {tuple(waves.shape)}"
-    assert_wave(waves, "the encoder's answer")
-    _assert_same(encoder(images), waves, "a second call of the encoder")
-    _assert_same(torch.stack([encoder(image) for image in images]), waves, "one image at a time")
+    gives_times = answers.dtype in check.TIMES and answers.ndim == 4
+    if gives_times:
+        time_steps = _assert_times(answers, encoder)
+        silence = torch.full_like(answers[0], time_steps)
+    else:
+        assert answers.ndim == 5, (
+            f"a batch must give waves (N, T, C, H, W), or times (N, C, H, W) of an integer type; got a {answers.dtype} "
+            f"tensor of shape {tuple(answers.shape)}"
+        )
+        assert_wave(answers, "the encoder's answer")
+        silence = torch.zeros_like(answers[0])
+    _assert_same(encoder(images), answers, "a second call of the encoder")
+    _assert_same(torch.stack([encoder(image) for image in images]), answers, "one image at a time")
     if blank_is_silent:
-        assert not bool(encoder(torch.zeros_like(images[0])).any()), "a blank image must give a silent wave"
+        blank = encoder(torch.zeros_like(images[0]))
+        assert torch.equal(blank, silence), (
+            f"a blank image must give {'times of T' if gives_times else 'a silent wave'}"
+        )
+    if isinstance(encoder, nn.Module):
+        _check_saved(encoder, images, answers)
+    if waves is not None:
+        assert gives_times, "`waves` stand beside times: an encoder that gives waves is checked by itself"
+        check_encoder(waves, images, blank_is_silent=blank_is_silent)
+        _assert_same(waves(images), latency.to_wave(answers, time_steps), "waves beside the times")
+
+
+def _assert_times(times: Tensor, encoder: Any) -> int:
+    """T, once it is told and the times lie within."""
+    parts = encoder.modules() if isinstance(encoder, nn.Module) else [encoder]
+    told: set[Any] = {part.time_steps for part in parts if hasattr(part, "time_steps")}
+    assert len(told) == 1, f"an encoder that gives times must tell one `time_steps`; got {sorted(told) or 'none'}"
+    time_steps: int = told.pop()
+    assert torch.iinfo(times.dtype).max >= time_steps, f"{times.dtype} does not hold T = {time_steps}, silence"
+    low, high = int(times.amin()), int(times.amax())
+    assert low >= 0 and high <= time_steps, f"times must lie within 0..{time_steps}; got {low} to {high}"
+    return time_steps
+
+
+def _check_saved(encoder: nn.Module, images: Tensor, answers: Tensor) -> None:
+    """The ``state_dict`` holds all that an encoder has learned."""
+    state, copies = copy.deepcopy(encoder.state_dict()), [copy.deepcopy(encoder) for _ in range(2)]
+    for value in copies[0].state_dict().values():
+        if isinstance(value, Tensor):
+            value.zero_()
+    if hasattr(encoder, "fit"):
+        copies[1].fit(images.flip(-1)[:1] / 2)  # type: ignore[operator]
+    for twin, changed in zip(copies, ("whose state was zeros", "that was fitted to other images"), strict=True):
+        twin.load_state_dict(state)
+        _assert_same(twin(images), answers, f"a copy {changed}, with the state loaded,")
 
 
 def check_rule(make_rule: Callable[[Convolution], Any], *, negative_weights: bool = False) -> None:
@@ -243,4 +305,153 @@ def _check_rule_on(
     assert rule.conv_layer.weight.dtype == torch.float64, f"in float64 the weight became {rule.conv_layer.weight.dtype}"
     assert torch.allclose(rule.conv_layer.weight.float(), first, atol=1e-5), (
         "float64 and float32 learn different weights"
+    )
+
+
+class _Stop(Exception):
+    """Ends a run in the middle of a period."""
+
+
+class _Writer:
+    """Looks at each period while it is learned, and stops a run in one of them."""
+
+    def __init__(self, stop: int) -> None:
+        self.stop, self.turn = stop, 0
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.turn += name.endswith("/silent")
+        if self.turn == self.stop > 0:
+            self.stop = 0
+            raise _Stop
+
+
+@dataclass(frozen=True)
+class _Still(Lesson):
+    """Leaves a layer as it is, in one period."""
+
+    epochs: int = 1
+    period: int = 2**62
+
+    def rule(self, stage: Stage) -> torch.nn.Module:
+        return torch.nn.Module()
+
+    def learn(self, rule: Any, period: Period) -> Learned:
+        return Learned(torch.full((len(period.times), 1, 3), -1))
+
+
+def check_lesson(
+    make_lesson: Callable[[], Lesson], network: Network, images: Tensor, labels: Tensor | None = None, *, stage: int = 0
+) -> None:
+    """Check a lesson of :class:`spyketorch.training.Trainer`, by training a copy of a network with it.
+
+    The same seed gives the same bits, whatever was drawn before; a run that is stopped in any period and goes on, by
+    another call or from its checkpoint, ends as one that never stopped: weights, thresholds, the state of the rule, the
+    history; all other parts of the network stay as they are, and so does the lesson; the rule is made without a change
+    of the layer; winners are neurons of the layer; two lessons made alike have one ``repr``.
+
+    Args:
+        make_lesson: builds the lesson.
+        network: one with a stage that the lesson fits; it is left alone.
+        images, labels: enough for three periods or more.
+        stage: that gets the lesson; those below stay as they are.
+
+    Raises:
+        AssertionError: what is broken.
+        TypeError: ``make_lesson`` builds no lesson.
+
+    Example:
+        >>> from spyketorch import models, training
+        >>> network, images = models.mozafari2018(), torch.rand(6, 1, 97, 97)
+        >>> check_lesson(lambda: training.Reinforced(period=2), network, images, torch.arange(6) % 2)
+    """
+    check.callable_(make_lesson, "make_lesson")
+    lesson = make_lesson()
+    if not isinstance(lesson, Lesson):
+        raise check.fail_type("make_lesson", "a function that builds a training.Lesson", lesson)
+    same = repr(make_lesson()), repr(make_lesson())
+    assert same[0] == same[1], f"lessons made alike must have one `repr`, which tells them from others; got {same}"
+    periods = lesson.epochs * -(-len(images) // lesson.period)
+    assert periods > 2, f"the check needs three periods or more; {len(images)} images of {lesson} make {periods}"
+
+    drawn = itertools.count()  # other numbers in each run
+
+    def start(stop: int, directory: str | None = None) -> Trainer:
+        """A new process: nothing is left but the directory."""
+        torch.manual_seed(next(drawn))
+        lessons = [_Still()] * stage + [make_lesson()]
+        writer = _Writer(stage + stop if stop else 0)  # each layer below takes one period
+        return Trainer(
+            copy.deepcopy(network),
+            lessons,
+            directory,
+            progress=False,
+            on_silence="warn",
+            writer=writer,
+            resume=True,
+            checkpoint_seconds=0,
+        )
+
+    def fit(trainer: Trainer) -> Trainer:
+        trainer.fit(images, labels)
+        return trainer
+
+    def end(trainer: Trainer) -> dict[str, Any]:
+        """All that a run leaves."""
+        layer = trainer.network.stages[stage].layer
+        return {
+            "weights": layer.weight,
+            "thresholds": layer.threshold,
+            "state of the rule": state(trainer._rule(stage), layer),
+            "history": trainer.history,
+            "wins": trainer._wins,
+        }
+
+    def compare(trainer: Trainer, what: str) -> None:
+        for name, value in end(trainer).items():
+            assert Content()(value) == Content()(wanted[name]), f"{what}: other {name}"
+
+    with quiet(), warnings.catch_warnings(), torch.random.fork_rng([]):
+        warnings.simplefilter("ignore")
+        _check_parts(lesson, copy.deepcopy(network), images, labels, stage)
+        whole = fit(start(0))
+        wanted = end(whole)
+        assert not torch.equal(wanted["weights"], network.stages[stage].layer.weight), "the lesson learned nothing"
+        aside = (f"stages.{stage}.layer.weight", f"stages.{stage}.layer.threshold")
+        for name, value in network.state_dict().items():
+            after = whole.network.state_dict()[name]
+            assert name in aside or torch.equal(value, after), f"only the layer of stage {stage} may change, not {name}"
+        compare(fit(start(0)), "the same seed must give the same bits; draw from `period.random` or torch's generator")
+        rule = "the state of its rule must be in buffers or parameters"
+        for stop in sorted({1, periods // 2, periods}):
+            trainer = start(stop)
+            _stopped(trainer, images, labels)
+            compare(fit(trainer), f"stopped in period {stop} and fitted again; {rule}")
+            with tempfile.TemporaryDirectory() as directory:
+                _stopped(start(stop, directory), images, labels)
+                compare(fit(start(0, directory)), f"stopped in period {stop} and resumed from the checkpoint; {rule}")
+
+
+def _stopped(trainer: Trainer, images: Tensor, labels: Tensor | None) -> None:
+    try:
+        trainer.fit(images, labels)
+    except _Stop:
+        return
+    raise AssertionError("the run was to be stopped, but ended")
+
+
+def _check_parts(lesson: Lesson, network: Network, images: Tensor, labels: Tensor | None, stage: int) -> None:
+    """The rule, and one period by hand."""
+    layer, content = network.stages[stage].layer, Content(code=False)(lesson)
+    before = copy.deepcopy(layer.state_dict())
+    lesson.rule(network.stages[stage])
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, before[name]), f"`rule` must leave the layer as it is; its {name} changed"
+    trainer = Trainer(network, [_Still()] * stage + [lesson], progress=False, on_silence="warn")
+    period = trainer._period(stage, lesson, network.features(images, stage), labels)
+    winners = lesson.learn(trainer._rule(stage), period).winners
+    sizes = layer.out_channels, *layer.output_size(*period.times.shape[-2:])
+    valid = ((winners >= 0) & (winners < torch.tensor(sizes, device=winners.device))).all(-1) | (winners < 0).all(-1)
+    assert bool(valid.all()), f"winners must be (feature, row, column) below {sizes}, or -1; got {winners[~valid][0]}"
+    assert Content(code=False)(lesson) == content, (
+        f"a lesson must stay as it is, state belongs to its rule; {lesson} changed"
     )

@@ -20,8 +20,8 @@ from spyketorch._deep_features import get_deep_feature as get_deep_feature
 from spyketorch._deep_features import get_deep_receptive_field as get_deep_receptive_field
 from spyketorch._deep_features import get_network_features as get_network_features
 from spyketorch._deep_features import get_receptive_field as get_receptive_field
-from spyketorch._diagnosis import convergence
 from spyketorch._mean_stimuli import get_mean_stimuli as get_mean_stimuli
+from spyketorch.training._diagnosis import convergence
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation

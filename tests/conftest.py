@@ -42,6 +42,7 @@ SLOW = [
     "test_latency.py::test_a_network_compiles_without_graph_breaks",
     "test_latency.py::test_a_network_exports",
     "test_latency.py::test_operations_compile",
+    "test_lessons.py::test_a_lesson_of_ones_own",
     "test_loops_cache.py::test_a_broken_numba",
     "test_loops_cache.py::test_a_process",
     "test_loops_cache.py::test_damaged",

@@ -280,6 +280,15 @@ def rank_order(intensities, time_steps):
     return times.reshape(intensities.shape)
 
 
+def linear(values, time_steps):
+    """First-spike times that fall in a straight line with values 0..1; 0 is silent, what is larger than 1 first."""
+    times = np.full(values.shape, time_steps)
+    for place in np.ndindex(values.shape):
+        if values[place] > 0:
+            times[place] = max(0, min(time_steps - 1, math.floor((1 - values[place]) * time_steps)))
+    return times
+
+
 def intensity_to_latency(intensities, time_steps, to_spike=False):
     """Cumulative wave that holds each intensity, or its sign, from its time step on."""
     times = rank_order(intensities, time_steps)

@@ -1,5 +1,7 @@
 """Everything on a (fake) CUDA device stays there. Fake tensors carry shapes and devices but no values."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -10,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 import spyketorch.functional as sf
 from spyketorch import _checks as check
 from spyketorch import encoding, latency, learning, models, readout, snn, training
+from spyketorch.training import _diagnosis, _reinforced, _unsupervised
 from spyketorch.visualization import get_mean_stimuli
 
 SHAPES = {"one": (4, 2, 6, 7), "batch": (3, 4, 2, 6, 7)}
@@ -213,17 +216,24 @@ def test_networks(name, size):
         assert get_mean_stimuli(network, 0, images, kwta=2).shape[0] == network.stages[0].layer.out_channels
 
 
-def test_lessons():
+@pytest.fixture
+def without_reading(monkeypatch):
+    """Lessons that do not read rates and convergence, as they do once per period: fake tensors hold none."""
+    monkeypatch.setattr(_diagnosis, "convergence", lambda *given: 0.0)
+    for lesson in (_unsupervised, _reinforced):
+        monkeypatch.setattr(lesson, "paced", lambda *given: nullcontext(0.0))
+
+
+def test_lessons(without_reading):
     network = models.mozafari2019()
     lessons = [training.Unsupervised(homeostasis=0.1), training.Unsupervised(threshold=3.0)]
     lessons += [training.Reinforced(correction="teach", dropout=0.5)]
     with counting():
         trainer = training.Trainer(network.to("cuda"), lessons)
         times = network.encoder(torch.rand(2, 1, 28, 28, device="cuda"))
-        for lesson, stage in zip(lessons, network.stages, strict=True):
-            given = (lesson, lesson.rule(stage), times, torch.tensor([3, 4]), torch.arange(2), (0, 0))
-            assert trainer._period(*given).device.type == "cpu"
-            on_cuda(stage.layer.weight)
+        for number, (lesson, stage) in enumerate(zip(lessons, network.stages, strict=True)):
+            period = trainer._period(number, lesson, times.cpu(), torch.tensor([3, 4]))
+            on_cuda(period.times, period.labels, lesson.learn(lesson.rule(stage), period).winners, stage.layer.weight)
             times = stage(times)
         on_cuda(network.stages[0].layer.threshold, shape=(30,))
 
@@ -239,7 +249,7 @@ class WithoutFloat64(TorchDispatchMode):
         return made
 
 
-def test_a_device_without_float64(monkeypatch):
+def test_a_device_without_float64(monkeypatch, without_reading):
     monkeypatch.setattr(check, "_WITHOUT_FLOAT64", ("cuda",))
     read = readout.LinearReadout((30, 2, 2), 10, time_steps=15)
     network, kernels = models.mozafari2019(), [encoding.DoGKernel(3, 1, 2), encoding.GaborKernel(5, 45)]
@@ -251,7 +261,7 @@ def test_a_device_without_float64(monkeypatch):
             on_cuda(sf.fire(torch.ones(4, 2, 6, 7, device="cuda", dtype=kind), 1))
         trainer = training.Trainer(network, [training.Unsupervised(homeostasis=0.1)])
         times, rule = network.encoder(images), trainer.lessons[0].rule(network.stages[0])
-        trainer._period(trainer.lessons[0], rule, times, None, torch.arange(2), (0, 0))
+        trainer.lessons[0].learn(rule, trainer._period(0, trainer.lessons[0], times.cpu(), None))
         with torch.device("cuda"):
             on_cuda(*(kernel() for kernel in kernels))
         on_cuda(read.to("cuda")(torch.ones(2, 30, 2, 2, device="cuda", dtype=torch.uint8)))

@@ -248,6 +248,134 @@ def test_waves_of_whole_numbers():
     same(encoding.Intensity2Latency(2, to_spike=True)(x), want)
 
 
+# by value
+
+
+@given(batch=intensities(batched=True), steps=st.sampled_from([1, 2, 3, 15, 255, 40_000]))
+def test_linear(dtype, batch, steps):
+    values = batch / 2  # up to 1.5, on a grid
+    times = samplewise(lambda x: latency.linear(x, steps), tensor(values, dtype))
+    assert times.dtype == (torch.uint8 if steps <= 254 else torch.int16 if steps <= 32_767 else torch.int32)
+    same(times, np.stack([ref.linear(x, steps) for x in values]))
+
+
+def test_linear_uses_all_steps_alike():
+    values = torch.arange(1, 65) / 64
+    times = latency.linear(values.view(1, 8, 8), 16)
+    assert torch.bincount(times.flatten()).tolist() == [4] * 16
+    same(latency.linear(torch.tensor([[[0.0, -0.5, 1e-30, 1, 7]]]), 5), [[[5, 5, 4, 0, 0]]])
+
+
+def largest_of(batch, per_place):
+    """What `fit` finds, by loops."""
+    largest = np.zeros(batch.shape[1:])
+    for image in batch:
+        for place in np.ndindex(image.shape):
+            largest[place] = max(largest[place], image[place])
+    return largest if per_place else largest.max((1, 2), keepdims=True)
+
+
+def over(image, largest):
+    """Shares of the largest intensities; above them where there were none."""
+    return np.where(image > 0, image / np.where(largest > 0, largest, 1e-9), 0)
+
+
+@given(data=st.data(), batch=intensities(batched=True), steps=st.sampled_from([1, 4, 15, 300]), per_place=st.booleans())
+def test_linear_latency(data, batch, steps, per_place):
+    """Fitted to some images, it encodes others, with values above those that it has seen."""
+    scale = 2.0 ** np.random.default_rng(data.draw(seeds)).integers(-1, 3, batch.shape)
+    training, batch = np.sign(batch[::-1]) * scale, batch * scale / 4  # powers of 2: quotients are exact
+    encode = encoding.LinearLatency(torch.nn.Identity(), steps, per_place=per_place)
+    assert encode.fit(tensor(training)) is encode
+    largest = largest_of(training, per_place)
+    same(encode.largest, largest)
+    times = samplewise(encode, tensor(batch))
+    same(times, np.stack([ref.linear(over(image, largest), steps) for image in batch]))
+    given_scale = encoding.LinearLatency(torch.nn.Identity(), steps, tensor(largest))
+    same(given_scale(tensor(batch)), times.numpy(force=True))
+
+
+def test_fitting_takes_images_in_parts(monkeypatch):
+    images, cells = torch.rand(40, 1, 9, 8), encoding.Filter([encoding.DoGKernel(5, 1, 2)], 2, thresholds=0)
+    for per_place in (False, True):
+        whole = encoding.LinearLatency(cells, 15, per_place=per_place).fit(images).largest
+        monkeypatch.setattr(encoding._linear, "_AT_ONCE", 7)
+        assert torch.equal(encoding.LinearLatency(cells, 15, per_place=per_place).fit(images).largest, whole)
+        answers = cells(images)
+        assert torch.equal(whole, answers.amax(0) if per_place else answers.amax().view(1, 1, 1))
+
+
+@pytest.mark.parametrize("largest", [2, 2.0, torch.tensor(2.0), torch.tensor([2.0]), torch.full((1, 2, 3), 2)], ids=str)
+def test_a_scale_may_be_given(largest):
+    encode = encoding.LinearLatency(torch.nn.Identity(), 4, largest)
+    same(encode(torch.tensor([[[0.0, 0.1, 0.5], [1, 2, 3]]])), [[[4, 3, 3], [2, 0, 0]]])
+    assert encode.largest.ndim == 3 and encode.largest.is_floating_point()
+
+
+def fitted(images=None, **options):
+    retina = encoding.Filter([encoding.DoGKernel(3, 0.5, 1), encoding.DoGKernel(3, 1, 0.5)], 1, 0)
+    made = encoding.LinearLatency(retina, 5, **options)
+    return made if images is None else made.fit(images)
+
+
+@pytest.mark.parametrize("per_place", [False, True])
+def test_a_scale_is_saved(per_place):
+    images = torch.rand(6, 1, 7, 5)
+    made, fresh, other = fitted(images, per_place=per_place), fitted(), fitted(images.flip(0, -1) ** 2, per_place=True)
+    assert list(made.state_dict()) == ["largest"] and not fresh.state_dict() and not list(made.parameters())
+    fresh.load_state_dict(made.state_dict())
+    assert torch.equal(fresh(images), made(images)) and fresh.largest is not made.largest
+    if per_place:
+        assert not torch.equal(other(images), made(images))
+        other.load_state_dict(made.state_dict())
+        assert torch.equal(other(images), made(images))
+    else:
+        with pytest.raises(RuntimeError, match="size mismatch for largest"):
+            other.load_state_dict(made.state_dict())
+    with pytest.raises(RuntimeError, match=r"Missing key.*largest"):
+        made.load_state_dict(fitted().state_dict())
+    double = fitted(images, per_place=per_place).double()
+    assert double.largest.dtype == torch.float64
+    close(double(images.double()), made(images).numpy(force=True), 0, 1)
+    same(pickle.loads(pickle.dumps(made))(images), made(images).numpy(force=True))
+
+
+@pytest.mark.parametrize("saved", [torch.nan, torch.inf])
+def test_a_scale_that_is_none_is_not_loaded(saved):
+    made = fitted()
+    with pytest.raises(RuntimeError, match="largest must be real and finite"):
+        made.load_state_dict({"largest": torch.full((2, 1, 1), saved)})
+    assert made.largest is None
+
+
+def test_an_encoder_that_was_not_fitted_says_so():
+    images = torch.rand(2, 1, 7, 5)
+    with pytest.raises(ValueError, match=r"`largest` must be known.*`fit` with training images.*saved.*`largest`"):
+        fitted()(images)
+    with pytest.raises(ValueError, match=r"`largest`, \(2, 7, 5\), was fitted to; got \(2, 9, 9\): `fit`"):
+        fitted(images, per_place=True)(torch.rand(2, 1, 9, 9))
+    assert fitted(images)(torch.rand(2, 1, 9, 9)).shape == (2, 2, 9, 9)  # a scale for each map knows no size
+
+
+@pytest.mark.parametrize(
+    "wrong", [-1.0, torch.nan, torch.tensor([1, -2.0]), torch.tensor([]), torch.rand(2, 2)], ids=str
+)
+def test_scales_that_are_none_are_refused(wrong):
+    with pytest.raises(ValueError, match="`largest` must be"):
+        encoding.LinearLatency(torch.nn.Identity(), 4, wrong)
+
+
+def test_intensities_that_are_none_are_refused():
+    for encode in (encoding.LinearLatency(torch.nn.Identity(), 4, 1), encoding.LinearLatency(torch.nn.Identity(), 4)):
+        for image in (torch.full((1, 1, 3, 3), torch.nan), torch.full((1, 1, 3, 3), torch.inf)):
+            with pytest.raises(ValueError, match="finite"):
+                encode.fit(image)
+            with pytest.raises(ValueError, match=r"finite|`largest` must be known"):
+                encode(image)
+    with pytest.raises(ValueError, match="`intensities` must be 0 or more"):
+        encode.fit(-torch.ones(1, 1, 3, 3))
+
+
 # together
 
 
@@ -274,6 +402,13 @@ def test_encoders_compose_with_torchvision():
     wave = chain(pixels[..., None])
     assert wave.shape == (6, 2, 8, 9)
     same(wave, ref.intensity_to_latency(responses, 6, True))
+
+
+def test_encoders_are_what_the_protocol_says():
+    front = torch.nn.Identity()
+    for encode in (encoding.LatencyEncoder(front, 5), encoding.LinearLatency(front, 5, 1)):
+        assert isinstance(encode, encoding.Encoder)
+    assert not isinstance(encoding.Filter([torch.ones(3, 3)]), encoding.Encoder)
 
 
 def test_utils_has_the_names_users_know():

@@ -173,12 +173,139 @@ def test_rank_order_of_any_floats(steps):
     assert (times[x == 0] == steps).all()
 
 
+@pytest.mark.parametrize("steps", [1, 7, 15, 254, 3000])
+@pytest.mark.parametrize("count", [1, 5, 1023, 2500])
+def test_rank_order_of_crowds(steps, count):
+    """Many close or equal intensities, few that are far: wherever they fall, ranks are those of a stable sort."""
+    rng = np.random.default_rng(count)
+    one = np.float32(1)
+    close = one + rng.integers(0, 40, count).astype(np.float32) * np.finfo(np.float32).eps
+    rows = [close, np.sort(close), np.sort(close)[::-1], np.where(np.arange(count) % 9, close, 1e-30)]
+    rows += [np.full(count, 0.3), rng.integers(0, 3, count), rng.integers(0, 256, count), rng.random(count)]
+    rows += [10.0 ** rng.integers(-30, 30, count)]
+    x = torch.from_numpy(np.stack(rows).astype(np.float32)).view(len(rows), 1, 1, count)
+    compare(lambda: latency.rank_order(x, steps))
+
+
 @given(batch=intensities(batched=True), radius=st.integers(0, 4), eps=st.sampled_from([1e-12, 0.5]))
 def test_local_normalization(dtype, batch, radius, eps):
     x = tensor(batch, dtype)
     got = latency.local_normalization(x, radius, eps)
     with without_loops():
         close(got, latency.local_normalization(x, radius, eps).numpy())
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3, 8, 20])
+def test_local_normalization_adds_along_rows_then_columns(dtype, radius):
+    """To the bit: one term after the other, whatever the passes take together."""
+    maps = np.random.default_rng(radius).random((2, 3, 11, 13)).astype(torch.empty(0, dtype=dtype).numpy().dtype)
+    square = np.zeros_like(maps)
+    for axis in (3, 2):
+        side = [(radius, radius) if axis == a else (0, 0) for a in range(4)]
+        terms, square = np.pad(maps if axis == 3 else square, side), np.zeros_like(maps)
+        for k in range(2 * radius + 1):
+            square += np.take(terms, range(k, k + maps.shape[axis]), axis)
+    number = maps.dtype.type
+    want = maps / (square * (number(1) / number((2 * radius + 1) ** 2)) + number(1e-12))
+    assert torch.equal(latency.local_normalization(torch.from_numpy(maps), radius), torch.from_numpy(want))
+
+
+# images to times in one pass
+
+
+def banks(draw, rng):
+    """Kernels of several sizes, and thresholds below which nothing is negative."""
+    sizes = draw(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4))
+    kernels = [tensor(dyadic(rng, size, -1, 1), torch.float32) for size in sizes]
+    padding = draw(st.tuples(st.integers(3, 6), st.integers(3, 6)))
+    thresholds = draw(st.sampled_from([None, 0, 0.25, 3, "each"]))
+    each = [i / 2 for i in range(len(kernels))]
+    absolute = thresholds is None or draw(st.booleans())
+    return encoding.Filter(kernels, padding, each if thresholds == "each" else thresholds, absolute)
+
+
+@given(data=st.data(), seed=seeds, n=st.integers(1, 3), height=st.integers(1, 12), width=st.integers(1, 12))
+def test_one_pass_is_its_parts(data, seed, n, height, width):
+    """On a grid where sums are exact: filters add in any order there."""
+    from spyketorch.kernels import encoding as kernels
+
+    rng = np.random.default_rng(seed)
+    bank, radius = banks(data.draw, rng), data.draw(st.sampled_from([None, 0, 1, 3, 9]))
+    kind = data.draw(st.sampled_from([torch.float32, torch.uint8, torch.float16]))
+    images = tensor(rng.integers(0, data.draw(st.sampled_from([2, 9, 255])), (n, 1, height, width)), kind)
+    encode = encoding.LatencyEncoder(bank, data.draw(st.sampled_from([1, 4, 15, 300])), radius)
+    for order in (True, False):
+        with mock.patch.object(kernels, "_adds_as_torch", return_value=order) as asked:
+            times = encode(images)
+            assert asked.called
+            values = bank(images.float(), rounding=False)
+            values = values if radius is None else latency.local_normalization(values, radius)
+            want = latency.rank_order(values, encode.time_steps)
+            assert torch.equal(times, want) and times.dtype == want.dtype and times.stride() == want.stride()
+            assert torch.equal(torch.stack([encode(image) for image in images]), want)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("windows", [(3, 7, 13), (5,), (3,), (4, 9)], ids=str)
+def test_one_pass_rounds_as_torch_does(windows, count, threads):
+    """Real images and kernels: to the bit those of the separate operations, in any batch; else it is not taken."""
+    threads(count)
+    kernels = [encoding.DoGKernel(w, *s) for w in windows for s in ((w / 9, 2 * w / 9), (2 * w / 9, w / 9))]
+    bank = encoding.Filter(kernels, padding=max(windows) // 2, thresholds=5)
+    images = 255 * torch.rand(20, 1, 28, 27, generator=torch.Generator().manual_seed(0))
+    images[3:6] = images[3:6].round()
+    images[6, 0, :9] = images[7] = 0
+    encode = encoding.LatencyEncoder(bank, 15, 8)
+    values = torch.stack([latency.local_normalization(bank(image, rounding=False), 8) for image in images])
+    want = latency.rank_order(values, 15)
+    for size in (1, 3, 20):
+        assert torch.equal(torch.cat([encode(part) for part in images.split(size)]), want)
+
+
+class Louder(encoding.Filter):
+    def forward(self, input, *, rounding=True):
+        return 2 + super().forward(input, rounding=rounding)
+
+
+def louder(module, given, answer):
+    return answer + 2
+
+
+def replaced(self, input, *, rounding=True):
+    return 2 + torch.nn.functional.conv2d(input, self.kernels, padding=self.padding).relu()
+
+
+OWN = {
+    "a subclass": lambda bank: setattr(bank, "__class__", Louder),
+    "a hook": lambda bank: bank.register_forward_hook(louder),
+    "a hook before": lambda bank: bank.register_forward_pre_hook(lambda module, given: (given[0].flip(-1),)),
+    "a method": lambda bank: setattr(bank, "forward", replaced.__get__(bank)),
+    "written kernels": lambda bank: bank.kernels.data.mul_(-1),
+    "other kernels": lambda bank: setattr(bank, "kernels", bank.kernels.flip(-1) + 0.25),
+    "thresholds": lambda bank: setattr(bank, "thresholds", [9.0]),
+    "absolute values": lambda bank: bank.__dict__.update(use_abs=True, thresholds=None),
+    "float64": lambda bank: bank.double(),
+}
+
+
+@pytest.mark.parametrize("change", OWN)
+def test_one_pass_hears_what_a_filter_has_of_its_own(change):
+    images = torch.randint(0, 9, (4, 1, 9, 9), generator=torch.Generator().manual_seed(0)).float()
+    bank = encoding.Filter([torch.tensor([[-1.0, 0.5, 2, 0], [0, 1, -2, 1]])], 1, 0)
+    encode = encoding.LatencyEncoder(bank, 4)
+    before = encode(images)
+    OWN[change](bank)
+    times = encode(images)
+    with without_loops():
+        assert torch.equal(times, encode(images))
+    assert not torch.equal(times, before) or change == "float64"
+
+
+def test_one_pass_hears_a_patched_class(monkeypatch):
+    bank, images = encoding.Filter([torch.eye(5)], 2, 3), torch.rand(2, 1, 9, 9)
+    monkeypatch.setattr(encoding.Filter, "forward", replaced)
+    want = latency.rank_order(replaced(bank, images), 4)
+    assert torch.equal(encoding.LatencyEncoder(bank, 4)(images), want)
 
 
 @st.composite

@@ -11,7 +11,7 @@ import torch
 from test_files import refused_or_whole
 
 from spyketorch import latency, models
-from spyketorch.encoding import LatencyEncoder
+from spyketorch.encoding import LatencyEncoder, LinearLatency
 from spyketorch.learning import STDP
 from spyketorch.models import InputWarning, Network, Stage
 from spyketorch.readout import LinearReadout
@@ -185,6 +185,25 @@ def test_values_that_are_computed_elsewhere_may_differ_in_the_last_bits(tmp_path
     other.encoder.filter[1].kernels[0, 0, 0, 0] += 0.01
     with pytest.raises(ValueError, match=r"filter\.1\.kernels"):
         other.load(tmp_path / "network.pt")
+
+
+def test_what_an_encoder_has_learned_comes_back(tmp_path):
+    made = network()
+    made.encoder = LinearLatency(torch.nn.Identity(), T).fit(images())
+    made.save(tmp_path / "network.pt")
+    again = network()
+    again.encoder = LinearLatency(torch.nn.Identity(), T)
+    with pytest.raises(ValueError, match="`fit` with training images"):
+        again(images())
+    again.load(tmp_path / "network.pt")
+    assert torch.equal(again(images()), made(images())) and torch.equal(
+        again.features(images()), made.features(images())
+    )
+    again.encoder = LinearLatency(torch.nn.Identity(), T, per_place=True)
+    with pytest.raises(ValueError, match="per_place is False there, True here"):
+        again.load(tmp_path / "network.pt")
+    with pytest.raises(ValueError, match=r"the type of network\.encoder"):
+        network().load(tmp_path / "network.pt")
 
 
 def test_thresholds_come_back(tmp_path):

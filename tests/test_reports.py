@@ -8,10 +8,19 @@ from functools import cache
 import pytest
 import torch
 
-from spyketorch import _diagnosis, models, snn
+from spyketorch import models, snn
 from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
 from spyketorch.models import ImageSpec, InputWarning, Network, Stage
-from spyketorch.training import Constant, Doubling, Fading, Reinforced, Trainer, TrainingWarning, Unsupervised
+from spyketorch.training import (
+    Constant,
+    Doubling,
+    Fading,
+    Reinforced,
+    Trainer,
+    TrainingWarning,
+    Unsupervised,
+    _diagnosis,
+)
 
 T = 15
 STROKES = Unsupervised(kwta=3, inhibition_radius=2, schedule=Doubling(every=100), period=50)
@@ -179,10 +188,10 @@ def test_the_thresholds_of_published_networks_are_high_enough(name):
     times = learned.encoder(torch.nn.functional.interpolate(digits()[0][:50] * 15.9, (28, 28), mode="bilinear"))
     for stage, start in zip(learned.stages, fresh.stages, strict=True):
         for layer in (stage.layer, start.layer):
-            assert not any("first spike it sees" in text for text in _diagnosis.before(layer, STROKES, times))
+            assert not any("first spike it sees" in text for text in _diagnosis.before(layer, times))
         if start.layer.threshold is not None:
             start.layer.threshold = 0.5
-            assert any("first spike it sees" in text for text in _diagnosis.before(start.layer, STROKES, times))
+            assert any("first spike it sees" in text for text in _diagnosis.before(start.layer, times))
         times = stage(times)
 
 
@@ -211,9 +220,10 @@ def test_rates_of_zero_have_no_sign():
 
 
 def test_decisions_below_chance():
-    rows, right = [{"seen": 600.0, "hits": 0.05}], torch.arange(600) % 10
+    right = torch.arange(600) % 10
     for hits, told in ((0.05, ", less than by"), (0.1, ", no more than by"), (0.12, ", hardly more than by")):
-        assert told in next(_diagnosis._chance([{**rows[0], "hits": hits}], right))
+        course = _diagnosis.Course([{"seen": 600.0, "hits": hits}], torch.ones(50), right)
+        assert told in next(_diagnosis.chance(course))
 
 
 def test_too_few_images_to_judge():

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyketorch import encoding, learning, snn, testing
+from spyketorch import encoding, latency, learning, snn, testing
 from spyketorch.encoding import DoGKernel, FilterKernel, GaborKernel, Intensity2Latency
 
 
@@ -110,11 +110,24 @@ def test_broken_kernels_are_found(make, message):
 def test_encoders(seed, steps):
     images = testing.dyadic(3, 2, 5, 6, generator=torch.Generator().manual_seed(seed))
     testing.check_encoder(Intensity2Latency(steps, to_spike=True), images)
-    latency = Intensity2Latency(steps, to_spike=True)
-    testing.check_encoder(torch.nn.Sequential(encoding.LocalNormalization(1), latency), images)
-    testing.check_encoder(torch.nn.Sequential(encoding.LateralIntencityInhibition([0.25]), latency), images)
+    ranks = Intensity2Latency(steps, to_spike=True)
+    testing.check_encoder(torch.nn.Sequential(encoding.LocalNormalization(1), ranks), images)
+    testing.check_encoder(torch.nn.Sequential(encoding.LateralIntencityInhibition([0.25]), ranks), images)
     retina = encoding.Filter([DoGKernel(3, 0.5, 1), DoGKernel(3, 1, 0.5)], padding=1, thresholds=0.25)
-    testing.check_encoder(torch.nn.Sequential(retina, latency), images[:, :1])
+    testing.check_encoder(torch.nn.Sequential(retina, ranks), images[:, :1])
+
+
+@given(seed=st.integers(0, 99), steps=st.sampled_from([1, 7, 254, 300]), radius=st.sampled_from([None, 2]))
+def test_encoders_into_times(seed, steps, radius):
+    images = testing.dyadic(3, 2, 5, 6, generator=torch.Generator().manual_seed(seed))
+    waves = Intensity2Latency(steps, to_spike=True)
+    testing.check_encoder(encoding.LatencyEncoder(torch.nn.Identity(), steps), images, waves=waves)
+    retina = encoding.Filter([DoGKernel(5, 0.5, 1), DoGKernel(5, 1, 0.5)], padding=2, thresholds=0.25)
+    testing.check_encoder(encoding.LatencyEncoder(retina, steps, radius), images[:, :1])
+    for per_place in (False, True):
+        linear = encoding.LinearLatency(retina, steps, per_place=per_place).fit(images[:, :1])
+        testing.check_encoder(linear, images[:, :1], waves=lambda x, f=linear: latency.to_wave(f(x), steps))
+        testing.check_encoder(torch.nn.Sequential(torch.nn.Identity(), linear), images[:, :1])
 
 
 @pytest.mark.parametrize(
@@ -129,6 +142,63 @@ def test_encoders(seed, steps):
 def test_broken_encoders_are_found(encoder, message):
     with pytest.raises(AssertionError, match=message):
         testing.check_encoder(encoder, torch.rand(3, 2, 4, 4))
+
+
+class Times(torch.nn.Module):
+    """First-spike times by value, with one thing wrong."""
+
+    def __init__(self, wrong, steps=4, told=4):
+        super().__init__()
+        self.wrong, self.time_steps, self.steps, self.calls = wrong, told, steps, 0
+
+    def forward(self, x):
+        times = latency.linear(x, self.steps)
+        self.calls += 1
+        return self.wrong(self, x, times)
+
+
+class Forgets(torch.nn.Module):
+    """Its scale is in no state_dict."""
+
+    time_steps, scale = 4, 1.0
+
+    def fit(self, images):
+        self.scale = float(images.max())
+
+    def forward(self, x):
+        return latency.linear((x / self.scale).clamp(max=1), 4)
+
+
+BROKEN = {
+    "beyond T": (Times(lambda self, x, t: t, told=3), r"within 0\.\.3; got 0 to 4"),
+    "negative": (Times(lambda self, x, t: t.long() - 1), "within 0..4; got -1"),
+    "a type that is too small": (Times(lambda self, x, t: t.to(torch.int8), 100, 200), "does not hold T = 200"),
+    "floats": (Times(lambda self, x, t: t.float()), "of an integer type"),
+    "no T": (lambda x: latency.linear(x, 4), "tell one `time_steps`; got none"),
+    "another T within": (torch.nn.Sequential(Times(lambda self, x, t: x, told=5), Times(lambda self, x, t: t)), "4, 5"),
+    "in place": (Times(lambda self, x, t: latency.linear(x.mul_(0.5), 4)), "after the call"),
+    "a memory": (Times(lambda self, x, t: t if self.calls == 1 else t.flip(-1)), "second call"),
+    "a batch of its own": (Times(lambda self, x, t: t if x.ndim == 3 else t.flip(0)), "one image at a time"),
+    "spikes of nothing": (Times(lambda self, x, t: t.clamp(max=3)), "blank"),
+    "a scale that is not saved": (Forgets(), "fitted to other images"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_broken_times_are_found(broken):
+    encoder, message = BROKEN[broken]
+    images = torch.rand(3, 2, 4, 4)
+    images[0, 0, 0] = 0
+    with pytest.raises(AssertionError, match=message):
+        testing.check_encoder(encoder, images)
+
+
+def test_waves_beside_times_are_compared():
+    images, encode = torch.rand(3, 2, 4, 4), encoding.LatencyEncoder(torch.nn.Identity(), 4)
+    with pytest.raises(AssertionError, match="waves beside the times"):
+        testing.check_encoder(encode, images, waves=Intensity2Latency(3, to_spike=True))
+    with pytest.raises(AssertionError, match="stand beside times"):
+        testing.check_encoder(Intensity2Latency(3, to_spike=True), images, waves=encode)
 
 
 @given(seed=st.integers(0, 99), steps=st.integers(1, 9), silent=st.floats(0, 1))

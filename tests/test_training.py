@@ -18,7 +18,6 @@ import torch
 from test_files import refused_or_whole
 
 from spyketorch import _files, latency, snn
-from spyketorch._answers import Answers
 from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
 from spyketorch.learning import STDP
 from spyketorch.models import Network, Stage
@@ -38,6 +37,7 @@ from spyketorch.training import (
     Unsupervised,
     evaluate,
 )
+from spyketorch.training._answers import Answers
 
 T = 6
 
@@ -404,7 +404,7 @@ def test_a_period_is_whole_or_undone(tmp_path, monkeypatch, kind, folder, place)
     if place == "schedule":
         monkeypatch.setattr(Adaptive, "__call__", stopping(Adaptive.__call__))
     elif place == "thresholds":
-        monkeypatch.setattr(Trainer, "_move_thresholds", stopping(Trainer._move_thresholds, after=True))
+        monkeypatch.setattr(Unsupervised, "_moved", stopping(Unsupervised._moved, after=True))
     elif place != "writer":
         for rule in (snn.STDP, snn.RSTDP):
             monkeypatch.setattr(rule, "learn", halfway(rule.learn, turns, stops, kind, place == "rule"))
@@ -724,6 +724,7 @@ def test_wrong_arguments():
         (Doubling(100, 37.5), 99, (1, 1)),
         (Doubling(100, 37.5), 100, (2, 2)),
         (Doubling(100, 37.5), 1000, (37.5, 37.5)),
+        (Doubling(1, 37.5), 5000, (37.5, 37.5)),
         (Fading(0.2), 0, (1, 1)),
         (Fading(0.2), 500, (0.6, 0.6)),
         (Fading(0.2), 1000, (0.2, 0.2)),
@@ -868,6 +869,14 @@ def test_writer():
 # rules of one's own, and hooks
 
 
+LTP = []
+
+
+def watching(synapses):
+    LTP.append({int(i): float(ltp) for i, ltp in zip(synapses.features, synapses.ltp.flatten(), strict=True)})
+    return torch.full_like(synapses.weight, 1.0)
+
+
 def constant(synapses):
     return torch.full_like(synapses.weight, 1.0)
 
@@ -880,22 +889,23 @@ class Own(Unsupervised):
     """A lesson whose rule has rates for each feature, and a modulation."""
 
     modulation = staticmethod(constant)
-    made: list = []  # noqa: RUF012
 
     def rule(self, stage):
         rates = [(0.01 * (i + 1), -0.01) for i in range(stage.layer.out_channels)]
-        made = STDP(stage.layer, rates, modulation=self.modulation)
-        self.made.append(made)
-        return made
+        return STDP(stage.layer, rates, modulation=self.modulation)
 
 
-def test_a_schedule_multiplies_the_rates_that_a_rule_was_made_with():
+def test_a_schedule_multiplies_the_rates_that_a_rule_was_made_with(monkeypatch):
+    monkeypatch.setattr(Own, "modulation", staticmethod(watching))
     images, labels = bars(32)
     lesson = Own(kwta=2, period=16, schedule=lambda progress: (0.5 if progress.seen else 4.0, 1.0))
-    Trainer(network(), [lesson], progress=False).fit(images, labels)
-    rates = [[float(rate) for rate in pair] for pair in Own.made[-1].learning_rate]
-    want = [[0.005 * (i + 1), -0.005] for i in range(4)]
-    assert rates == [pytest.approx(pair) for pair in want]
+    LTP.clear()
+    trainer = Trainer(network(), [lesson], progress=False)
+    trainer.fit(images, labels)
+    for used, factor in ((LTP[0], 4.0), (LTP[-1], 0.5)):
+        assert used == {i: pytest.approx(factor * 0.01 * (i + 1)) for i in used}
+    rates = [[float(rate) for rate in pair] for pair in trainer._rules[0].learning_rate]
+    assert rates == [pytest.approx([0.01 * (i + 1), -0.01]) for i in range(4)]  # for a while
 
 
 def test_a_rule_of_ones_own_belongs_to_the_run(tmp_path, monkeypatch):

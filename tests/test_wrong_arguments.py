@@ -226,6 +226,7 @@ CALLS: dict[Any, Any] = {
     latency.feature_inhibition: lambda: {**fired(), "inhibited_features": [0], "time_steps": 4},
     latency.k_winners: lambda: {**fired(), "kwta": 1, "inhibition_radius": 0, "time_steps": 4},
     latency.get_k_winners: lambda: {**fired(), "kwta": 1, "inhibition_radius": 0, "time_steps": 4},
+    latency.linear: lambda: {"values": wave(2, 6, 6), "time_steps": 4},
     latency.rank_order: lambda: {"intensities": wave(2, 6, 6), "time_steps": 4},
     latency.local_normalization: lambda: {"input": wave(2, 6, 6), "normalization_radius": 1, "eps": 1e-12},
     snn.SpikingConvolution: lambda: {

@@ -76,6 +76,9 @@ def of_waves(**options):
 CALLS: dict[Any, Any] = {
     encoding.LatencyEncoder: lambda: {"filter": retina(), "time_steps": T, "normalization_radius": 1},
     encoding.LatencyEncoder.forward: lambda: {"self": encoder(), "input": images()},
+    encoding.LinearLatency: lambda: {"filter": retina(), "time_steps": T, "largest": 1.0},
+    encoding.LinearLatency.fit: lambda: {"self": encoding.LinearLatency(retina(), T), "images": images()},
+    encoding.LinearLatency.forward: lambda: {"self": encoding.LinearLatency(retina(), T, 1.0), "input": images()},
     encoding.Filter.forward: lambda: {"self": retina(), "input": images()},
     encoding.Intensity2Latency: lambda: {"number_of_spike_bins": T, "batched": None},
     models.ImageSpec: lambda: {"shape": (1, 8, 8), "range": (0, 1)},

@@ -1,24 +1,19 @@
 """From images straight to first-spike times, by rank order."""
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch import latency
 from spyketorch.encoding._filter import IMAGES, Filter
+from spyketorch.encoding._intensities import intensities_of
+from spyketorch.kernels import operators
+
+_EPS = 1e-12  # beside the mean of a square, so that a blank one can be divided by
 
 
-def _contrasts(module: nn.Module, image: Tensor) -> Tensor:
-    """What a module makes of an image, where a Filter answers without rounding."""
-    if isinstance(module, Filter):
-        return module(image, rounding=False)  # type: ignore[no-any-return]
-    if type(module).forward is not nn.Sequential.forward:
-        return module(image)  # type: ignore[no-any-return]
-    for part in module.children():
-        image = _contrasts(part, image)
-    return image
+def _radius(value: int | None) -> int | None:
+    return None if value is None else check.integer(value, "normalization_radius", 0)
 
 
 class LatencyEncoder(nn.Module):
@@ -57,24 +52,35 @@ class LatencyEncoder(nn.Module):
         super().__init__()
         self.filter = check.module(filter, "filter")
         self.time_steps = check.steps(time_steps)
-        if normalization_radius is not None:
-            check.integer(normalization_radius, "normalization_radius", 0)
-        self.normalization_radius = normalization_radius
+        self.normalization_radius = _radius(normalization_radius)
 
     def forward(self, input: Tensor) -> Tensor:
         check.image(input, IMAGES)
         with torch.no_grad():  # times carry no gradient
-            intensities = _contrasts(self.filter, input.detach().to(self._type()))
-        if not isinstance(intensities, Tensor) or intensities.ndim != input.ndim:
-            raise check.fail("filter", f"a module from images to intensities of {input.ndim} dimensions", intensities)
-        check.not_negative(intensities, "intensities")
+            times = self._in_one_pass(input)
+            if times is not None:
+                return times
+            intensities = intensities_of(self.filter, input)
         if self.normalization_radius is not None:
-            intensities = latency.local_normalization(intensities, self.normalization_radius)
+            intensities = latency.local_normalization(intensities, self.normalization_radius, _EPS)
         return latency.rank_order(intensities, self.time_steps)
 
-    def _type(self) -> torch.dtype:
-        numbers = itertools.chain(self.filter.parameters(), self.filter.buffers())
-        return torch.float64 if any(value.dtype == torch.float64 for value in numbers) else torch.float32
+    def _in_one_pass(self, input: Tensor) -> Tensor | None:
+        """The times, where the compiled loops give those of the separate operations to the bit."""
+        filters = self.filter
+        if not isinstance(filters, Filter) or filters._own() or not check.free_to_read(input):
+            return None
+        if filters.kernels.dtype != torch.float32 or not operators.has_loops(filters.kernels):
+            return None
+        from spyketorch.kernels import encoding as loops
+
+        images = filters._taken(input.detach().to(torch.float32))
+        batch = images if images.ndim == 4 else images.unsqueeze(0)
+        if loops.why_not(batch, filters) is not None:
+            return None
+        radius, steps = _radius(self.normalization_radius), check.steps(self.time_steps)
+        times = loops.encode(batch, filters, radius, _EPS, steps)
+        return times if images.ndim == 4 else times[0]
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}, normalization_radius={self.normalization_radius}"

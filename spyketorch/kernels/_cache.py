@@ -172,6 +172,15 @@ class _Cache(caching.FunctionCache):
 
 def compiled(function: Loop) -> Loop:
     """Compile a function when it is first called, and keep it."""
-    loop: Any = njit(nogil=True)(function)
+    return _kept(function)
+
+
+def contracted(function: Loop) -> Loop:
+    """:func:`compiled`, with a product and the sum it goes into rounded once, where the processor does that."""
+    return _kept(function, fastmath={"contract"})
+
+
+def _kept(function: Loop, **options: Any) -> Loop:
+    loop: Any = njit(nogil=True, **options)(function)
     loop._cache = _Cache(function)  # type: ignore[no-untyped-call]
     return cast(Loop, loop)

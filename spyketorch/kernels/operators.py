@@ -320,10 +320,10 @@ def _local_normalization(intensities: Tensor, radius: int, eps: float) -> Tensor
 
     normalized = _empty_normalized(intensities, radius, eps)
     source, into = intensities.contiguous().flatten(0, 1).numpy(), normalized.flatten(0, 1).numpy()
-    number = source.dtype.type
-    share, reach = number(1) / number((2 * radius + 1) ** 2), min(radius, max(source.shape[1:]))
-    work = partial(loops.local_normalization, source, reach, share, number(eps), into)
-    in_parallel(len(source), work, source[0].size * (4 * reach + 2))
+    norm = loops.Normalization.of(radius, eps, source.shape[1:], source.dtype.type)
+    in_parallel(
+        len(source), partial(loops.local_normalization, source, norm, into), source[0].size * (4 * norm.radius + 2)
+    )
     return normalized
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from spyketorch.kernels._cache import compiled
-from spyketorch.kernels.loops.choose import before, free
 from spyketorch.kernels.loops.clock import add
 from spyketorch.kernels.loops.layout import Array, Taps, Window
 
@@ -20,7 +19,7 @@ class Bytes(NamedTuple):
     """Weights rounded to bytes, and what they were rounded from.
 
     ``known`` is (features, input features, kernel rows, kernel columns), about low + step * ``rounded``, which is laid
-    out (taps * input features, features); ``scale`` is (low, step, high). Where weights leave the scale it is doubled,
+    out (input features * taps, features); ``scale`` is (low, step, high). Where weights leave the scale it is doubled,
     but not beyond ``bounds``.
     """
 
@@ -40,6 +39,25 @@ class Bytes(NamedTuple):
     def narrow(self, lower: float, upper: float) -> None:
         """All weights lie within these bounds now, and will."""
         narrow_bytes(self, lower, upper)
+
+
+class Bounds(NamedTuple):
+    """What is known so far of the potentials of an image; more is found out as it is asked for.
+
+    A cell of the map has so many ``spikes``, of the inputs ``spiking`` + tap (cells, input features). At a position
+    (row * columns + column) ``seen`` inputs fired, and no potential is above ``reach``. Where all bytes were ``added``,
+    their sums (positions, features) tell the potentials to within ``error``. ``order`` lists positions, those that see
+    most first. Features may be left out between two searches, but not come back.
+    """
+
+    spikes: Array
+    spiking: Array
+    seen: Array
+    order: Array
+    error: Array
+    reach: Array
+    added: Array
+    sums: Array
 
 
 def to_bytes(weight: Array) -> Bytes:
@@ -71,84 +89,226 @@ def last_potentials(
 
 
 @compiled
-def _byte(weight: float, low: float, step: float) -> int:
-    return int((weight - low) / step + 0.5)
+def _round(weight: Array, compact: Bytes, f: int) -> None:
+    """Round the weights of a feature to bytes: first all, side by side, then each to its place."""
+    low, step, _ = compact.scale
+    per_step, own, rounded = 1 / step, weight[f].reshape(-1), compact.rounded
+    bytes_ = np.empty(own.size, np.uint8)
+    for i in range(own.size):
+        bytes_[i] = np.uint8(np.int32((own[i] - low) * per_step + 0.5))
+    for i in range(own.size):
+        rounded[i, f] = bytes_[i]
 
 
 @compiled
 def round_all(weight: Array, compact: Bytes) -> None:
     """Round all weights to bytes on the scale (low, ., high), and set its step."""
-    features, channels, rows, columns = weight.shape
     low, _, high = compact.scale
-    step = compact.scale[1] = max((high - low) / 255, 1e-9 * max(abs(low), abs(high)), 1e-30)
-    for f in range(features):
-        for c in range(channels):
-            for i in range(rows):
-                for j in range(columns):
-                    compact.rounded[(i * columns + j) * channels + c, f] = _byte(weight[f, c, i, j], low, step)
+    compact.scale[1] = max((high - low) / 255, 1e-9 * max(abs(low), abs(high)), 1e-30)
+    for f in range(len(weight)):
+        _round(weight, compact, f)
 
 
 @compiled
-def _sum_bytes(
-    rounded: Array, rows: Array, scale: Array, error: float, to_beat: float, active: Array, sums: Array
-) -> bool:
-    """Add the listed rows of bytes, for all features; False as soon as no active one can reach ``to_beat``."""
-    low, step, high = scale
+def new_bounds(cells: int, channels: int, positions: int, features: int) -> Bounds:
+    """Room for :func:`look`."""
+    return Bounds(
+        np.empty(cells, np.int64),
+        np.empty((cells, channels + 1), np.uint32),
+        np.empty(positions, np.int64),
+        np.empty(positions, np.int64),
+        np.empty(positions),
+        np.empty(positions),
+        np.empty(positions, np.bool_),
+        np.empty((positions, features), np.int64),
+    )
+
+
+@compiled
+def look(times: Array, weight: Array, compact: Bytes, steps: int, where: Window, bounds: Bounds) -> None:
+    """What the number of spikes of an image (rows, columns, features) tells of the potentials."""
+    taps = np.uint32(where.cells.shape[1])
+    for cell in range(len(bounds.spikes)):
+        spiking, count, first = (
+            bounds.spiking[cell],
+            np.uint64(0),
+            np.uint32(0),
+        )  # numba asks signed ones for their sign
+        for time in times[cell // times.shape[1], cell % times.shape[1]]:
+            spiking[count] = first
+            count += np.uint64(time < steps)
+            first += taps
+        bounds.spikes[cell] = count
+    low, step, high = compact.scale
+    precision = np.finfo(weight.dtype).eps * max(abs(low), abs(high))  # of a sum, per term and addition
+    for p in range(len(where.cells)):
+        seen = 0
+        for cell in where.cells[p]:
+            seen += bounds.spikes[cell] if cell >= 0 else 0
+        bounds.seen[p] = seen
+        bounds.error[p] = 0.500001 * step * seen + precision * seen * seen
+        bounds.reach[p] = high * seen + bounds.error[p]
+    bounds.order[:] = np.argsort(-bounds.seen, kind="mergesort")
+    bounds.added[:] = False
+
+
+@compiled
+def _largest(sums: Array, allowed: Array) -> int:
+    largest = 0
+    for f in range(sums.size):
+        largest = max(largest, sums[f] if allowed[f] else 0)
+    return largest
+
+
+@compiled
+def _add_rows(rounded: Array, inputs: Array, sums: Array) -> None:
+    """Add up to _SEGMENT rows of bytes: eight at a time, so that sums are read and written once for eight additions."""
     short = np.zeros(sums.size, np.uint16)
+    for e in range(0, inputs.size - 7, 8):
+        a, b, c, d = rounded[inputs[e]], rounded[inputs[e + 1]], rounded[inputs[e + 2]], rounded[inputs[e + 3]]
+        g, h, i, j = rounded[inputs[e + 4]], rounded[inputs[e + 5]], rounded[inputs[e + 6]], rounded[inputs[e + 7]]
+        for f in range(short.size):
+            four = np.uint16(a[f]) + np.uint16(b[f]) + np.uint16(c[f]) + np.uint16(d[f])
+            short[f] += four + np.uint16(g[f]) + np.uint16(h[f]) + np.uint16(i[f]) + np.uint16(j[f])
+    for e in range(inputs.size - inputs.size % 8, inputs.size):
+        a = rounded[inputs[e]]
+        for f in range(short.size):
+            short[f] += a[f]
+    for f in range(short.size):
+        sums[f] += short[f]
+
+
+@compiled
+def _add_bytes(
+    compact: Bytes, cells: Array, p: int, allowed: Array, to_beat: float, bounds: Bounds, inputs: Array
+) -> None:
+    """Add the bytes of the inputs of a position until no allowed feature can reach ``to_beat`` there any more."""
+    (low, step, high), seen, sums, count = compact.scale, bounds.seen[p], bounds.sums[p], 0
+    for tap in range(cells.size):
+        if cells[tap] >= 0:
+            spikes = bounds.spikes[cells[tap]]
+            spiking, into = bounds.spiking[cells[tap], :spikes], inputs[count : count + spikes]
+            for k in range(spikes):
+                into[k] = spiking[k] + np.uint32(tap)
+            count += spikes
     sums[:] = 0
     done = 0
-    while done < len(rows):
-        end = min(done + _SEGMENT, len(rows))
-        for e in range(done, end - 7, 8):  # eight at a time, so that sums are read and written once for eight additions
-            a, b, c, d = rounded[rows[e]], rounded[rows[e + 1]], rounded[rows[e + 2]], rounded[rows[e + 3]]
-            g, h, i, j = rounded[rows[e + 4]], rounded[rows[e + 5]], rounded[rows[e + 6]], rounded[rows[e + 7]]
-            for f in range(short.size):
-                four = np.uint16(a[f]) + np.uint16(b[f]) + np.uint16(c[f]) + np.uint16(d[f])
-                short[f] += four + np.uint16(g[f]) + np.uint16(h[f]) + np.uint16(i[f]) + np.uint16(j[f])
-        for e in range(end - (end - done) % 8, end):
-            a = rounded[rows[e]]
-            for f in range(short.size):
-                short[f] += a[f]
-        largest = 0
-        for f in range(short.size):
-            sums[f] += short[f]
-            largest = max(largest, sums[f] if active[f] else 0)
-        short[:] = 0
+    while done < seen and bounds.reach[p] >= to_beat:
+        end = min(done + _SEGMENT, seen)
+        _add_rows(compact.rounded, inputs[done:end], sums)
         done = end
-        if low * done + step * largest + high * (len(rows) - done) + error < to_beat:
-            return False
-    return True
+        bounds.reach[p] = low * done + step * _largest(sums, allowed) + high * (seen - done) + bounds.error[p]
+    bounds.added[p] = done == seen
 
 
 @compiled
-def _exact(times: Array, weight: Array, cells: Array, steps: int) -> float:
-    """A potential at the last step: weights (C, taps) of a feature where inputs (cells, C) fired, in fixed order."""
-    total = weight.dtype.type(0)
-    for c in range(weight.shape[0]):
-        for tap in range(cells.size):
-            fired = cells[tap] >= 0 and times[max(cells[tap], 0), c] < steps
-            total += weight[c, tap] if fired else weight.dtype.type(0)
-    return float(total)
+def _in_order(times: Array, cells: Array, steps: int, inputs: Array) -> None:
+    """List the inputs (input feature, tap) of a position that fired, in the order in which potentials are added."""
+    features, flat = times.shape[2], times.reshape(-1)
+    taps, starts = np.empty((2, cells.size), np.uint64)
+    inside = 0
+    for tap in range(cells.size):
+        if cells[tap] >= 0:
+            taps[inside], starts[inside] = tap, cells[tap] * features
+            inside += 1
+    count, first, size = np.uint64(0), np.uint64(0), np.uint64(cells.size)
+    for c in range(features):
+        for i in range(inside):
+            inputs[count] = first + taps[i]
+            count += np.uint64(flat[starts[i] + np.uint64(c)] < steps)
+        first += size
 
 
 @compiled
-def _nearly_best(
-    bound: Array, error: Array, kept: Array, columns: int, winners: Array, taken: int, radius: int, near: Array
-) -> int:
-    """List the neurons that may have the largest potential of those no winner silences; returns how many."""
-    neuron, to_beat, count = np.empty(3, np.int64), 0.0, 0
-    for turn in range(2):  # first what there is to beat, then who does
-        for p in kept:
-            neuron[1], neuron[2] = p // columns, p % columns
-            for f in range(bound.shape[1]):
-                neuron[0] = f
-                if bound[p, f] >= to_beat and free(neuron, winners, taken, radius):
-                    if turn == 0:
-                        to_beat = max(to_beat, bound[p, f] - 2 * error[p])
-                    else:
-                        near[count] = neuron
-                        count += 1
+def _exact(weights: Array, inputs: Array, features: Array, potentials: Array) -> None:
+    """Potentials of features at the last step: the weights (features, inputs) of inputs that fired, in their order.
+
+    Four at a time, as each addition waits for the one before.
+    """
+    last = features.size - 1
+    for i in range(0, features.size, 4):
+        a, b = weights[features[i]], weights[features[min(i + 1, last)]]
+        c, d = weights[features[min(i + 2, last)]], weights[features[min(i + 3, last)]]
+        sum_a = sum_b = sum_c = sum_d = weights.dtype.type(0)
+        for e in inputs:
+            sum_a += a[e]
+            sum_b += b[e]
+            sum_c += c[e]
+            sum_d += d[e]
+        potentials[i], potentials[i + 1], potentials[i + 2], potentials[i + 3] = sum_a, sum_b, sum_c, sum_d
+
+
+@compiled
+def _bound(compact: Bytes, free: Array, allowed: Array, bounds: Bounds, cells: Array, inputs: Array) -> float:
+    """Bound all potentials that may be the largest; gives what the largest one reaches at least."""
+    (low, step, _), to_beat = compact.scale, 0.0
+    for p in bounds.order:
+        if free[p] and bounds.reach[p] >= to_beat:
+            if bounds.added[p]:
+                largest = _largest(bounds.sums[p], allowed)
+                bounds.reach[p] = low * bounds.seen[p] + step * largest + bounds.error[p]
+            else:
+                _add_bytes(compact, cells[p], p, allowed, to_beat, bounds, inputs)
+            to_beat = max(to_beat, bounds.reach[p] - 2 * bounds.error[p])
+    return to_beat
+
+
+@compiled
+def _candidates(compact: Bytes, to_beat: float, free: Array, allowed: Array, bounds: Bounds, near: Array) -> int:
+    """List the neurons (position, feature) that may reach ``to_beat``; gives their number."""
+    (low, step, _), count = compact.scale, 0
+    for p in bounds.order:
+        if free[p] and bounds.reach[p] >= to_beat:
+            known, sums = low * bounds.seen[p] + bounds.error[p], bounds.sums[p]
+            for f in range(sums.size):
+                if known + step * sums[f] >= to_beat and allowed[f]:
+                    near[count] = p, f
+                    count += 1
     return count
+
+
+@compiled
+def find_largest(
+    times: Array,
+    weight: Array,
+    compact: Bytes,
+    steps: int,
+    where: Window,
+    radius: int,
+    active: Array,
+    bounds: Bounds,
+    winners: Array,
+) -> int:
+    """Fill the winners of an image among the active features, and return how many there are."""
+    (positions, features), columns = bounds.sums.shape, where.shape[4, 1]
+    weights, allowed, free = weight.reshape(features, -1), active.copy(), np.ones(positions, np.bool_)
+    near, potentials = np.empty((bounds.sums.size, 2), np.int32), np.empty(features + 3)
+    inputs = np.empty(weights.shape[1] + 1, np.uint32)
+    for taken in range(len(winners)):
+        to_beat = _bound(compact, free, allowed, bounds, where.cells, inputs)
+        count = _candidates(compact, to_beat, free, allowed, bounds, near)
+        best, p, f, i = 0.0, -1, -1, 0
+        if count == 1 and to_beat > 0:
+            p, f = near[0]
+            i = 1
+        while i < count:
+            place, begin = near[i, 0], i
+            while i < count and near[i, 0] == place:
+                i += 1
+            _in_order(times, where.cells[place], steps, inputs)
+            _exact(weights, inputs[: bounds.seen[place]], near[begin:i, 1], potentials)
+            for k in range(i - begin):
+                feature = near[begin + k, 1]
+                if potentials[k] > best or (potentials[k] == best > 0 and (feature, place) < (f, p)):
+                    best, p, f = potentials[k], place, feature
+        if f < 0:
+            return taken
+        y, x = p // columns, p % columns
+        winners[taken] = (f, y, x)
+        allowed[f] = False
+        for q in range(positions if radius > 0 else 0):
+            free[q] = free[q] and (abs(q // columns - y) > radius or abs(q % columns - x) > radius)
+    return len(winners)
 
 
 @compiled
@@ -163,84 +323,28 @@ def last_winners(
     winners: Array,
 ) -> int:
     """Fill the winners of an image (rows, columns, features), and return how many there are."""
-    features, channels = weight.shape[:2]
-    inputs, weights = times.reshape(-1, channels), weight.reshape(features, channels, -1)
-    columns = where.shape[4, 1]
-    spikes, spiking = np.empty(len(inputs), np.int64), np.empty((len(inputs), channels + 1), np.int64)
-    for cell in range(len(inputs)):
-        count = 0
-        for c in range(channels):
-            spiking[cell, count] = c
-            count += int(inputs[cell, c] < steps)
-        spikes[cell] = count
-    positions = len(where.cells)
-    seen = np.zeros(positions, np.int64)
-    for p in range(positions):
-        for cell in where.cells[p]:
-            seen[p] += spikes[cell] if cell >= 0 else 0
-
-    # Bounds of all potentials that may win
-    low, step, high = compact.scale
-    precision = np.finfo(weight.dtype).eps * max(abs(low), abs(high))  # of a sum, per term and addition
-    bound, error = np.empty((positions, features)), np.empty(positions)
-    kept, sums = np.empty(positions, np.int64), np.empty(features, np.int64)
-    rows = np.empty(where.cells.shape[1] * channels, np.int64)
-    candidates, count, to_beat = 0, 0, 0.0
-    for p in np.argsort(-seen, kind="mergesort"):
-        error[p] = 0.500001 * step * seen[p] + precision * seen[p] * seen[p]
-        if high * seen[p] + error[p] < to_beat:
-            break
-        count = 0
-        for tap in range(where.cells.shape[1]):
-            cell = where.cells[p, tap]
-            if cell >= 0:
-                for k in range(spikes[cell]):
-                    rows[count + k] = tap * channels + spiking[cell, k]
-                count += spikes[cell]
-        if _sum_bytes(compact.rounded, rows[:count], compact.scale, error[p], to_beat, active, sums):
-            for f in range(features):
-                bound[p, f] = low * count + step * sums[f] + error[p] if active[f] else -np.inf
-                if len(winners) == 1:
-                    to_beat = max(to_beat, bound[p, f] - 2 * error[p])
-            kept[candidates] = p
-            candidates += 1
-
-    taken = 0
-    near = np.empty((candidates * features, 3), np.int64)
-    while taken < len(winners):
-        count = _nearly_best(bound, error, kept[:candidates], columns, winners, taken, radius, near)
-        best, winner = 0.0, -1
-        for i in range(count):
-            f, y, x = near[i]
-            potential = bound[y * columns + x, f] - 2 * error[y * columns + x]
-            if count > 1 or potential <= 0:  # the bytes cannot tell
-                potential = _exact(inputs, weights[f], where.cells[y * columns + x], steps)
-            if potential > best or (potential == best > 0 and before(near[i], near[winner])):
-                best, winner = potential, i
-        if winner < 0:
-            break
-        winners[taken] = near[winner]
-        taken += 1
-    return taken
+    bounds = new_bounds(times.shape[0] * times.shape[1], times.shape[2], len(where.cells), len(weight))
+    look(times, weight, compact, steps, where, bounds)
+    return find_largest(times, weight, compact, steps, where, radius, active, bounds, winners)
 
 
 @compiled
 def absorb_bytes(weight: Array, compact: Bytes, f: int) -> None:
     """Round what feature ``f`` learned; where that leaves the scale, double the scale and round all."""
-    low, step, high = compact.scale
-    smallest, largest, channels = low, high, weight.shape[1]
-    old, new = compact.known[f].reshape(channels, -1), weight[f].reshape(channels, -1)
-    for c in range(channels):
-        for tap in range(new.shape[1]):
-            if new[c, tap] != old[c, tap]:
-                smallest, largest = min(smallest, new[c, tap]), max(largest, new[c, tap])
-                compact.rounded[tap * channels + c, f] = _byte(new[c, tap], low, step)
-                old[c, tap] = new[c, tap]
-    if smallest < low or largest > high:
+    low, _, high = compact.scale
+    old, new = compact.known[f].reshape(-1), weight[f].reshape(-1)
+    outside = 0
+    for i in range(new.size):
+        outside += int(new[i] < low) + int(new[i] > high)
+    old[:] = new
+    if outside > 0:
+        smallest, largest = min(low, new.min()), max(high, new.max())
         lowest, highest = compact.bounds
         compact.scale[0] = low if smallest == low else min(smallest, max(lowest, 2 * low - high))
         compact.scale[2] = high if largest == high else max(largest, min(highest, 2 * high - low))
         round_all(compact.known, compact)
+    else:
+        _round(weight, compact, f)
 
 
 @compiled

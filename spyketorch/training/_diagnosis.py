@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from spyketorch import latency
-from spyketorch._lessons import Lesson, Reinforced, Unsupervised
 from spyketorch.snn import SpikingConvolution
 
 _JUDGED = 500  # images below which chance decides
@@ -53,6 +53,20 @@ class Report:
         return "\n".join([text, *(f"  hint: {hint}" for hint in self.hints)])
 
 
+class Course(NamedTuple):
+    """How a lesson went.
+
+    Attributes:
+        rows: of the history, one per period.
+        wins: how often each feature learned, ``(features,)``.
+        labels: of the images, ``(N,)``, or None.
+    """
+
+    rows: Sequence[Mapping[str, float]]
+    wins: Tensor
+    labels: Tensor | None
+
+
 def convergence(weight: Tensor, bounds: tuple[float, float]) -> float:
     lower, upper = bounds
     return float(((weight - lower) * (upper - weight)).mean() / (upper - lower) ** 2)
@@ -79,7 +93,7 @@ def _share(mask: Tensor) -> float:
     return int(mask.sum()) / mask.numel()
 
 
-def before(layer: SpikingConvolution, lesson: Lesson, times: Tensor) -> Iterator[str]:
+def before(layer: SpikingConvolution, times: Tensor) -> Iterator[str]:
     """What keeps a layer from learning, as a sample of its input shows."""
     fired = layer(times)
     silent = _share((fired == layer.time_steps).flatten(1).all(1))
@@ -99,11 +113,6 @@ def before(layer: SpikingConvolution, lesson: Lesson, times: Tensor) -> Iterator
             "nearly every neuron that fires does so at the first spike it sees, so the order of spikes says nothing. "
             "Raise the threshold or lower weight_mean."
         )
-    if lesson.use_stabilizer and convergence(layer.weight, lesson.bounds) < 1e-6:
-        yield (
-            f"weights start on their bounds {lesson.bounds}, where the stabilizer, (w - lower) * (upper - w), is 0 and "
-            "nothing can change. Start between them (weight_mean=0.8), or set use_stabilizer=False."
-        )
 
 
 def _at_once(layer: SpikingConvolution, threshold: Tensor, fired: Tensor) -> bool:
@@ -112,77 +121,101 @@ def _at_once(layer: SpikingConvolution, threshold: Tensor, fired: Tensor) -> boo
     return _share(layer.weight.flatten(1) > threshold.view(-1, 1)) > 0.9 or (len(first) > 0 and _share(first) > 0.9)
 
 
-def signs(lesson: Lesson) -> Iterator[str]:
-    """Rates whose signs are not those of what they are for."""
-    pairs = {"rates": (1, -1)} if isinstance(lesson, Unsupervised) else {"reward": (1, -1), "punishment": (-1, 1)}
-    for name, usual in pairs.items():
-        ltp, ltd = (rate * sign for rate, sign in zip(getattr(lesson, name), usual, strict=True))
-        if ltp >= 0 and ltd >= 0:
-            continue
-        rate, inputs = (usual[0], "made the winner fire") if ltp < 0 else (usual[1], "the winner did without")
+def on_bounds(weight: Tensor, bounds: tuple[float, float]) -> Iterator[str]:
+    """Weights that a stabilizer keeps where they are."""
+    if convergence(weight, bounds) < 1e-6:
         yield (
-            f"`{name}` is {getattr(lesson, name)} for (LTP, LTD), usually {'(+, -)' if usual[0] > 0 else '(-, +)'}; "
-            f"these {'weaken' if rate > 0 else 'strengthen'} what {inputs}: are they swapped?"
+            f"weights start on their bounds {bounds}, where the stabilizer, (w - lower) * (upper - w), is 0 and "
+            "nothing can change. Start between them (weight_mean=0.8), or set use_stabilizer=False."
         )
 
 
-def too_fast(lesson: Lesson, rate: float, weight: Tensor) -> str | None:
+def signs(name: str, pair: Sequence[float], usual: tuple[int, int]) -> Iterator[str]:
+    """Rates (LTP, LTD) whose signs are not those of what they are for."""
+    ltp, ltd = (rate * sign for rate, sign in zip(pair, usual, strict=True))
+    if ltp >= 0 and ltd >= 0:
+        return
+    rate, inputs = (usual[0], "made the winner fire") if ltp < 0 else (usual[1], "the winner did without")
+    yield (
+        f"`{name}` is {pair} for (LTP, LTD), usually {'(+, -)' if usual[0] > 0 else '(-, +)'}; "
+        f"these {'weaken' if rate > 0 else 'strengthen'} what {inputs}: are they swapped?"
+    )
+
+
+def too_fast(rate: float, weight: Tensor, bounds: tuple[float, float], use_stabilizer: bool) -> Iterator[str]:
     """A single update that moves a weight most of its way; with the stabilizer, one that has not decided yet."""
-    if lesson.use_stabilizer:
-        if rate <= 1 or convergence(weight, lesson.bounds) < 0.1:
-            return None
-    elif rate <= 0.5 * (lesson.bounds[1] - lesson.bounds[0]):
-        return None
-    return (
+    if use_stabilizer:
+        if rate <= 1 or convergence(weight, bounds) < 0.1:
+            return
+    elif rate <= 0.5 * (bounds[1] - bounds[0]):
+        return
+    yield (
         f"with a rate of {rate:g} one update moves a weight most of its way, so that features hold the last images "
         "that they won, and no more. Lower the rates, or the limit of their schedule."
     )
 
 
-def labels(labels: Tensor, classes: Tensor) -> str | None:
+def labels(labels: Tensor, classes: Tensor) -> Iterator[str]:
     """Classes that no decision can name."""
     unknown = sorted(set(labels.tolist()) - set(classes.tolist()))
-    if not unknown:
-        return None
-    return (
-        f"no feature stands for the labels {str(unknown)[1:-1]:.60}, so all decisions on their images are wrong, and "
-        "punished. Let labels and the `classes` of the network count from the same number."
-    )
+    if unknown:
+        yield (
+            f"no feature stands for the labels {str(unknown)[1:-1]:.60}, so all decisions on their images are wrong, "
+            "and punished. Let labels and the `classes` of the network count from the same number."
+        )
 
 
-def after(
-    lesson: Lesson, rows: Sequence[Mapping[str, float]], wins: Tensor, weight: Tensor, labels: Tensor | None
-) -> Iterator[str]:
-    """What came of a lesson, by its periods, its wins and the weights at its end."""
+def winners(course: Course) -> Iterator[str]:
+    """One feature that wins nearly always, or most that never do."""
+    dominated = list(_dominated(course.wins))
+    yield from dominated
+    dead = int((course.wins == 0).sum())
+    if not dominated and _judged(course) and dead > 0.75 * len(course.wins):
+        yield (
+            f"{dead} of {len(course.wins)} features never won, so they never learned. Choose more winners (kwta), let "
+            "thresholds adapt (homeostasis=0.1), or take fewer features."
+        )
+
+
+def deciding(course: Course) -> Iterator[str]:
+    """As :func:`winners`, of features that decide, which have to share the work of their class."""
+    dominated = list(_dominated(course.wins))
+    yield from dominated
+    dead = int((course.wins == 0).sum())
+    if not dominated and _judged(course) and dead > len(course.wins) / 3:
+        yield (
+            f"{dead} of {len(course.wins)} deciding features never won, so they never learned. Let others sit out "
+            "(dropout=0.5)."
+        )
+
+
+def _dominated(wins: Tensor) -> Iterator[str]:
     if len(wins) > 3 and wins.max() > 0.9 * wins.sum() > 0:
         yield (
             f"feature {int(wins.argmax())} won {wins.max() / wins.sum():.0%} of the time, so the others hardly learn. "
             "Give the weights more spread (weight_std), lower the learning rates, choose more winners with an "
             "inhibition radius (kwta), or let thresholds adapt (homeostasis=0.1)."
         )
-    elif rows[-1]["seen"] >= _JUDGED:
-        dead, few = int((wins == 0).sum()), "so they never learned"
-        if isinstance(lesson, Reinforced) and dead > len(wins) / 3:
-            yield f"{dead} of {len(wins)} deciding features never won, {few}. Let others sit out (dropout=0.5)."
-        elif dead > 0.75 * len(wins):
-            yield (
-                f"{dead} of {len(wins)} features never won, {few}. Choose more winners (kwta), let thresholds adapt "
-                "(homeostasis=0.1), or take fewer features."
-            )
-    if isinstance(lesson, Unsupervised):
-        yield from _hasty(rows, min(lesson.kwta, len(wins)) / len(wins))
-        yield from _alike(rows, weight[wins > 0])
-    if isinstance(lesson, Reinforced) and labels is not None:
-        yield from _chance(rows, labels)
-    if rows[-1]["silent"] > 0.1:
+
+
+def _judged(course: Course) -> bool:
+    """Whether enough was seen to judge."""
+    return course.rows[-1]["seen"] >= _JUDGED
+
+
+def silent_in_the_end(course: Course) -> Iterator[str]:
+    """A layer that has weakened its weights until nothing fires."""
+    silent = course.rows[-1]["silent"]
+    if silent > 0.1:
         yield (
-            f"at the end {rows[-1]['silent']:.0%} of the images are silent, about which later layers learn nothing. "
+            f"at the end {silent:.0%} of the images are silent, about which later layers learn nothing. "
             "Lower the threshold, or let depression (LTD) be weaker."
         )
 
 
-def _hasty(rows: Sequence[Mapping[str, float]], share: float) -> Iterator[str]:
-    """Weights that decided after few updates, or in the first tenth; ``share`` of the images updates a feature."""
+def hasty(course: Course, kwta: int) -> Iterator[str]:
+    """Weights that decided after few updates of a feature, or in the first tenth."""
+    rows, share = course.rows, min(kwta, len(course.wins)) / len(course.wins)
     total = rows[-1]["seen"]
     for row in rows:
         reached, updates = row.get("convergence", 1), row["seen"] * share
@@ -195,10 +228,11 @@ def _hasty(rows: Sequence[Mapping[str, float]], share: float) -> Iterator[str]:
             return
 
 
-def _alike(rows: Sequence[Mapping[str, float]], weight: Tensor) -> Iterator[str]:
-    """Features that have decided, and for nearly the same: the mean cosine of any two."""
+def alike(course: Course, weight: Tensor) -> Iterator[str]:
+    """Features that have decided, and for nearly the same: the mean cosine of any two that learned."""
+    weight = weight.detach().cpu()[course.wins > 0]
     count = len(weight)
-    if count < 3 or rows[-1].get("convergence", 1) > 0.02:
+    if count < 3 or course.rows[-1].get("convergence", 1) > 0.02:
         return
     direction = nn.functional.normalize(weight.flatten(1), dim=1)
     overlap = float((direction.sum(0).square().sum() - count) / (count * (count - 1)))
@@ -209,10 +243,11 @@ def _alike(rows: Sequence[Mapping[str, float]], weight: Tensor) -> Iterator[str]
         )
 
 
-def _chance(rows: Sequence[Mapping[str, float]], labels: Tensor) -> Iterator[str]:
+def chance(course: Course) -> Iterator[str]:
     """Hits of the last tenth of a lesson against those of always naming the most frequent class."""
+    rows, labels = course.rows, course.labels
     late = [row["hits"] for row in rows if row["seen"] > 0.9 * rows[-1]["seen"]]
-    if not late or rows[-1]["seen"] < _JUDGED:
+    if labels is None or not late or not _judged(course):
         return
     hits, chance = sum(late) / len(late), float(labels.bincount().max()) / len(labels)
     if (hits - chance) < 0.1 * (1 - chance):
@@ -224,13 +259,17 @@ def _chance(rows: Sequence[Mapping[str, float]], labels: Tensor) -> Iterator[str
         )
 
 
-def hints(layer: SpikingConvolution, lesson: Lesson, size: Sequence[int], seen: int) -> Iterator[str]:
-    """What is no fault, but may explain a result, of a layer that has seen so many maps of that size."""
-    rows, columns = size
+def few_images(seen: int) -> Iterator[str]:
+    """What keeps the rows about winners, convergence and hits from being told."""
     if seen < _JUDGED:
         yield f"too few images seen to judge winners, convergence and hits: {seen}, which takes {_JUDGED}"
+
+
+def window(layer: SpikingConvolution, size: Sequence[int]) -> Iterator[str]:
+    """Neurons that decide on less than the whole map, of that size."""
+    rows, columns = size
     height, width = ((k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
-    if isinstance(lesson, Reinforced) and (height < rows or width < columns):
+    if height < rows or width < columns:
         yield (
             f"each deciding neuron sees {height} x {width} of {rows} x {columns} places, the one that answers best; if "
             "tests are much worse than training, let it see the whole map, or train on more images"

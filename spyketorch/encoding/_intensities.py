@@ -1,0 +1,34 @@
+"""What a front end makes of images, before it is put into time."""
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from spyketorch import _checks as check
+from spyketorch.encoding._filter import Filter
+
+
+def intensities_of(front: nn.Module, images: Tensor) -> Tensor:
+    """Intensities of 0 or more, in float32, or in float64 where the front end's own numbers are."""
+    values = _contrasts(front, images.detach().to(_type(front)))
+    if not isinstance(values, Tensor) or values.ndim != images.ndim:
+        raise check.fail("filter", f"a module from images to intensities of {images.ndim} dimensions", values)
+    check.not_negative(values, "intensities")
+    return values
+
+
+def _contrasts(module: nn.Module, image: Tensor) -> Tensor:
+    """What a module makes of an image, where a Filter answers without rounding."""
+    if isinstance(module, Filter):
+        return module(image, rounding=False)  # type: ignore[no-any-return]
+    if type(module).forward is not nn.Sequential.forward:
+        return module(image)  # type: ignore[no-any-return]
+    for part in module.children():
+        image = _contrasts(part, image)
+    return image
+
+
+def _type(front: nn.Module) -> torch.dtype:
+    numbers = itertools.chain(front.parameters(), front.buffers())
+    return torch.float64 if any(value.dtype == torch.float64 for value in numbers) else torch.float32

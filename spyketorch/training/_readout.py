@@ -1,0 +1,41 @@
+"""Decisions by a linear read-out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from spyketorch import _checks as check
+from spyketorch.models import Network
+from spyketorch.readout import LinearReadout
+from spyketorch.training._lesson import FinalLesson
+
+
+@dataclass(frozen=True)
+class Readout(FinalLesson):
+    """Decisions by a linear read-out of the last stage, the last lesson; the network's ``readout`` must be one.
+
+    Args:
+        penalty, iterations: as in :meth:`spyketorch.readout.LinearReadout.fit`.
+    """
+
+    penalty: float = 1e-3
+    iterations: int = 100
+
+    def __post_init__(self) -> None:
+        if check.number(self.penalty, "penalty") < 0:
+            raise check.fail("penalty", "0 or more", self.penalty)
+        check.integer(self.iterations, "iterations", 1)
+
+    @property
+    def passes(self) -> int:
+        return self.iterations
+
+    def module(self, network: Network) -> LinearReadout:
+        if not isinstance(network.readout, LinearReadout):
+            raise check.fail("lessons", "without Readout where the network's `readout` is no LinearReadout", self)
+        return network.readout
+
+    def fit(self, module: LinearReadout, times: Tensor, labels: Tensor | None, tell: Callable[[float], None]) -> None:
+        assert labels is not None
+        module.fit(times, labels, penalty=self.penalty, iterations=self.iterations, tell=tell)

@@ -1,0 +1,104 @@
+"""Decisions by reward-modulated STDP."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+
+from spyketorch import _checks as check
+from spyketorch.learning import RSTDP
+from spyketorch.models import Network, Stage
+from spyketorch.snn import SpikingConvolution
+from spyketorch.training import _diagnosis as diagnosis
+from spyketorch.training._diagnosis import Course
+from spyketorch.training._lesson import Learned, Lesson, Period
+from spyketorch.training._plasticity import check_settings, decided, layer_of, paced
+from spyketorch.training._schedules import Adaptive, Schedule, factors, told
+
+
+@dataclass(frozen=True)
+class Reinforced(Lesson):
+    """Decisions by R-STDP: the first winner names the class and is rewarded or punished.
+
+    Args:
+        kwta, inhibition_radius, pointwise_inhibition, correction: as in :meth:`spyketorch.learning.RSTDP.learn`.
+        reward, punishment: (LTP, LTD) of right and of wrong decisions.
+        dropout: share of the features that sit out each image, chosen anew.
+        schedule, bounds, use_stabilizer, epochs, period: as for :class:`Unsupervised`.
+    """
+
+    kwta: int = 1
+    inhibition_radius: int = 0
+    pointwise_inhibition: bool = False
+    correction: str | None = None
+    reward: tuple[float, float] = (0.004, -0.003)
+    punishment: tuple[float, float] = (-0.004, 0.0005)
+    schedule: Schedule = field(default_factory=Adaptive)
+    dropout: float = 0.0
+    bounds: tuple[float, float] = (0.2, 0.8)
+    use_stabilizer: bool = False
+    epochs: int = 1
+    period: int = 500
+    needs_labels: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_settings(self, "reward", "punishment")
+        if not 0 <= check.number(self.dropout, "dropout") < 1:
+            raise check.fail("dropout", "a share of at least 0 and below 1", self.dropout)
+        check.correction(self.correction)
+
+    def rule(self, stage: Stage) -> RSTDP:
+        return RSTDP(layer_of(stage), self.reward, self.punishment, self.use_stabilizer, *self.bounds)
+
+    def learn(self, rule: RSTDP, period: Period) -> Learned:
+        times, labels, classes, progress, random = period
+        assert labels is not None and classes is not None
+        layer = rule.reward.conv_layer
+        active = None
+        if self.dropout:
+            stays = random.random((len(times), layer.out_channels)) >= self.dropout
+            active = torch.from_numpy(stays).to(times.device)
+        reward, punishment = factors(self.schedule, progress)
+        with (
+            paced(rule.reward, self.reward, reward) as rate,
+            paced(rule.punishment, self.punishment, punishment) as other,
+        ):
+            fast = tuple(diagnosis.too_fast(max(rate, other), layer.weight, self.bounds, self.use_stabilizer))
+            winners = rule.learn(
+                times,
+                labels,
+                classes,
+                self.kwta,
+                self.inhibition_radius,
+                pointwise_inhibition=self.pointwise_inhibition,
+                correction=self.correction,
+                active=active,
+            )
+        first = winners[:, 0, 0]
+        right = (classes[first.clamp(min=0)] == labels) & (first >= 0)
+        return Learned(winners, right, decided(layer.weight, self.bounds, self.use_stabilizer), fast)
+
+    def fits(self, network: Network, number: int) -> None:
+        classes = network.classes
+        if classes is None or len(classes) != network.stages[number].layer.out_channels:
+            way = "" if classes is not None else "give `Network(..., classes=...)`, the class of each of its features"
+            raise check.fail("lessons", "Reinforced for the layer alone whose features have `classes`", self, way)
+        if network.readout is None:
+            network._deciding()
+
+    def identity(self) -> str:
+        return told(self.schedule)
+
+    def before(self, layer: SpikingConvolution) -> Iterator[str]:
+        if self.use_stabilizer:
+            yield from diagnosis.on_bounds(layer.weight, self.bounds)
+        yield from diagnosis.signs("reward", self.reward, (1, -1))
+        yield from diagnosis.signs("punishment", self.punishment, (-1, 1))
+
+    def after(self, layer: SpikingConvolution, course: Course) -> Iterator[str]:
+        yield from diagnosis.deciding(course)
+        yield from diagnosis.chance(course)
+
+    def hints(self, layer: SpikingConvolution, size: Sequence[int]) -> Iterator[str]:
+        return diagnosis.window(layer, size)

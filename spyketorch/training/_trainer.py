@@ -1,0 +1,492 @@
+"""The trainer: the order of images, layers one after the other, periods that are whole, stopping and going on."""
+
+import json
+import re
+import signal
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spyketorch import _checks as check
+from spyketorch._batches import probe
+from spyketorch._files import owned, save, sweep
+from spyketorch._images import looked_at
+from spyketorch._progress import progress_bar
+from spyketorch.models import Network
+from spyketorch.training import _checkpoint as checkpoint
+from spyketorch.training import _diagnosis as diagnosis
+from spyketorch.training._answers import Answers
+from spyketorch.training._diagnosis import Course, Report, TrainingWarning
+from spyketorch.training._lesson import FinalLesson, Learned, Lesson, Period, wins
+from spyketorch.training._schedules import Progress
+
+_SAMPLE = 500  # images that a report looks at
+
+
+class _Place(NamedTuple):
+    """Where a run stands: layers that are finished, images that the next one has seen, how its last period went."""
+
+    stage: int = 0
+    seen: int = 0
+    shares: tuple[float, ...] = (0.0, 1.0, 0.0)
+
+
+class Trainer:
+    """Trains the layers of a network one after the other.
+
+    A layer learns when those below are finished; their answers to all images are computed once and kept, in memory or,
+    past ``memory_limit``, in a memory-mapped file in ``directory`` that a later run with the same images, layers and
+    weights reuses. With a directory the run can be stopped at any moment, even killed: with ``resume=True`` it goes on
+    and ends with the same weights, to the bit.
+
+    Args:
+        network: what learns.
+        lessons: one per stage of the network, from the first, then a :class:`Readout` if there is one; stages left out
+            stay as they are.
+        directory: for checkpoints and stored answers; None keeps nothing.
+        seed: of the order of the images and of dropout, each epoch anew.
+        shuffle: whether the order changes from epoch to epoch, or is that of the images.
+        resume: go on from the checkpoint in ``directory``; begin anew where there is none. Without it, one that is
+            there is an error.
+        memory_limit: bytes of answers of one layer that may be kept in memory.
+        checkpoint_seconds: time between two checkpoints.
+        progress: show a bar; None shows one where tqdm is installed.
+        on_silence: "stop" raises where a layer's input, or the layer itself, is silent, as nothing can be learned from
+            it; "warn" goes on.
+        writer: what has ``add_scalar(name, value, step)``, such as TensorBoard's ``SummaryWriter``.
+
+    Attributes:
+        history: a dict per period: ``layer``, ``seen`` (images), ``hits``, ``misses``, ``silent`` (shares of the
+            period), and ``convergence`` where the rule has a stabilizer.
+
+    Example:
+        >>> from spyketorch import models
+        >>> from spyketorch.training import Unsupervised
+        >>> network = models.kheradpisheh2018()
+        >>> lessons = [Unsupervised(kwta=5, inhibition_radius=2), Unsupervised(kwta=8, inhibition_radius=1)]
+        >>> reports = Trainer(network, lessons, progress=False).fit(torch.rand(20, 1, 28, 28) * 255)
+        >>> [len(report.wins) for report in reports]
+        [32, 150]
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        lessons: Sequence[Lesson | FinalLesson],
+        directory: str | Path | None = None,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        resume: bool = False,
+        memory_limit: float = 2e9,
+        checkpoint_seconds: float = 20,
+        progress: bool | None = None,
+        on_silence: str = "stop",
+        writer: Any = None,
+    ) -> None:
+        if not isinstance(network, Network):
+            raise check.fail_type("network", "a models.Network", network)
+        given = list(lessons) if isinstance(lessons, Sequence) else []
+        last = given[-1] if given and isinstance(given[-1], FinalLesson) else None
+        layers, stages = [lesson for lesson in given if isinstance(lesson, Lesson)], len(network.stages)
+        if not given or len(layers) > stages or len(layers) != len(given) - (last is not None):
+            raise check.fail("lessons", f"1 to {stages} lessons, one per stage of the network, then a Readout", lessons)
+        network._ready()
+        for number, lesson in enumerate(layers):
+            for name in ("epochs", "period"):
+                check.integer(getattr(lesson, name), name, 1)
+            lesson.fits(network, number)
+        if last is not None:
+            last.module(network)
+        self.network, self.lessons, self.last = network, layers, last
+        self.directory = None if directory is None else check.folder(directory, "directory")
+        self.seed, self.shuffle = check.integer(seed, "seed", 0), check.flag(shuffle, "shuffle")
+        self.resume = check.flag(resume, "resume")
+        self.memory_limit = check.limit(memory_limit, "memory_limit")
+        self.checkpoint_seconds = check.limit(checkpoint_seconds, "checkpoint_seconds")
+        self.progress = None if progress is None else check.flag(progress, "progress")
+        if writer is not None and not callable(getattr(writer, "add_scalar", None)):
+            raise check.fail_type("writer", "None, or an object with add_scalar(name, value, step)", writer)
+        self.writer = writer
+        if on_silence not in ("stop", "warn"):
+            raise check.fail("on_silence", '"stop" or "warn"', on_silence)
+        self.on_silence = on_silence
+        self._warnings: list[list[str]] = [[] for _ in network.stages]  # of each layer
+        self._rules: list[nn.Module | None] = [None] * len(network.stages)  # of layers that have begun
+        self.history: list[dict[str, float]] = []
+        self._place = _Place()
+        self._reports: list[Report] = []  # of a finished run
+        self._wins = [torch.zeros(stage.layer.out_channels, dtype=torch.int64) for stage in network.stages]
+        self._identity: dict[str, str] = {}
+        self._code: dict[str, str] = {}  # of the user's own
+        self._saved = 0.0
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The file of the checkpoint, None without a directory."""
+        return None if self.directory is None else self.directory / "checkpoint.pt"
+
+    def fit(self, images: Tensor, labels: Tensor | None = None) -> list[Report]:
+        """Train all layers that have a lesson.
+
+        Args:
+            images: ``(N, C, H, W)``, as the encoder of the network takes them.
+            labels: integers ``(N,)``, for :class:`Reinforced` and :class:`Readout`.
+
+        Returns:
+            A report per trained layer, with all that was warned of.
+
+        Raises:
+            FileExistsError: there is a checkpoint and ``resume`` is False.
+            BlockingIOError: another run that is still going owns the directory; nothing of it is touched.
+            ValueError: the checkpoint is damaged, or belongs to another network, recipe or data set, or an earlier call
+                had others; or a layer is silent.
+            KeyboardInterrupt: after Ctrl-C, once the state is saved.
+
+        However it ends, the network is as after a whole number of periods, and a further call goes on from there. When
+        all lessons are learned a further call learns nothing, warns and gives the same reports.
+        """
+        if check.images(images).is_meta:
+            raise check.fail_type("images", "a tensor with values", images)
+        self.network._ready()
+        if self.network.images is not None:
+            self.network.images.fit(images)
+        if labels is not None:
+            labels = check.labels(labels, len(images), torch.device("cpu"))
+        else:
+            ask = [type(lesson).__name__ for lesson in [*self.lessons, self.last] if lesson and lesson.needs_labels]
+            if ask:
+                raise check.fail("labels", f"the class of each image, from which {ask[0]} learns", labels)
+        if self.last is not None:  # what would fail hours later
+            device = self.network.stages[0].layer.weight.device
+            self.last.module(self.network)(self.network._features(images[:1].to(device), None))
+        identity = checkpoint.identify(self.network, self.lessons, self.last, images, labels)
+        identity["seed"] = f"{self.seed}, shuffle {self.shuffle}"
+        self._code = self._code or checkpoint.users_code(self.lessons, self.last, self.network.stages)
+        identity |= self._code
+        with nullcontext() if self.directory is None else self._own(self.directory):
+            self._begin(identity, len(images))
+            if not self._reports:
+                self._reports = self._run(images, labels)
+                return self._reports
+        warnings.warn(
+            "this Trainer has finished, so this call learned nothing and gives the reports of its run; to teach the "
+            "network more make another Trainer, in another directory",
+            stacklevel=2,
+        )
+        return self._reports
+
+    def _run(self, images: Tensor, labels: Tensor | None) -> list[Report]:
+        reports = []
+        name = self._identity["images"]
+        answers = Answers(self.network, images, name, self.directory, self.memory_limit, self.progress)
+        with (
+            looked_at(self.network.images, images, stacklevel=4) as told,
+            _interrupts(deferred=self.directory is not None) as interrupted,
+        ):
+            if told is not None and self._place == _Place():
+                self._warnings[0].append(told)
+            for number, lesson in enumerate(self.lessons):
+                if number >= self._place.stage:
+                    self._learn(number, lesson, answers(number), labels, interrupted)
+                reports.append(self._report(number, lesson, images))
+                if interrupted():  # while the layers below answered, or in the report
+                    raise self._stopped()
+            if self.last is not None and self._place.stage == len(self.lessons):
+                self._read(self.last, answers(len(self.network.stages)), labels, interrupted)
+        return reports
+
+    def _read(self, lesson: FinalLesson, times: Tensor, labels: Tensor | None, interrupted: Callable[[], bool]) -> None:
+        """Fit the read-out; stopped half-way, it begins anew."""
+        module = lesson.module(self.network)
+        with progress_bar("fitting the read-out", len(times) * lesson.passes, self.progress) as bar:
+
+            def tell(objective: float) -> None:
+                bar.update(len(times))
+                bar.set_postfix_str(f"objective {objective:.4f}")
+                if interrupted():
+                    raise self._stopped()
+
+            with self._whole(module):
+                lesson.fit(module, times, labels, tell)
+                self._place = _Place(self._place.stage + 1)
+        self._save()
+
+    # one layer
+
+    def _learn(
+        self, number: int, lesson: Lesson, times: Tensor, labels: Tensor | None, interrupted: Callable[[], bool]
+    ) -> None:
+        layer, rule, total = self.network.stages[number].layer, self._rule(number), lesson.epochs * len(times)
+        if self._place.seen == 0:
+            self._diagnose(number, lesson, probe(self.network, number, times).to(layer.weight.device), labels)
+        with progress_bar(f"learning layer {number + 1}", total, self.progress, initial=self._place.seen) as bar:
+            while self._place.seen < total:
+                period = self._period(number, lesson, times, labels)
+                with self._whole(layer, rule), self._seeded(number, len(times)):
+                    learned = _checked(lesson.learn(rule, period), len(period.times))
+                    for text in learned.warnings:
+                        self._warn(number, text, stacklevel=4, once=True)
+                    self._count(number, learned)
+                    self._record(number, learned)
+                bar.update(len(period.times))
+                bar.set_postfix_str(self._text(learned))
+                if interrupted():
+                    self._save()
+                    raise self._stopped()
+                if time.monotonic() - self._saved > self.checkpoint_seconds:
+                    self._save()
+        course = Course(self._rows(number), self._wins[number], labels)
+        for text in [*lesson.after(layer, course), *diagnosis.silent_in_the_end(course)]:
+            self._warn(number, text, stacklevel=4)
+        self._place = _Place(number + 1)
+        self._save()
+
+    def _rule(self, number: int) -> nn.Module:
+        """What learns by the lesson of a layer, made when its turn comes."""
+        rule = self._rules[number]
+        if rule is None:
+            rule = self._rules[number] = check.module(self.lessons[number].rule(self.network.stages[number]), "rule")
+        return rule
+
+    def _period(self, number: int, lesson: Lesson, times: Tensor, labels: Tensor | None) -> Period:
+        """The images that come next."""
+        seen, device = self._place.seen, self.network.stages[number].layer.weight.device
+        epoch, start = divmod(seen, len(times))
+        order = np.arange(len(times))
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, number, epoch]).permutation(len(times))
+        part = torch.from_numpy(order[start : start + lesson.period])
+        return Period(
+            times=times[part].to(device),
+            labels=None if labels is None else labels[part].to(device),
+            classes=self.network.classes,
+            progress=Progress(seen, lesson.epochs * len(times), *self._place.shares),
+            random=np.random.default_rng([self.seed, len(self._wins), epoch, start]),
+        )
+
+    @contextmanager
+    def _seeded(self, number: int, images: int) -> Iterator[None]:
+        """What is drawn from torch's generator within the block depends on the seed and the place of the period."""
+        place = [self.seed, number, *divmod(self._place.seen, images)]
+        device = self.network.stages[number].layer.weight.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+            yield
+
+    @contextmanager
+    def _whole(self, *modules: nn.Module) -> Iterator[None]:
+        """All that is learned within the block, or, when it is left by Ctrl-C or an error, nothing of it."""
+        undo, place = _undo(modules), self._place
+        counts, rows = [count.clone() for count in self._wins], len(self.history)
+        try:
+            yield
+        except BaseException:
+            undo()
+            self._place, self._wins = place, counts
+            del self.history[rows:]
+            raise
+
+    # warnings
+
+    def _warn(self, number: int, text: str, stacklevel: int, *, once: bool = False) -> None:
+        """Say what is wrong; ``once`` where nothing was said that differs in numbers alone."""
+        told = self._warnings[number]
+        if not (once and _wording(text) in map(_wording, told)):
+            told.append(text)
+            warnings.warn(f"layer {number + 1}: {text}", TrainingWarning, stacklevel=stacklevel + 1)
+
+    def _diagnose(self, number: int, lesson: Lesson, times: Tensor, labels: Tensor | None) -> None:
+        """Say what will keep a layer from learning; stop where nothing can."""
+        layer, classes = self.network.stages[number].layer, self.network.classes
+        with torch.no_grad(), lesson.prepared(layer):
+            silence = diagnosis.silence(layer, times)
+            if silence and self.on_silence == "stop":
+                raise ValueError(f'layer {number + 1}: {silence} on_silence="warn" goes on all the same.')
+            found = [silence] if silence else list(diagnosis.before(layer, times))
+            found += lesson.before(layer)
+        if lesson.needs_labels and labels is not None and classes is not None:
+            found += diagnosis.labels(labels, classes)
+        for text in found:
+            self._warn(number, text, stacklevel=5)
+
+    def _count(self, number: int, learned: Learned) -> None:
+        winners = learned.winners.cpu()
+        self._wins[number] += wins(winners, len(self._wins[number]))
+        silent = float((winners[:, 0, 0] < 0).double().mean())
+        hits = 0.0 if learned.right is None else float(learned.right.cpu().double().mean())
+        shares = (hits, max(0.0, 1 - hits - silent), silent)
+        self._place = _Place(self._place.stage, self._place.seen + len(winners), shares)
+
+    def _record(self, number: int, learned: Learned) -> None:
+        hits, misses, silent = self._place.shares
+        row = {"layer": number + 1, "seen": self._place.seen, "hits": hits, "misses": misses, "silent": silent}
+        row |= learned.figures
+        self.history.append(row)
+        if self.writer is not None:
+            for name in ("hits", "silent", *learned.figures):
+                self.writer.add_scalar(f"layer {number + 1}/{name}", row[name], self._place.seen)
+
+    def _rows(self, number: int) -> list[dict[str, float]]:
+        """What the history holds of a layer."""
+        return [row for row in self.history if row["layer"] == number + 1]
+
+    def _text(self, learned: Learned) -> str:
+        row = self.history[-1]
+        accuracy = "" if learned.right is None else f"accuracy {row['hits']:.1%}, "
+        figures = [f", {name} {value:.3f}" for name, value in learned.figures.items()]
+        return f"{accuracy}silent {row['silent']:.1%}{''.join(figures)}"
+
+    @torch.no_grad()
+    def _report(self, number: int, lesson: Lesson, images: Tensor) -> Report:
+        stage, counts = self.network.stages[number], []
+        for part in self.network.batches(images[:_SAMPLE]):
+            times = self.network.features(part, number)
+            passed = next(stage.parts(times)).times
+            counts.append((passed < stage.layer.time_steps).flatten(1).sum(1).cpu())
+        spikes, hints = torch.cat(counts).double(), list(diagnosis.few_images(lesson.epochs * len(images)))
+        return Report(
+            layer=number + 1,
+            convergence=self._rows(number)[-1].get("convergence"),
+            silent=float((spikes == 0).double().mean()),
+            spikes=float(spikes.mean()),
+            wins=self._wins[number].clone(),
+            warnings=tuple(self._warnings[number]),
+            hints=(*hints, *lesson.hints(stage.layer, times.shape[-2:])),
+        )
+
+    # checkpoints
+
+    @contextmanager
+    def _own(self, directory: Path) -> Iterator[None]:
+        """The directory, made where it is missing, for this run alone."""
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass  # a folder that cannot be written to is better found now than hours later
+        with owned(directory):
+            yield
+
+    def _begin(self, identity: dict[str, str], images: int) -> None:
+        """Go on from the checkpoint, if there is one, or from an earlier call."""
+        for name in ("images", "labels"):
+            if self._identity.get(name, identity[name]) != identity[name]:
+                raise ValueError(f"this Trainer has begun with other {name}; make a new one to learn these")
+        self._load(identity, images)
+        if self.directory is not None:  # a run that was killed could not
+            sweep([*self.directory.glob(".checkpoint.pt.*.part"), *self.directory.glob(".answers-*.part")])
+        self._identity, self._saved = identity, time.monotonic()
+
+    def _stopped(self) -> KeyboardInterrupt:
+        return KeyboardInterrupt(f"stopped; {str(self.directory)!r} holds the state, resume=True goes on")
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        if self.checkpoint is None:
+            return
+        layers = [stage.layer for stage in self.network.stages]
+        content = {
+            "identity": self._identity,
+            "stage": self._place.stage,
+            "seen": self._place.seen,
+            "shares": list(self._place.shares),
+            "wins": self._wins,
+            "weights": [layer.weight.detach().cpu() for layer in layers],
+            "thresholds": [layer.threshold for layer in layers],
+            "readout": None if self.last is None else self.last.module(self.network).state_dict(),
+            "rules": [
+                None if rule is None else checkpoint.state(rule, layer)
+                for rule, layer in zip(self._rules, layers, strict=True)
+            ],
+            "history": json.dumps(self.history),
+            "warnings": json.dumps(self._warnings),
+        }
+        save(content, self.checkpoint)
+
+    def _load(self, identity: dict[str, str], images: int) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        if not self.resume and not self._identity:
+            raise FileExistsError(
+                f"{str(self.checkpoint)!r} holds a run: resume=True goes on with it, another directory begins anew"
+            )
+        content = checkpoint.read(self.checkpoint, identity, self.network, self.lessons, self.last, images)
+        for number, state in enumerate(content.get("rules", [])):
+            if state is not None:
+                checkpoint.restore(self._rule(number), state, self.checkpoint)
+        for stage, weight, threshold in zip(
+            self.network.stages, content["weights"], content["thresholds"], strict=True
+        ):
+            stage.layer.load_weight(weight)
+            stage.layer.threshold = threshold
+        if self.last is not None:
+            self.last.module(self.network).load_state_dict(content["readout"])
+        self._place = _Place(content["stage"], content["seen"], tuple(content["shares"]))
+        self._wins, self.history = content["wins"], json.loads(content["history"])
+        self._warnings = json.loads(content.get("warnings", "[]")) or [[] for _ in self.network.stages]
+
+
+def _checked(learned: Any, images: int) -> Learned:
+    """What a lesson says that it learned."""
+    if not isinstance(learned, Learned):
+        raise check.fail_type("learn", "a lesson's method that returns a training.Learned", learned)
+    winners, right = learned.winners, learned.right
+    if winners.dtype != torch.int64 or winners.ndim != 3 or len(winners) != images or winners.shape[2] != 3:
+        raise check.fail("winners", f"int64 of shape ({images}, k, 3), of the images learned", winners)
+    if right is not None and (right.dtype != torch.bool or right.shape != (images,)):
+        raise check.fail("right", f"bool of shape ({images},), of the images learned, or None", right)
+    return learned
+
+
+def _wording(text: str) -> str:
+    """A text without its numbers."""
+    return re.sub(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", "0", text)
+
+
+def _undo(modules: Sequence[nn.Module]) -> Callable[[], None]:
+    """What makes parameters and buffers again what they are now, even where others have taken their place."""
+    parts = {id(part): part for module in modules for part in module.modules()}.values()
+    with torch.no_grad():
+        kept = [
+            (store, name, tensor, None if tensor is None else tensor.clone())
+            for part in parts
+            for store in (part._parameters, part._buffers)
+            for name, tensor in store.items()
+        ]
+
+    def undo() -> None:
+        with torch.no_grad():
+            for store, name, tensor, value in kept:
+                store[name] = tensor  # type: ignore[assignment]
+                if tensor is not None and value is not None:
+                    tensor.copy_(value)
+
+    return undo
+
+
+@contextmanager
+def _interrupts(*, deferred: bool) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C asks for a stop, which comes where the state is whole; a second one stops at once."""
+    asked = threading.Event()
+    if not deferred or threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
