@@ -8,17 +8,19 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency
-from spyketorch._convolution import Geometry, layer_geometry, learnable
+from spyketorch._convolution import Geometry, layer_geometry, learnable, torch_threads
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch._winners import choice as winner_choice
 from spyketorch.kernels import gather, operators
+from spyketorch.kernels.arrays import channels_last
 
 if TYPE_CHECKING:
     from spyketorch.kernels.engine import Engine
@@ -75,6 +77,16 @@ class Task(NamedTuple):
         search = self.layer.weight, self.layer.threshold, self.shape, self.choice
         return self.why_not_standard() or operators.why_no_search(*search)
 
+    def bounds(self) -> tuple[float, float]:
+        """Of the weights."""
+        rule = self.rule._pair()[0]
+        return rule.lower_bound, rule.upper_bound
+
+    def is_short(self) -> bool:
+        """Whether it pays to read the rates of the winners alone, once they are known."""
+        known = self.teacher is None or self.teacher.correction == 0
+        return known and self.minibatch == 1 and 4 * len(self.times) * self.choice.kwta < self.layer.out_channels
+
 
 class BackEnd(Protocol):
     """A way to learn: ``why_not`` says in a sentence why it does not serve a task, or None where it does."""
@@ -98,12 +110,23 @@ class InLoops:
 
     def learn(self, task: Task) -> Tensor:
         """Thresholds that moved are the layer's afterwards."""
-        plasticity = task.rule._plasticity()
+        images, choice, size, few = channels_last(task.times), task.choice, task.minibatch, task.is_short()
+        plasticity = task.rule._plasticity([] if few else None)
+        teacher = task.teacher.arrays() if task.teacher else Teacher.nobody(len(images), task.layer.out_channels)
         with task.engine() as loops:
-            winners = loops.learn(task.times, task.choice, plasticity, task.teacher, task.minibatch)
+            rule, winners = loops.rule(plasticity), []
+            if size == 1 and not few:
+                winners.append(loops.learn(images, choice, rule, teacher).winners)
+            else:
+                for part in (slice(i, i + size) for i in range(0, len(images), size)):
+                    found = loops.find(images[part], choice, teacher.active[part])
+                    if few:
+                        features = [f for f in found.winners[0, :, 0].tolist() if f >= 0]
+                        rule = loops.rule(task.rule._plasticity(features))
+                    winners.append(loops.learn(images[part], choice, rule, teacher.of_some(part), found).winners)
             if plasticity.thresholds is not None:
                 task.layer.threshold.copy_(torch.from_numpy(loops.threshold))
-        return winners
+        return torch.from_numpy(np.concatenate(winners))
 
 
 class WinnersInLoops:
@@ -116,14 +139,27 @@ class WinnersInLoops:
         return "the rule learns from waves" if task.rule._on_waves() else task.why_not_searched()
 
     def learn(self, task: Task) -> Tensor:
-        """Each sample finds what the one before has changed, wherever that is."""
+        """Each sample finds what the one before has changed, wherever that is; clamping waits until then."""
+        bounds, begun = task.bounds(), False
 
         def decide(times: Tensor, active: Tensor | None) -> Decided:
+            nonlocal begun
             with task.engine() as loops:
-                found = loops.find(times, task.choice, None if active is None else active.contiguous().numpy())
+                if begun:
+                    loops.clamp(*bounds)
+                begun = True
+                allowed = None if active is None else active.contiguous().numpy()
+                found = loops.find(channels_last(times), task.choice, allowed)
             return Decided(torch.from_numpy(found.winners), torch.from_numpy(found.post), None)
 
-        return _walk(task, decide)
+        def teach(*given: Any) -> None:
+            with torch_threads(1):  # waking others costs more than they save
+                _teach(*given)
+
+        winners = _walk(task, decide, teach)
+        with task.engine() as loops:
+            loops.clamp(*bounds)
+        return winners
 
 
 class WinnersGathered:
@@ -147,7 +183,7 @@ class WinnersGathered:
                 winners, post = gather.find(times, layer, task.choice, active)
             return Decided(winners, post, None)
 
-        return _walk(task, decide)
+        return _walk(task, decide, _teach_and_clamp)
 
 
 class InTorch:
@@ -161,6 +197,7 @@ class InTorch:
 
     def learn(self, task: Task) -> Tensor:
         """The layer answers, and winners are chosen among the answers."""
+        check.finite_if_free(task.layer.weight, "conv_layer.weight")
 
         def decide(times: Tensor, active: Tensor | None) -> Decided:
             fired, potentials = answer(task.layer, times)
@@ -168,7 +205,7 @@ class InTorch:
                 fired = torch.where(active.view(*active.shape, 1, 1), fired, task.layer.time_steps)
             return _decide(fired, potentials, task.layer, task.choice)
 
-        return _walk(task, decide)
+        return _walk(task, decide, _teach_on_waves if task.rule._on_waves() else _teach_and_clamp)
 
 
 #: the fastest first
@@ -187,9 +224,8 @@ def task(
     thresholds = rule._pair()[0].thresholds
     excess = thresholds is not None and thresholds.excess
     check.times_within(times, "times", layer.time_steps)
-    for value, name in ((layer.weight, "conv_layer.weight"), (layer.threshold, "conv_layer.threshold")):
-        if value is not None:
-            check.finite_if_free(value, name)
+    if layer.threshold is not None:
+        check.finite_if_free(layer.threshold, "conv_layer.threshold")
     return Task(rule, layer, times, shape, Choice(kwta, radius, choice[2], excess), teacher, minibatch)
 
 
@@ -227,10 +263,9 @@ class Decided(NamedTuple):
         return Decided(self.winners[i], self.post[i], None if self.fired is None else self.fired[i])
 
 
-def _walk(task: Task, decide: Callable[[Tensor, Tensor | None], Decided]) -> Tensor:
+def _walk(task: Task, decide: Callable[[Tensor, Tensor | None], Decided], teach: Callable[..., None]) -> Tensor:
     """The loop over samples in torch, without a wait for their device."""
-    rule, layer, times, teacher = task.rule, task.layer, task.times, task.teacher
-    teach = _teach_on_waves if rule._on_waves() else _teach
+    layer, times, teacher = task.layer, task.times, task.teacher
     history = []
     for i, sample in enumerate(times):
         if i % task.minibatch == 0:
@@ -275,6 +310,11 @@ def _decide(fired: Tensor, potentials: Tensor, layer: Any, choice: Choice) -> De
 def _teach(task: Task, sample: Tensor, decided: Decided, outcome: Tensor | None) -> None:
     given = () if outcome is None else (outcome,)
     task.rule._learn_times(sample, decided.post, decided.winners, task.layer.time_steps, *given)
+
+
+def _teach_and_clamp(task: Task, sample: Tensor, decided: Decided, outcome: Tensor | None) -> None:
+    _teach(task, sample, decided, outcome)
+    task.layer.weight.data.clamp_(*task.bounds())
 
 
 def _teach_on_waves(task: Task, sample: Tensor, decided: Decided, outcome: Tensor | None) -> None:

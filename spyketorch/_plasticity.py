@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from torch import Tensor
-
 
 class Synapse(NamedTuple):
     """One synapse of a winner: the numbers of :class:`spyketorch.learning.Synapses`, for a rule's compiled twin.
@@ -62,7 +60,7 @@ class Twin(Protocol):
 class Plasticity(NamedTuple):
     """What a compiled rule learns by: rates (2, features, 2) after reward and punishment, bounds of the weights."""
 
-    rates: Tensor
+    rates: Any
     bounds: tuple[float, float]
     twin: Twin
     thresholds: "Thresholds | None"

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,7 +41,17 @@ class Teacher(NamedTuple):
         check.same_device(active, "active", times, "times")
         return cls(check.indices(labels, "labels", len(times), device), known.to(device), kind, active, turns)
 
+    @classmethod
+    def nobody(cls, samples: int, features: int) -> "Teacher":
+        """For the loops: all samples are rewarded, and all features take part."""
+        unknown = np.empty(0, np.int64)
+        return cls(unknown, unknown, 0, np.ones((samples, features), np.bool_), 1)
+
     def arrays(self) -> "Teacher":
         """The same for the loops."""
         labels, classes = self.labels.numpy(), self.classes.numpy()
         return self._replace(labels=labels, classes=classes, active=self.active.contiguous().numpy())
+
+    def of_some(self, samples: slice) -> "Teacher":
+        """What is known of some of the samples."""
+        return self._replace(labels=self.labels[samples], active=self.active[samples])

@@ -156,7 +156,6 @@ def convolution_fire(
 def _layer(times: Tensor, weight: Tensor, time_steps: int, *options: Any) -> tuple[Tensor, Geometry, int]:
     """(weight in the type that potentials are added in, geometry, T), all checked."""
     weight = check.weight(weight, "weight")
-    check.finite_if_free(weight, "weight")
     return weight, layer_geometry(_times(times), "times", weight, *options), _steps(time_steps, times)
 
 
@@ -164,6 +163,7 @@ def _answer(
     times: Tensor, weight: Tensor, limit: Tensor | None, shape: Geometry, steps: int, potentials: bool
 ) -> tuple[Tensor, Tensor]:
     """:func:`convolution_fire` of what has been checked; a layer checks its threshold when it is set."""
+    check.finite_if_free(weight, "weight")
     batch, options = _batched(times), shape.options()
     if limit is None:
         value = operators.last_potentials(batch, weight, steps, **options).clamp_(min=0)

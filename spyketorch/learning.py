@@ -176,6 +176,20 @@ def _one(stored: dict[str, Any], name: str) -> Tensor:
     return rate if rate.ndim == 1 else rate.reshape(1)
 
 
+def _names(features: Sequence[int]) -> tuple[str, ...]:
+    """Of the rates of features, LTP and LTD in turn."""
+    return _names_of_all(len(features)) if isinstance(features, range) else _of_each(features)
+
+
+def _of_each(features: Iterable[int]) -> tuple[str, ...]:
+    return tuple(name for i in features for name in (f"ltp_{i}", f"ltd_{i}"))
+
+
+@cache
+def _names_of_all(count: int) -> tuple[str, ...]:
+    return _of_each(range(count))
+
+
 def _known(stored: dict[str, Any], feature: int) -> tuple[np.ndarray, np.ndarray]:
     """The rates of a feature, where they can be read."""
     return _one(stored, f"ltp_{feature}").data.numpy(), _one(stored, f"ltd_{feature}").data.numpy()
@@ -395,10 +409,15 @@ class STDP(CheckedState):
         """All rates as they stand, ``(features, 2)``."""
         return self._rates_of(range(self.conv_layer.out_channels))
 
-    def _rates_of(self, features: Iterable[int]) -> Tensor:
-        stored = self._stored()
-        rates = [_one(stored, name) for i in features for name in (f"ltp_{i}", f"ltd_{i}")]
-        return torch.cat(rates).detach().view(-1, 2)
+    def _rates_of(self, features: Sequence[int]) -> Tensor:
+        stored, names = self._stored(), _names(features)
+        rates = [stored[name] for name in names]
+        if any(rate.ndim != 1 for rate in rates):
+            rates = [_one(stored, name) for name in names]
+        together = torch.cat(rates) if rates else self.conv_layer.weight.new_empty(0)
+        if len(together) != len(names):
+            together = torch.cat([_one(stored, name) for name in names])  # which names the one that is wrong
+        return together.detach().view(-1, 2)
 
     def update_learning_rate(self, feature: int, ap: float, an: float) -> None:
         """Set the rates of one feature: ``ap`` for LTP, ``an`` for LTD."""
@@ -618,9 +637,9 @@ class STDP(CheckedState):
             return f"the rule has its own {', '.join(own)}"
         return None if self.compiled() is not None else "the rule has no `compiled` twin"
 
-    def _plasticity(self) -> Plasticity:
-        """What the compiled loops learn by."""
-        return _plasticity(self, self)
+    def _plasticity(self, features: Sequence[int] | None = None) -> Plasticity:
+        """What the compiled loops learn by, with the rates of some features, or of all."""
+        return _plasticity(self, self, features)
 
     # what is not the standard rule
 
@@ -709,6 +728,7 @@ class STDP(CheckedState):
             winners = torch.tensor(winners, dtype=torch.int64, device=pre.device).view(-1, 3)
         post = len(output_spikes) - post
         self._update(winners, causal, len(input_spikes) - pre, post, rates)
+        self._clamp()
         self._adapt(input_spikes[-1] != 0, winners, post.flatten().long(), len(input_spikes))
 
     def _standard(self) -> bool:
@@ -750,7 +770,7 @@ class STDP(CheckedState):
     def _learn_times(
         self, times: Tensor, post: Tensor, index: Tensor, time_steps: int, rates: Tensor | None = None
     ) -> None:
-        """:meth:`_learn` on first-spike times (C, H, W) and those of the winners (k,)."""
+        """:meth:`_learn` on first-spike times (C, H, W) and those of winners (k,); their weights alone are clamped."""
         if check.free_to_read(index) or (check.readable(index) and self._own()):  # rows of -1 are seen by no rule
             exists = index[:, 0] >= 0
             index, post = index[exists], post[exists]
@@ -801,8 +821,15 @@ class STDP(CheckedState):
                     "`rate`, `weight_dependence` and `modulation` must give changes of the weight that are numbers; "
                     f"their product is NaN for features {features.tolist()}: look for 0 / 0 and for NaN among the rates"
                 )
-            weight.index_add_(0, features, change.to(weight.dtype).expand_as(synapses.weight))
-        weight.clamp_(self.lower_bound, self.upper_bound)
+            change = change.to(weight.dtype).expand_as(synapses.weight)
+            if check.free_to_read(index):  # of the CPU's ways the one that wakes no threads
+                weight[features] = (synapses.weight + change).clamp_(self.lower_bound, self.upper_bound)
+            else:  # winners that do not exist stand for feature 0
+                weight.index_add_(0, features, change)
+
+    def _clamp(self) -> None:
+        """Keep all weights within the bounds."""
+        self.conv_layer.weight.data.clamp_(self.lower_bound, self.upper_bound)
 
     # first-spike times
 
@@ -1022,9 +1049,9 @@ class RSTDP(nn.Module):
     def _pair(self) -> tuple[STDP, STDP]:
         return self.reward, self.punishment
 
-    def _plasticity(self) -> Plasticity:
-        """What the compiled loops learn by."""
-        return _plasticity(*self._pair())
+    def _plasticity(self, features: Sequence[int] | None = None) -> Plasticity:
+        """What the compiled loops learn by, with the rates of some features, or of all."""
+        return _plasticity(*self._pair(), features)
 
     def why_not_compiled(self) -> str | None:
         """Why there is no compiled twin of this rule, or None where there is."""
@@ -1133,12 +1160,18 @@ class RSTDP(nn.Module):
         return _minibatch(self, input_spikes, respond, kwta, inhibition_radius, judge)
 
 
-def _plasticity(reward: STDP, punishment: STDP) -> Plasticity:
-    rates, twin = [reward._rates, punishment._rates], reward.compiled()
+def _plasticity(reward: STDP, punishment: STDP, features: Sequence[int] | None) -> Plasticity:
+    """With the rates of some features, or of all."""
+    count, twin = reward.conv_layer.out_channels, reward.compiled()
     assert twin is not None
-    for one in rates:
-        check.finite_if_free(one, "learning_rate")
-    return Plasticity(torch.stack(rates), (reward.lower_bound, reward.upper_bound), twin, reward.thresholds)
+    known = range(count) if features is None else features
+    own = reward._rates_of(known).numpy()
+    rates = np.zeros((2, count, 2), own.dtype)
+    rates[0, known] = own
+    rates[1, known] = own if punishment is reward else punishment._rates_of(known).numpy()
+    if not math.isfinite(rates.sum()):
+        check.finite(torch.from_numpy(rates), "learning_rate")
+    return Plasticity(rates, (reward.lower_bound, reward.upper_bound), twin, reward.thresholds)
 
 
 _HALF = (torch.float16, torch.bfloat16)

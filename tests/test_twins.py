@@ -60,10 +60,10 @@ BETA = 0.5
 class Bounded(NamedTuple):
     """A twin of the tests' own."""
 
-    count: np.ndarray
+    changed: np.ndarray
 
     def change(self, synapse):
-        self.count[synapse.feature] += 1
+        self.changed[synapse.feature] += 1
         return synapse.ltp * (1 - synapse.weight) * BETA if synapse.causal else synapse.ltd * synapse.weight * BETA
 
 
@@ -158,7 +158,7 @@ def test_thresholds_need_a_layer_that_has_one():
     with pytest.raises(TypeError, match="`conv_layer` must be a layer with a threshold"):
         learning.STDP(layer(None), (0.1, -0.1), thresholds=learning.TargetTime())
     with pytest.raises(TypeError, match="`thresholds` must be None, or a NamedTuple"):
-        learning.STDP(layer(), (0.1, -0.1), thresholds=0.75)  # type: ignore[arg-type]
+        learning.STDP(layer(), (0.1, -0.1), thresholds=0.75)
 
 
 def test_a_subclass_of_a_rule_with_a_twin_is_heard():
@@ -179,7 +179,7 @@ def test_a_subclass_of_a_rule_with_a_twin_is_heard():
     assert torch.equal(made.weight, before)
     with mock.patch.object(learning.STDP, "change", lambda self, synapses: 0 * synapses.weight):
         rule = learning.STDP(made, (0.5, -0.5))
-        rule.modulation = lambda synapses: 1
+        rule.modulation = lambda synapses: torch.ones(())
         rule.learn(times)
     assert torch.equal(made.weight, before)
 
@@ -324,7 +324,7 @@ def test_writes_between_calls_are_heard():
         swap,
     ]
     for threshold in (2.0, None):
-        made.threshold = threshold  # type: ignore[assignment]
+        made.threshold = threshold
         for write in writes:
             write()
             with in_torch():
@@ -339,7 +339,7 @@ def test_writes_between_calls_are_heard():
 def test_a_weight_that_became_nan_is_named_and_mends():
     times, made = spikes(4, 4, 6, 6), layer()
     for threshold in (2.0, None):
-        made.threshold = threshold  # type: ignore[assignment]
+        made.threshold = threshold
         before = made.winners(times)
         kept = made.weight[2, 1, 0, 0].item()
         made.weight.data[2, 1, 0, 0] = math.nan

@@ -17,7 +17,6 @@ from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch.kernels import memory
 from spyketorch.kernels._by_type import current
-from spyketorch.kernels.arrays import channels_last
 from spyketorch.kernels.loops import last_step, layout
 from spyketorch.kernels.loops import learn as loops
 from spyketorch.kernels.loops.layout import Array
@@ -36,44 +35,41 @@ class Engine:
         self.layer = layer
         self._operations = operations  # of one image, about
 
-    def find(self, times: Tensor, choice: Choice, active: Array | None = None) -> loops.Found:
-        """The winners of images (N, C, H, W), of those features that are active (N, features)."""
-        found = self._nothing(len(times), choice)
+    def find(self, images: Array, choice: Choice, active: Array | None = None) -> loops.Found:
+        """The winners of images (N, rows, columns, C), of those features that are active (N, features)."""
+        found = self._nothing(images, choice)
         if active is None:
-            active = np.ones((len(times), len(self.layer.weight)), np.bool_)
-        self._find(channels_last(times), choice, active, found)
+            active = np.ones((len(images), len(self.layer.weight)), np.bool_)
+        in_parallel(len(images), partial(loops.find, images, self.layer, choice, active, found), self._operations)
         return found
 
-    def learn(self, times: Tensor, choice: Choice, rule: Plasticity, teacher: Teacher | None, minibatch: int) -> Tensor:
-        """Learn images (N, C, H, W) in turn, of which ``minibatch`` are decided together; gives the winners."""
-        if teacher is None:
-            nobody, everybody = np.empty(0, np.int64), np.ones((len(times), len(self.layer.weight)), np.bool_)
-            teacher = Teacher(nobody, nobody, 0, everybody, 1)
-        else:
-            teacher = teacher.arrays()
-        number = self.layer.weight.dtype.type
-        thresholds = loops.Fixed() if rule.thresholds is None else rule.thresholds
-        compiled = loops.Rule(
-            rule.rates.numpy(), np.array(rule.bounds, number), _of(number, rule.twin), _of(number, thresholds)
-        )
-        images, found = channels_last(times), self._nothing(len(times), choice)
+    def learn(
+        self, images: Array, choice: Choice, rule: loops.Rule, teacher: Teacher, found: loops.Found | None = None
+    ) -> loops.Found:
+        """Learn images (N, rows, columns, C) in turn; gives the winners, which may have been ``found`` before."""
+        decided = found is not None
+        found = found or self._nothing(images, choice)
         try:
-            if minibatch == 1:
-                loops.learn(images, self.layer, choice, compiled, teacher, found, False)
-            else:
-                for begin in range(0, len(images), minibatch):
-                    some = slice(begin, begin + minibatch)
-                    part = loops.Found(found.winners[some], found.post[some])
-                    self._find(images[some], choice, teacher.active[some], part)
-                    taught = teacher._replace(labels=teacher.labels[some], active=teacher.active[some])
-                    loops.learn(images[some], self.layer, choice, compiled, taught, part, True)
+            loops.learn(images, self.layer, choice, rule, teacher, found, decided)
         except NumbaError as error:
             raise TypeError(
-                f"`change` of {type(rule.twin).__qualname__}, and `adapt` of {type(thresholds).__qualname__}, must be "
-                "plain code on numbers that numba compiles; without a `compiled` twin the rule runs in torch; numba "
-                f"says: {str(error).strip()}"
+                f"`change` of {_name(rule.twin)}, and `adapt` of {_name(rule.thresholds)}, must be plain code on "
+                "numbers that numba compiles; without a `compiled` twin the rule runs in torch; numba says: "
+                f"{str(error).strip()}"
             ) from error
-        return torch.from_numpy(found.winners)
+        return found
+
+    def clamp(self, lower: float, upper: float) -> None:
+        """Keep all weights within bounds; at no cost where they are known to lie there."""
+        number = self.layer.weight.dtype.type
+        loops.clamp(self.layer, number(lower), number(upper))
+
+    def rule(self, plasticity: Plasticity) -> loops.Rule:
+        """A rule as the loops take it."""
+        number = self.layer.weight.dtype.type
+        thresholds = loops.Fixed() if plasticity.thresholds is None else plasticity.thresholds
+        bounds = np.array(plasticity.bounds, number)
+        return loops.Rule(plasticity.rates, bounds, _of(number, plasticity.twin), _of(number, thresholds))
 
     @property
     def threshold(self) -> Array:
@@ -82,11 +78,13 @@ class Engine:
         return self.layer.threshold[: len(self.layer.weight)]
 
     @staticmethod
-    def _nothing(images: int, choice: Choice) -> loops.Found:
-        return loops.Found(np.full((images, choice.kwta, 3), -1), np.zeros((images, choice.kwta), np.int64))
+    def _nothing(images: Array, choice: Choice) -> loops.Found:
+        count = len(images)
+        return loops.Found(np.full((count, choice.kwta, 3), -1), np.zeros((count, choice.kwta), np.int64))
 
-    def _find(self, images: Array, choice: Choice, active: Array, found: loops.Found) -> None:
-        in_parallel(len(images), partial(loops.find, images, self.layer, choice, active, found), self._operations)
+
+def _name(part: Any) -> str:
+    return type(part).__mro__[1].__qualname__ if type(part).__mro__[1] is not tuple else type(part).__qualname__
 
 
 @contextmanager

@@ -395,7 +395,7 @@ def _convolution_winners(
 
     shape = _geometry(weight, stride, padding, dilation, groups)
     with engine(weight, threshold, time_steps, shape, times.shape[2:]) as loops:
-        return torch.from_numpy(loops.find(times, Choice(kwta, radius, inhibit)).winners)
+        return torch.from_numpy(loops.find(channels_last(times), Choice(kwta, radius, inhibit)).winners)
 
 
 #: winners (N, kwta, 3), rows of -1 where there are fewer; without a threshold only the last step counts

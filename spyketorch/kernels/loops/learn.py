@@ -178,7 +178,7 @@ def _update(layer: Layer, times: Array, winner: Array, post: int, outcome: int, 
 
 
 @compiled
-def _clamp(layer: Layer, lower: float, upper: float) -> None:
+def clamp(layer: Layer, lower: float, upper: float) -> None:
     """Clamp all weights, unless they are known to lie within the bounds."""
     weight, (low, high) = layer.weight, extent(layer.laid_out)
     if low >= lower and high <= upper:
@@ -246,7 +246,7 @@ def learn(
             for k in range(0 if known else taken):
                 _update(layer, images[n], winners[k], post[k], outcome, rule)
             if n == 0 and turn == 0:  # later on only weights that are clamped change
-                _clamp(layer, lower, upper)
+                clamp(layer, lower, upper)
             if turn == 0:
                 adapt(layer, rule.thresholds, images[n], winners[:taken], post[:taken])
             if taken == 0 or teacher.correction == 0 or outcome == 0:
