@@ -177,6 +177,7 @@ class WinnersGathered:
 
     def learn(self, task: Task) -> Tensor:
         """Each sample finds what the one before has changed, wherever that is."""
+        check.finite(task.layer.weight, "conv_layer.weight")
 
         def decide(times: Tensor, active: Tensor | None) -> Decided:
             with gather.layer(task.layer.weight, task.layer.limit(), task.layer.time_steps, task.shape) as layer:

@@ -303,6 +303,7 @@ def _winners(
         return winners if times.ndim == 4 else winners[0]
     operators.say_slow(operators.SLOW_SEARCH, weight, reason)
     if check.free_to_read(times):
+        check.finite(weight, "weight")
         with gather.layer(weight, limit, steps, shape) as layer:
             winners, _ = gather.find(_batched(times), layer, wanted)
         return winners if times.ndim == 4 else winners[0]
