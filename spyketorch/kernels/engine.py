@@ -43,6 +43,11 @@ class Engine:
         in_parallel(len(images), partial(loops.find, images, self.layer, choice, active, found), self._operations)
         return found
 
+    def fire(self, images: Array, fired: Array, values: Array) -> None:
+        """First-spike times of images (N, rows, columns, C), and potentials then where ``values`` has room."""
+        assert isinstance(self.layer, loops.ByClock)
+        in_parallel(len(images), partial(self.layer.fire, images, fired, values), self._operations)
+
     def learn(
         self, images: Array, choice: Choice, rule: loops.Rule, teacher: Teacher, found: loops.Found | None = None
     ) -> loops.Found:

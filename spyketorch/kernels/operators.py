@@ -24,7 +24,6 @@ from spyketorch.kernels.parallel import in_parallel
 
 Ints = Sequence[int]
 
-_LANES = 16  # features are filled up to a multiple: floats in the widest vector of common processors
 _CHUNK = 16  # images whose decision potentials are computed together: their weights are read once
 
 
@@ -64,13 +63,6 @@ def time_dtype(time_steps: int) -> torch.dtype:
 def _rows(weight: Tensor) -> np.ndarray:
     """Weights (features, C, rows, columns) as (C, rows * reversed columns * features)."""
     return weight.detach().flip(3).permute(1, 2, 3, 0).reshape(weight.shape[1], -1).contiguous().numpy()
-
-
-def _filled(weight: Tensor, threshold: Tensor) -> tuple[Tensor, np.ndarray]:
-    """Weights and thresholds with features that never fire, up to whole vectors; see :mod:`.loops`."""
-    missing = -len(weight) % _LANES
-    weight = torch.cat((weight.detach(), weight.new_zeros(missing, *weight.shape[1:])))
-    return weight, torch.cat((threshold, threshold.new_full((missing,), torch.inf))).numpy()
 
 
 def _geometry(
@@ -156,18 +148,16 @@ def _convolution_fire(
     given = (times, weight, threshold, time_steps, stride, padding, dilation, groups, want_values)
     if not has_loops(weight):
         return _plain_convolution_fire(*given)
-    from spyketorch.kernels.loops import clock, layout
+    from spyketorch.kernels.engine import engine
 
     shape = _geometry(weight, stride, padding, dilation, groups)
     fired, values = _empty_answer(*given)
     for inputs, outputs in _groups(weight, shape):
-        filled, limit = _filled(weight[outputs], threshold[outputs])
-        source, rows = channels_last(times[:, inputs]), _rows(filled)
-        taps = layout.reach(source.shape[1:3], (fired.shape[2], fired.shape[3]), shape)
         firsts = channels_last(fired[:, outputs])
         at_first = channels_last(values[:, outputs] if want_values else values.view(0, 1, 1, 1))
-        work = partial(clock.convolution_fire, source, rows, limit, time_steps, taps, firsts, at_first)
-        in_parallel(len(source), work, source[0].size * filled[:, 0].numel())
+        alone = shape._replace(groups=1)
+        with engine(weight[outputs], threshold[outputs], time_steps, alone, times.shape[2:]) as loops:
+            loops.fire(channels_last(times[:, inputs]), firsts, at_first)
         if shape.groups > 1:
             fired[:, outputs].copy_(torch.from_numpy(firsts).permute(0, 3, 1, 2))
             if want_values:

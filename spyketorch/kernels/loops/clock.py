@@ -1,17 +1,57 @@
-"""Layers with a threshold: the clock goes from step to step, and stops where nothing can change any more."""
+"""Layers with a threshold: the clock goes from step to step, and stops where nothing can change any more.
+
+:func:`advance` is the clock: neurons hear the spikes of some steps, and those that a spike touched are compared with
+their limits. Where answers are wanted, a row of neurons goes through all steps before the next one does, so that it
+stays in the cache; where winners are, all rows go through one step, so that the clock can stop.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 
 from spyketorch._winners import Choice
 from spyketorch.kernels._cache import compiled
 from spyketorch.kernels.loops.choose import strongest, take_winners
-from spyketorch.kernels.loops.layout import Array, Taps
+from spyketorch.kernels.loops.layout import LANES, Array, Taps
+from spyketorch.kernels.loops.vectors import add_lanes
+
+
+class Spikes(NamedTuple):
+    """The spikes (row, column, feature) of an image: ``events[start[t] : start[t + 1]]`` are of step t.
+
+    Those of a step are in the order of rows; ``next[t]`` is the first that no row has gone past so far.
+    """
+
+    start: Array
+    events: Array
+    next: Array
+
+
+class Neurons(NamedTuple):
+    """Rows of neurons: potentials, the steps at which they fired and, where wanted, the potentials then.
+
+    All are (rows, columns * features); a neuron fires above its ``limit`` (columns * features,). ``touched`` (rows, 2)
+    tells which of them, as begin and end, were compared last.
+    """
+
+    limit: Array
+    potentials: Array
+    first: Array
+    values: Array
+    touched: Array
 
 
 @compiled
-def sort_spikes(times: Array, steps: int, start: Array, events: Array) -> None:
-    """Sort the spikes (row, column, feature) of an image by time: events[start[t] : start[t + 1]] are of step t."""
+def room(images: Array, steps: int) -> Spikes:
+    """Room for the spikes of an image (rows, columns, features)."""
+    return Spikes(np.empty(steps + 2, np.int64), np.empty((images.size, 3), np.int32), np.empty(steps, np.int64))
+
+
+@compiled
+def sort_spikes(times: Array, steps: int, spikes: Spikes) -> None:
+    """Sort the spikes of an image by time, and those of a step by row, column and feature."""
     height, width, channels = times.shape
+    start, events = spikes.start, spikes.events
     start[:] = 0
     for time in times.reshape(-1):
         start[min(max(time, 0), steps) + 1] += 1
@@ -28,20 +68,93 @@ def sort_spikes(times: Array, steps: int, start: Array, events: Array) -> None:
     for t in range(steps, 0, -1):  # each start has moved to its end, which is the next one's start
         start[t] = start[t - 1]
     start[0] = 0
+    spikes.next[:] = start[:steps]
 
 
 @compiled
 def add(potentials: Array, weight: Array, features: int, taps: Taps, y: int, x: int) -> None:
     """Add the weights of an input at (y, x), (kernel * features,), to the potentials (rows, columns * features)."""
-    row_start, row_taps, run_start, runs, width = taps
+    row_start, row_taps, run_start, runs = taps.row_start, taps.row_taps, taps.run_start, taps.runs
     for a in range(row_start[y], row_start[y + 1]):
-        row, first = potentials[row_taps[a, 0]], row_taps[a, 1] * width
+        row, first = potentials[row_taps[a, 0]], row_taps[a, 1] * taps.width
         for b in range(run_start[x], run_start[x + 1]):
             length = runs[b, 2] * features
             target, source = runs[b, 0] * features, (first + runs[b, 1]) * features
             added, to = weight[source : source + length], row[target : target + length]
             for f in range(length):
                 to[f] += added[f]
+
+
+@compiled
+def neurons_of(rows: int, columns: int, threshold: Array, images: Array, values: bool) -> Neurons:
+    """Room for rows of neurons with the threshold of each feature, and the type of times that the images have."""
+    size, limit = columns * len(threshold), np.empty((columns, len(threshold)), threshold.dtype)
+    limit[:] = threshold
+    return Neurons(
+        limit.reshape(-1),
+        np.empty((rows, size), threshold.dtype),
+        np.empty((rows, size), images.dtype),
+        np.empty((rows if values else 0, size), threshold.dtype),
+        np.zeros((rows, 2), np.uint64),
+    )
+
+
+@compiled
+def rest(neurons: Neurons, steps: int) -> None:
+    """Nothing has been heard, nobody has fired."""
+    potential, first, value = neurons.potentials.reshape(-1), neurons.first.reshape(-1), neurons.values.reshape(-1)
+    for f in range(potential.size):
+        potential[f] = 0
+    for f in range(first.size):
+        first[f] = steps
+    for f in range(value.size):
+        value[f] = np.inf
+
+
+@compiled
+def advance(neurons: Neurons, weight: Array, taps: Taps, spikes: Spikes, top: int, begin: int, end: int) -> None:
+    """Let rows of neurons, the first of which is row ``top`` of the map, hear the spikes of steps begin..end - 1.
+
+    A row hears its spikes in the order in which they are sorted, whatever rows and steps are called for together.
+    """
+    size = np.uint64(neurons.limit.size)
+    potential, first, limit = neurons.potentials.reshape(-1), neurons.first.reshape(-1), neurons.limit
+    value, touched, source = neurons.values.reshape(-1), neurons.touched, weight.reshape(-1)
+    start, events, following = spikes.start, spikes.events, spikes.next
+    kernel_rows, heard, run_start, runs = taps.kernel_rows, taps.heard, taps.run_start, taps.runs
+    width, per_input = np.uint64(taps.width), np.uint64(weight.shape[1])
+    lanes = per_input // (width * np.uint64(taps.height))
+    for row in range(len(neurons.potentials)):
+        base, y = np.uint64(row) * size, top + row
+        for t in range(begin, end):
+            at, stop = following[t], start[t + 1]
+            while at < stop and events[at, 0] < heard[y, 0]:
+                at += 1
+            following[t] = at
+            low, high = size, np.uint64(0)
+            if t == 0:  # a threshold below 0 is crossed at once
+                low, high = np.uint64(0), size
+            for e in range(np.uint64(at), np.uint64(stop)):
+                below, x = np.uint64(events[e, 0]), np.uint64(events[e, 1])
+                if below >= np.uint64(heard[y, 1]):
+                    break
+                if kernel_rows[y, below] < 0:
+                    continue
+                place = np.uint64(events[e, 2]) * per_input + np.uint64(kernel_rows[y, below]) * width * lanes
+                for b in range(np.uint64(run_start[x]), np.uint64(run_start[x + np.uint64(1)])):
+                    column, length = np.uint64(runs[b, 0]) * lanes, np.uint64(runs[b, 2]) * lanes
+                    to, added = base + column, place + np.uint64(runs[b, 1]) * lanes
+                    for f in range(np.uint64(0), length, np.uint64(LANES)):
+                        add_lanes(potential, to + f, source, added + f)
+                    low, high = min(low, column), max(high, column + length)
+            touched[row, 0], touched[row, 1] = low, high
+            now = first.dtype.type(t)
+            for f in range(low, high):
+                first[base + f] = min(first[base + f], now if potential[base + f] > limit[f] else first[base + f])
+            if value.size > 0:
+                for f in range(low, high):
+                    crosses = potential[base + f] > limit[f] and value[base + f] == np.inf
+                    value[base + f] = potential[base + f] if crosses else value[base + f]
 
 
 @compiled
@@ -60,36 +173,32 @@ def convolution_fire(
 
     ``threshold`` is filled up as the weights are, with thresholds that nothing reaches.
     """
-    height, width, channels = times.shape[1:]
     rows, columns, features = fired.shape[1:]
     lanes = len(threshold)
-    potentials, limit = np.empty((rows, columns * lanes), weight.dtype), np.empty(columns * lanes, weight.dtype)
-    limit.reshape(columns, lanes)[:] = threshold
-    first = np.empty((rows, columns * lanes), fired.dtype)
-    value = np.empty((rows if len(values) > 0 else 0, columns * lanes), weight.dtype)
-    start, events = np.empty(steps + 2, np.int64), np.empty((height * width * channels, 3), np.int32)
-    silent = fired.dtype.type(steps)
+    neurons, spikes = neurons_of(1, columns, threshold, fired, len(values) > 0), room(times[0], steps)
+    first, value = neurons.first.reshape(-1), neurons.values.reshape(-1)
     for n in range(begin, end):
-        sort_spikes(times[n], steps, start, events)
-        potentials[:], first[:], value[:] = 0, silent, 0
-        for t in range(steps):
-            if start[t] == start[t + 1] and t > 0:
-                continue
-            for e in range(start[t], start[t + 1]):
-                add(potentials, weight[events[e, 2]], lanes, taps, events[e, 0], events[e, 1])
-            now = fired.dtype.type(t)
-            for y in range(rows):
-                potential, early = potentials[y], first[y]
-                if len(value) > 0:
-                    at_first = value[y]
-                    for f in range(potential.size):
-                        crosses = potential[f] > limit[f] and early[f] == silent
-                        at_first[f] = potential[f] if crosses else at_first[f]
-                for f in range(potential.size):
-                    early[f] = min(early[f], now if potential[f] > limit[f] else silent)
-        fired[n] = first.reshape(rows, columns, lanes)[:, :, :features]
-        if len(values) > 0:
-            values[n] = value.reshape(rows, columns, lanes)[:, :, :features]
+        sort_spikes(times[n], steps, spikes)
+        for y in range(rows):
+            rest(neurons, steps)
+            advance(neurons, weight, taps, spikes, y, 0, steps)
+            for x in range(columns):
+                out, part = fired[n, y, x], first[x * lanes : x * lanes + features]
+                for f in range(features):
+                    out[f] = part[f]
+                if len(values) > 0:
+                    at_first, then = values[n, y, x], value[x * lanes : x * lanes + features]
+                    for f in range(features):
+                        at_first[f] = then[f] if then[f] < np.inf else 0
+
+
+@compiled
+def fires(first: Array, t: int) -> bool:
+    """Whether any neuron fires at step t."""
+    now, count = first.dtype.type(t), 0
+    for f in range(first.size):
+        count += int(first[f] == now)
+    return count > 0
 
 
 @compiled
@@ -109,48 +218,43 @@ def first_winners(
 
     ``threshold`` and ``weight`` may have more features than ``active``, which fill up vectors and never fire.
     """
-    features = len(threshold)
-    rows, columns = size
-    potentials, limit = np.zeros((rows, columns * features), weight.dtype), np.empty(columns * features, weight.dtype)
-    limits = limit.reshape(columns, features)
-    for f in range(features):
-        limits[:, f] = threshold[f] if f < len(active) and active[f] else np.inf
-    start, events = np.empty(steps + 2, np.int64), np.empty((times.size, 3), np.int32)
-    sort_spikes(times, steps, start, events)
-    closed = np.zeros((rows, columns, 1 if choice.inhibit else features), np.bool_)
-    candidates = np.empty((closed.size, 3), np.int64)
+    features, (rows, columns) = len(threshold), size
+    limits = np.full(features, np.inf, threshold.dtype)
+    for f in range(len(active)):
+        limits[f] = threshold[f] if active[f] else np.inf
+    neurons, spikes = neurons_of(rows, columns, limits, times, False), room(times, steps)
+    sort_spikes(times, steps, spikes)
+    rest(neurons, steps)
+    closed = np.zeros((rows, columns if choice.inhibit else 0), np.bool_)
+    candidates = np.empty((closed.size if choice.inhibit else neurons.first.size, 3), np.int64)
     strength = np.empty(len(candidates), weight.dtype)
     taken = 0
     for t in range(steps):
         if taken == len(winners):
             break
-        if start[t] == start[t + 1] and t > 0:
+        if spikes.start[t] == spikes.start[t + 1] and t > 0:
             continue
-        for e in range(start[t], start[t + 1]):
-            add(potentials, weight[events[e, 2]], features, taps, events[e, 0], events[e, 1])
+        advance(neurons, weight, taps, spikes, 0, t, t + 1)
         count = 0
         for y in range(rows):
-            crossing = 0
-            for f in range(columns * features):
-                crossing += int(potentials[y, f] > limit[f])
-            if crossing == 0:
+            low, high = neurons.touched[y]
+            if low >= high or not fires(neurons.first[y, low:high], t):
                 continue
-            for x in range(columns):
-                potential = potentials[y, x * features : (x + 1) * features]
+            for x in range(low // features, high // features):
+                part = slice(x * features, (x + 1) * features)
+                potential, first = neurons.potentials[y, part], neurons.first[y, part]
                 if choice.inhibit:
-                    if not closed[y, x, 0]:
-                        f = strongest(potential, limits[x], choice.excess)
-                        if f >= 0:
-                            closed[y, x, 0] = True
-                            candidates[count] = (f, y, x)
-                            strength[count] = potential[f] - limits[x, f] if choice.excess else potential[f]
-                            count += 1
+                    f = -1 if closed[y, x] else strongest(potential, limits, choice.excess)
+                    if f >= 0:
+                        closed[y, x] = True
+                        candidates[count] = (f, y, x)
+                        strength[count] = potential[f] - limits[f] if choice.excess else potential[f]
+                        count += 1
                 else:
                     for f in range(features):
-                        if potential[f] > limits[x, f] and not closed[y, x, f]:
-                            closed[y, x, f] = True
+                        if first[f] == t:
                             candidates[count] = (f, y, x)
-                            strength[count] = potential[f] - limits[x, f] if choice.excess else potential[f]
+                            strength[count] = potential[f] - limits[f] if choice.excess else potential[f]
                             count += 1
         before = taken
         taken = take_winners(candidates, strength, count, winners, taken, choice.radius)

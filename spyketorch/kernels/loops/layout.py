@@ -22,10 +22,27 @@ from spyketorch.kernels._cache import compiled
 
 Array = np.ndarray[Any, Any]
 
-_LANES = 16  # features are filled up to a multiple: floats in the widest vector of common processors
+LANES = 16  # features are filled up to a multiple: floats in the widest vector of common processors
 
-#: row_start, row_taps, run_start, runs, kernel width: which outputs an input reaches, see :func:`reach`
-Taps = tuple[Array, Array, Array, Array, int]
+
+class Taps(NamedTuple):
+    """Which outputs an input reaches.
+
+    ``row_taps[row_start[y] : row_start[y + 1]]`` are pairs (output row, kernel row) of an input row,
+    ``runs[run_start[x] : run_start[x + 1]]`` triples (output column, reversed kernel column, length) of an input
+    column; the kernel is ``height`` x ``width``. The other way round, ``kernel_rows`` (output rows, input rows) are -1
+    where an output row does not hear an input row, and ``heard`` (output rows, 2) is the first input row that it or a
+    later one hears, and the one behind the last that it hears.
+    """
+
+    row_start: Array
+    row_taps: Array
+    run_start: Array
+    runs: Array
+    height: int
+    width: int
+    kernel_rows: Array
+    heard: Array
 
 
 class Rows(NamedTuple):
@@ -64,7 +81,7 @@ class Window(NamedTuple):
 
 def lanes(features: int) -> int:
     """How many features fill whole vectors."""
-    return -(-features // _LANES) * _LANES
+    return -(-features // LANES) * LANES
 
 
 def to_rows(weight: Array, inputs: int) -> Rows:
@@ -104,7 +121,8 @@ def reach(size: tuple[int, int], out: tuple[int, int], shape: Geometry) -> Taps:
     )
     row_start, row_taps = _row_taps(size[0], out[0], rows, row_step, row_pad, row_gap)
     run_start, runs = _column_runs(size[1], out[1], columns, column_step, column_pad, column_gap)
-    return row_start, row_taps, run_start, runs, columns
+    kernel_rows, heard = _heard_rows(row_start, row_taps, out[0])
+    return Taps(row_start, row_taps, run_start, runs, rows, columns, kernel_rows, heard)
 
 
 @compiled
@@ -120,6 +138,23 @@ def _row_taps(height: int, out: int, kernel: int, stride: int, padding: int, dil
                 count += 1
         start[y + 1] = count
     return start, taps
+
+
+@compiled
+def _heard_rows(row_start: Array, row_taps: Array, out: int) -> tuple[Array, Array]:
+    """What each output row hears: the kernel row of each input row, and which input rows."""
+    height = len(row_start) - 1
+    kernel_rows, heard = np.full((out, height), -1), np.zeros((out, 2), np.int64)
+    for y in range(height):
+        for a in range(row_start[y], row_start[y + 1]):
+            kernel_rows[row_taps[a, 0], y] = row_taps[a, 1]
+            heard[row_taps[a, 0], 1] = y + 1
+    first = height
+    for row in range(out - 1, -1, -1):
+        for y in range(heard[row, 1] - 1, -1, -1):
+            first = min(first, y) if kernel_rows[row, y] >= 0 else first
+        heard[row, 0] = first
+    return kernel_rows, heard
 
 
 @compiled

@@ -9,7 +9,7 @@ from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch.kernels._by_type import by_type
 from spyketorch.kernels._cache import compiled
-from spyketorch.kernels.loops.clock import first_winners
+from spyketorch.kernels.loops.clock import convolution_fire, first_winners
 from spyketorch.kernels.loops.last_step import Bytes, last_winners
 from spyketorch.kernels.loops.layout import Array, Rows, Taps, Window, first_input
 
@@ -38,6 +38,10 @@ class ByClock(NamedTuple):
             winners,
             post,
         )
+
+    def fire(self, images: Array, fired: Array, values: Array, begin: int, end: int) -> None:
+        """First-spike times of the images begin..end - 1 and, where ``values`` has room, the potentials there."""
+        convolution_fire(images, self.laid_out.rows, self.threshold, self.steps, self.taps, fired, values, begin, end)
 
     def adapt(self, thresholds: Any, times: Array, winners: Array, post: Array) -> None:
         """Let the thresholds follow the answer to an image."""

@@ -10,7 +10,7 @@ from spyketorch.kernels.loops.layout import Array, Taps
 def pooling(times: Array, taps: Taps, pooled: Array, begin: int, end: int) -> None:
     """Earliest spike of each window, of the images begin..end - 1; padding is never earliest."""
     height, width, channels = times.shape[1:]
-    row_start, row_taps, run_start, runs, _ = taps
+    row_start, row_taps, run_start, runs = taps.row_start, taps.row_taps, taps.run_start, taps.runs
     for n in range(begin, end):
         pooled[n] = np.iinfo(pooled.dtype).max
         for y in range(height):
