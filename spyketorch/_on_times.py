@@ -142,7 +142,7 @@ class WinnersInLoops:
         """Each sample finds what the one before has changed, wherever that is; clamping waits until then."""
         bounds, begun = task.bounds(), False
 
-        def decide(times: Tensor, active: Tensor | None) -> Decided:
+        def decide(times: Tensor, active: Tensor | None, again: bool) -> Decided:
             nonlocal begun
             with task.engine() as loops:
                 if begun:
@@ -178,13 +178,31 @@ class WinnersGathered:
     def learn(self, task: Task) -> Tensor:
         """Each sample finds what the one before has changed, wherever that is."""
         check.finite(task.layer.weight, "conv_layer.weight")
+        layer, stands, answered = task.layer, self._stands(task), list[gather.Answered]()
 
-        def decide(times: Tensor, active: Tensor | None) -> Decided:
-            with gather.layer(task.layer.weight, task.layer.limit(), task.layer.time_steps, task.shape) as layer:
-                winners, post = gather.find(times, layer, task.choice, active)
+        def decide(times: Tensor, active: Tensor | None, again: bool) -> Decided:
+            with gather.layer(layer.weight, layer.limit(), layer.time_steps, task.shape) as gathered:
+                if stands and isinstance(gathered, gather.AtLastStep):
+                    if not again:
+                        answered[:] = [gathered.answered(times)]
+                    gathered = answered[0]
+                winners, post = gather.find(times, gathered, task.choice, active)
             return Decided(winners, post, None)
 
         return _walk(task, decide, _teach_and_clamp)
+
+    @staticmethod
+    def _stands(task: Task) -> bool:
+        """Whether an answer holds when its sample is decided again: what has changed since cannot win any more.
+
+        The one feature that learned is silenced with its class; weights within the bounds are not clamped.
+        """
+        once = task.teacher is None or task.teacher.turns == 1
+        if once or not task.choice.kwta == task.minibatch == 1 or task.rule._own():
+            return False
+        (lower, upper), (low, high) = task.bounds(), torch.aminmax(task.layer.weight.detach())
+        inside = (low >= lower) & (high <= upper)  # in the type of the weight
+        return bool(inside) and all(rule._standard() for rule in task.rule._pair())
 
 
 class InTorch:
@@ -200,7 +218,7 @@ class InTorch:
         """The layer answers, and winners are chosen among the answers."""
         check.finite_if_free(task.layer.weight, "conv_layer.weight")
 
-        def decide(times: Tensor, active: Tensor | None) -> Decided:
+        def decide(times: Tensor, active: Tensor | None, again: bool) -> Decided:
             fired, potentials = answer(task.layer, times)
             if active is not None:
                 fired = torch.where(active.view(*active.shape, 1, 1), fired, task.layer.time_steps)
@@ -264,14 +282,17 @@ class Decided(NamedTuple):
         return Decided(self.winners[i], self.post[i], None if self.fired is None else self.fired[i])
 
 
-def _walk(task: Task, decide: Callable[[Tensor, Tensor | None], Decided], teach: Callable[..., None]) -> Tensor:
-    """The loop over samples in torch, without a wait for their device."""
+def _walk(task: Task, decide: Callable[[Tensor, Tensor | None, bool], Decided], teach: Callable[..., None]) -> Tensor:
+    """The loop over samples in torch, without a wait for their device.
+
+    ``decide`` takes times, the features that take part, and whether it decided on the same sample just before.
+    """
     layer, times, teacher = task.layer, task.times, task.teacher
     history = []
     for i, sample in enumerate(times):
         if i % task.minibatch == 0:
             part = slice(i, i + task.minibatch)
-            together = decide(times[part], None if teacher is None else teacher.active[part])
+            together = decide(times[part], None if teacher is None else teacher.active[part], False)
         decided = together.of(i % task.minibatch)
         history.append(decided.winners)
         if teacher is None:
@@ -280,7 +301,7 @@ def _walk(task: Task, decide: Callable[[Tensor, Tensor | None], Decided], teach:
         allowed, label = teacher.active[i], teacher.labels[i]
         for turn in range(teacher.turns):
             if turn:
-                decided = decide(sample[None], allowed[None]).of(0)
+                decided = decide(sample[None], allowed[None], True).of(0)
             first = decided.winners[:1, 0]  # with its axis: an index of no axis would be read
             named, exists = teacher.classes[first.clamp(min=0)], first >= 0
             right, wrong = exists & (named == label), exists & (named != label)

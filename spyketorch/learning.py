@@ -750,22 +750,22 @@ class STDP(CheckedState):
                 post = _count(output_spikes).numpy()[winner]
             causal.append(counts[shape.receptive_field(winner, channels)] >= post)
         self._update_standard(winners, causal, rates)
+        self.conv_layer.weight.data.clamp_(self.lower_bound, self.upper_bound)
 
     def _update_standard(self, winners: list[Winner], causal: list[Any], rates: Tensor | None) -> None:
         """:meth:`_update` of the standard rule, whose arithmetic numpy does with less ado than torch, to the bit."""
-        stabilized, weight, stored = self._dependence() is not None, self.conv_layer.weight.data, self._stored()
+        stabilized, weights = self._dependence() is not None, self.conv_layer.weight.data.numpy()
+        stored = self._stored()
         pairs = [_known(stored, feature) if rates is None else rates[feature].numpy() for feature, *_ in winners]
         for ltp, ltd in pairs:
             if not math.isfinite((ltp + ltd).item()):
                 raise check.fail("learning_rate", "finite everywhere", (ltp.item(), ltd.item()))
-        weights = weight.numpy()
         for (feature, *_), earlier, (ltp, ltd) in zip(winners, causal, pairs, strict=True):
             own = weights[feature]
             change = np.where(earlier, ltp, ltd)
             if stabilized:
                 change = change * ((own - self.lower_bound) * (self.upper_bound - own))
             own += change.astype(own.dtype, copy=False)
-        weight.clamp_(self.lower_bound, self.upper_bound)
 
     def _learn_times(
         self, times: Tensor, post: Tensor, index: Tensor, time_steps: int, rates: Tensor | None = None
@@ -780,6 +780,8 @@ class STDP(CheckedState):
             fields = [inputs[shape.receptive_field(winner, len(inputs) // shape.groups)] for winner in winners]
             causal = [field <= step for field, step in zip(fields, post.tolist(), strict=True)]
             self._update_standard(winners, causal, rates)
+            for feature, *_ in winners:
+                self.conv_layer.weight.data[feature].clamp_(self.lower_bound, self.upper_bound)
             return
         pre, after = self._fields(times, index, time_steps).long(), post.view(-1, 1, 1, 1)
         self._update(index, pre <= after, pre, after, rates)

@@ -412,6 +412,26 @@ def test_a_sample_without_a_winner_teaches_nothing(correction, label, threshold)
     assert (again[0, 0] == 0).all()
 
 
+@pytest.mark.parametrize("correction", ["guess", "teach"])
+@pytest.mark.parametrize("kwta, inside", [(1, True), (1, False), (2, True)])
+def test_potentials_are_added_again_where_they_have_changed_alone(correction, kwta, inside):
+    """The first mistake clamps weights outside of the bounds; a second winner learns, too, and may win next."""
+    times = tensor(spike_times(np.random.default_rng(0), (5, 2, 3, 3), 4), torch.uint8)
+    labels, classes = [1, 2, 9, 0, 1], torch.arange(6) // 2
+
+    def run():
+        layer = snn.SpikingConvolution(2, 6, 2, None, time_steps=4)
+        start = tensor(dyadic(np.random.default_rng(1), (6, 2, 2, 2), 0.25, 0.75), torch.float32)
+        layer.load_weight(start if inside else start - torch.tensor([0, 0, 1, 1, 1, 1]).view(-1, 1, 1, 1))
+        rule = snn.RSTDP(layer, (1 / 16, -1 / 32), (-1 / 16, 1 / 32), lower_bound=0.25, upper_bound=0.75)
+        found = rule.learn(times, labels, classes, kwta, correction=correction)
+        return found, layer.weight.detach()
+
+    with mock.patch.object(gather, "last_potentials", side_effect=gather.last_potentials) as added:
+        compare(run)
+    assert (added.call_count == len(times)) is (inside and kwta == 1)
+
+
 @pytest.mark.parametrize("threshold", [1.0, None])
 @pytest.mark.parametrize("outside", [-1.5, 0.9])
 def test_weights_that_all_lie_outside_the_bounds_are_clamped_before_the_second_sample(threshold, outside):

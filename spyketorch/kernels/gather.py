@@ -114,11 +114,28 @@ class AtLastStep(NamedTuple):
 
     def potentials(self, times: Array) -> Iterator[tuple[int, Array]]:
         """As of a layer with a threshold."""
-        potentials = last_potentials(channels_first(times), self.weight, self.time_steps, self.shape)
-        yield self.time_steps - 1, channels_last(potentials)
+        return self.answered(channels_first(times)).potentials(times)
+
+    def answered(self, times: Tensor) -> "Answered":
+        """The layer, with what these images (N, C, H, W) make of it."""
+        potentials = last_potentials(times, self.weight, self.time_steps, self.shape)
+        return Answered(channels_last(potentials), self.limit, self.time_steps, self.shape)
 
 
-Layer = ByClock | AtLastStep
+class Answered(NamedTuple):
+    """A layer in which only the last time step counts, and its potentials (N, rows, columns, features) there."""
+
+    last: Array
+    limit: Array
+    time_steps: int
+    shape: Geometry
+
+    def potentials(self, times: Array) -> Iterator[tuple[int, Array]]:
+        """As they are known, whatever the times."""
+        yield self.time_steps - 1, self.last
+
+
+Layer = ByClock | AtLastStep | Answered
 
 
 @contextmanager
