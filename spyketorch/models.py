@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch import _files, _on_times, latency
+from spyketorch import _files, latency
 from spyketorch import _identity as identity
 from spyketorch._batches import batches
 from spyketorch._images import ImageSpec as ImageSpec
@@ -28,6 +28,7 @@ from spyketorch.encoding._filter import Filter
 from spyketorch.encoding._inhibition import LateralIntencityInhibition
 from spyketorch.encoding._kernels import DoGKernel, GaborKernel
 from spyketorch.encoding._latency import LatencyEncoder
+from spyketorch.learning._task import answer
 from spyketorch.readout import LinearReadout
 from spyketorch.snn import SpikingConvolution, SpikingPooling
 
@@ -99,7 +100,7 @@ class Stage(nn.Module):
 
     def _parts(self, times: Tensor) -> Iterator[Part]:
         if self.inhibit:
-            fired, potentials = _on_times.answer(self.layer, times)
+            fired, potentials = answer(self.layer, times)
             fired, _ = latency.pointwise_inhibition(fired, potentials, time_steps=self.layer.time_steps)
         else:
             fired = self.layer(times)

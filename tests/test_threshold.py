@@ -164,10 +164,11 @@ def test_a_convolution_and_a_spiking_one_load_each_other():
         dense.reset_weight()
         dense.load_state_dict(layer(value).state_dict())
         assert torch.equal(dense.weight, layer().weight)
-    rule, other = snn.STDP(snn.Convolution(2, 3, 3), (0.5, -0.5)), snn.STDP(layer(7.0), (0.1, -0.1))
+    spiking = layer(7.0)
+    rule, other = snn.STDP(snn.Convolution(2, 3, 3), (0.5, -0.5)), snn.STDP(spiking, (0.1, -0.1))
     other.load_state_dict(rule.state_dict())
     rule.load_state_dict(other.state_dict())
-    assert other.conv_layer.threshold == 7
+    assert spiking.threshold == 7
 
 
 def test_a_threshold_of_a_users_own_convolution_stays():

@@ -15,7 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spyketorch import _on_times, learning, snn
+from spyketorch import learning, snn
+from spyketorch.learning import _back_ends
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 9
@@ -42,13 +43,13 @@ def layer(threshold: Any = 2.0, features=6, groups=1, seed=0, **options):
 
 def in_torch():
     """The last resort alone."""
-    return mock.patch.object(_on_times, "BACK_ENDS", (_on_times.InTorch(),))
+    return mock.patch.object(_back_ends, "BACK_ENDS", (_back_ends.InTorch(),))
 
 
 def both(learn):
     """What ``learn(layer)`` gives and leaves, in loops and in torch."""
     found = []
-    for way in (mock.patch.object(_on_times, "BACK_ENDS", _on_times.BACK_ENDS[:1]), in_torch()):
+    for way in (mock.patch.object(_back_ends, "BACK_ENDS", _back_ends.BACK_ENDS[:1]), in_torch()):
         with way:
             found.append(learn())
     return found
@@ -104,7 +105,7 @@ def test_twins_learn_what_their_rules_do(rule, minibatch, inhibit):
 
     def learn():
         made = rule(layer())
-        assert made.why_not(times, 3, 1, minibatch=minibatch) is None or _on_times.BACK_ENDS[0].slow
+        assert made.why_not(times, 3, 1, minibatch=minibatch) is None or _back_ends.BACK_ENDS[0].slow
         found = made.learn(times, 3, 1, minibatch=minibatch, pointwise_inhibition=inhibit)
         return found, {name: value.clone() for name, value in made.state_dict().items()}
 
@@ -350,7 +351,7 @@ def test_a_weight_that_became_nan_is_named_and_mends():
         assert torch.equal(made.winners(times), before)
 
 
-class Refusing(_on_times.InTorch):
+class Refusing(_back_ends.InTorch):
     """A back end of the tests' own."""
 
     slow = "it is slow"
@@ -366,7 +367,7 @@ class Refusing(_on_times.InTorch):
 
 def test_a_back_end_is_one_entry():
     times, mine = spikes(6, 4, 6, 6), Refusing()
-    with mock.patch.object(_on_times, "BACK_ENDS", (mine, *_on_times.BACK_ENDS)):
+    with mock.patch.object(_back_ends, "BACK_ENDS", (mine, *_back_ends.BACK_ENDS)):
         rule = learning.STDP(layer(), (0.1, -0.1))
         assert rule.why_not(times) == "it serves mini-batches of 3 alone"
         assert rule.why_not(times, minibatch=3) is None

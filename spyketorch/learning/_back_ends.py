@@ -1,0 +1,160 @@
+"""The ways to learn from first-spike times, the fastest first; each says why it does not serve a task."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spyketorch import _checks as check
+from spyketorch._convolution import torch_threads
+from spyketorch._teacher import Teacher
+from spyketorch.kernels import gather
+from spyketorch.kernels.arrays import channels_last
+from spyketorch.learning._task import Task, answer
+from spyketorch.learning._walk import Decided, teach_and_clamp, teach_on_waves, walk
+from spyketorch.learning._walk import decide as winners_among
+from spyketorch.learning._walk import teach as update
+
+
+class BackEnd(Protocol):
+    """A way to learn: ``why_not`` says in a sentence why it does not serve a task, or None where it does."""
+
+    slow: str
+
+    def why_not(self, task: Task) -> str | None: ...
+
+    def learn(self, task: Task) -> Tensor: ...
+
+
+class InLoops:
+    """All of it in the compiled loops."""
+
+    slow = ""
+
+    def why_not(self, task: Task) -> str | None:
+        """The rule needs a compiled twin, the layer the standard search."""
+        reasons = [task.rule._why_not_compiled(), task.why_not_searched()]
+        return " and ".join(filter(None, reasons)) or None
+
+    def learn(self, task: Task) -> Tensor:
+        """Thresholds that moved are the layer's afterwards."""
+        images, choice, size, few = channels_last(task.times), task.choice, task.minibatch, task.is_short()
+        plasticity = task.rule._plasticity([] if few else None)
+        teacher = task.teacher.arrays() if task.teacher else Teacher.nobody(len(images), task.layer.out_channels)
+        with task.engine() as loops:
+            rule, winners = loops.rule(plasticity), []
+            if size == 1 and not few:
+                winners.append(loops.learn(images, choice, rule, teacher).winners)
+            else:
+                for part in (slice(i, i + size) for i in range(0, len(images), size)):
+                    found = loops.find(images[part], choice, teacher.active[part])
+                    if few:
+                        features = [f for f in found.winners[0, :, 0].tolist() if f >= 0]
+                        rule = loops.rule(task.rule._plasticity(features))
+                    winners.append(loops.learn(images[part], choice, rule, teacher.of_some(part), found).winners)
+            if plasticity.thresholds is not None:
+                task.layer.threshold.copy_(torch.from_numpy(loops.threshold))
+        return torch.from_numpy(np.concatenate(winners))
+
+
+class WinnersInLoops:
+    """Winners in the compiled loops, with the weights and thresholds that the rule's own code in torch left."""
+
+    slow = "`learn` finds winners in the compiled loops but updates weights in plain torch, several times slower"
+
+    def why_not(self, task: Task) -> str | None:
+        """The rule must learn from times, the layer have the standard search."""
+        return "the rule learns from waves" if task.rule._on_waves() else task.why_not_searched()
+
+    def learn(self, task: Task) -> Tensor:
+        """Each sample finds what the one before has changed, wherever that is; clamping waits until then."""
+        bounds, begun = task.bounds(), False
+
+        def decide(times: Tensor, active: Tensor | None, again: bool) -> Decided:
+            nonlocal begun
+            with task.engine() as loops:
+                if begun:
+                    loops.clamp(*bounds)
+                begun = True
+                allowed = None if active is None else active.contiguous().numpy()
+                found = loops.find(channels_last(times), task.choice, allowed)
+            return Decided(torch.from_numpy(found.winners), torch.from_numpy(found.post), None)
+
+        def teach(*given: Any) -> None:
+            with torch_threads(1):  # waking others costs more than they save
+                update(*given)
+
+        winners = walk(task, decide, teach)
+        with task.engine() as loops:
+            loops.clamp(*bounds)
+        return winners
+
+
+class WinnersGathered:
+    """Winners from the weights of what fired, as torch gathers them; the update in numpy or torch; on a CPU."""
+
+    slow = "`learn` runs in plain torch, many times slower than in the compiled loops"
+
+    def why_not(self, task: Task) -> str | None:
+        """The rule must learn from times, the layer answer as the standard one does, and reading cost no wait."""
+        if task.rule._on_waves():
+            return "the rule learns from waves"
+        if not check.free_to_read(task.times):
+            return f"the layer is on {task.times.device}"
+        return task.why_not_standard()
+
+    def learn(self, task: Task) -> Tensor:
+        """Each sample finds what the one before has changed, wherever that is."""
+        check.finite(task.layer.weight, "conv_layer.weight")
+        layer, stands, answered = task.layer, self._stands(task), list[gather.Answered]()
+
+        def decide(times: Tensor, active: Tensor | None, again: bool) -> Decided:
+            with gather.layer(layer.weight, layer.limit(), layer.time_steps, task.shape) as gathered:
+                if stands and isinstance(gathered, gather.AtLastStep):
+                    if not again:
+                        answered[:] = [gathered.answered(times)]
+                    gathered = answered[0]
+                winners, post = gather.find(times, gathered, task.choice, active)
+            return Decided(winners, post, None)
+
+        return walk(task, decide, teach_and_clamp)
+
+    @staticmethod
+    def _stands(task: Task) -> bool:
+        """Whether an answer holds when its sample is decided again: what has changed since cannot win any more.
+
+        The one feature that learned is silenced with its class; weights within the bounds are not clamped.
+        """
+        once = task.teacher is None or task.teacher.turns == 1
+        if once or not task.choice.kwta == task.minibatch == 1 or task.rule._own():
+            return False
+        (lower, upper), (low, high) = task.bounds(), torch.aminmax(task.layer.weight.detach())
+        inside = (low >= lower) & (high <= upper)  # in the type of the weight
+        return bool(inside) and all(rule._standard() for rule in task.rule._pair())
+
+
+class InTorch:
+    """All of it in torch, on any device."""
+
+    slow = "`learn` runs in plain torch, many times slower than in the compiled loops"
+
+    def why_not(self, task: Task) -> str | None:
+        """It serves every task."""
+        return None
+
+    def learn(self, task: Task) -> Tensor:
+        """The layer answers, and winners are chosen among the answers."""
+        check.finite_if_free(task.layer.weight, "conv_layer.weight")
+
+        def decide(times: Tensor, active: Tensor | None, again: bool) -> Decided:
+            fired, potentials = answer(task.layer, times)
+            if active is not None:
+                fired = torch.where(active.view(*active.shape, 1, 1), fired, task.layer.time_steps)
+            return winners_among(fired, potentials, task.layer, task.choice)
+
+        return walk(task, decide, teach_on_waves if task.rule._on_waves() else teach_and_clamp)
+
+
+#: the fastest first
+BACK_ENDS: tuple[BackEnd, ...] = (InLoops(), WinnersInLoops(), WinnersGathered(), InTorch())

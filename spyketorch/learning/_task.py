@@ -1,0 +1,96 @@
+"""What is to be learned from first-spike times, and whether the layer answers as the standard one does."""
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from spyketorch import _checks as check
+from spyketorch._convolution import Geometry, layer_geometry, learnable
+from spyketorch._teacher import Teacher
+from spyketorch._winners import Choice
+from spyketorch._winners import choice as winner_choice
+from spyketorch.kernels import operators
+
+if TYPE_CHECKING:
+    from spyketorch.kernels.engine import Engine
+    from spyketorch.learning._rstdp import RSTDP
+    from spyketorch.learning._stdp import STDP
+
+
+def checked(rule: "STDP", times: Any) -> Tensor:
+    """A batch of times, of which the layer of a rule can learn."""
+    layer = rule.conv_layer
+    if not hasattr(layer, "respond"):
+        raise check.fail_type("conv_layer", "an snn.SpikingConvolution, to learn from first-spike times", layer)
+    batch = check.times(times, "times")
+    if batch.ndim != 4:
+        raise check.fail("times", "a batch of shape (N, C, H, W)", times)
+    return batch
+
+
+def _own_answer(layer: Any) -> list[str]:
+    """The methods of the standard layer in whose place this one has its own."""
+    return layer._own() if hasattr(layer, "_own") else ["respond"]
+
+
+def answer(layer: Any, times: Tensor) -> tuple[Tensor, Tensor]:
+    """(first-spike times, potentials there) of a layer, its hooks and whatever else it has of its own included."""
+    answered: tuple[Tensor, Tensor] = layer._heard(times) if hasattr(layer, "_heard") else layer.respond(times)
+    return answered
+
+
+class Task(NamedTuple):
+    """A chunk of samples to learn: by which rule, in which layer, from which times, and how."""
+
+    rule: "STDP | RSTDP"
+    layer: Any
+    times: Tensor
+    shape: Geometry
+    choice: Choice
+    teacher: Teacher | None
+    minibatch: int
+
+    def engine(self) -> AbstractContextManager["Engine"]:
+        """The compiled loops on the layer."""
+        from spyketorch.kernels.engine import engine
+
+        weight, limit, size = self.layer.weight.data, self.layer.limit(), self.times.shape[2:]
+        return engine(weight, limit, self.layer.time_steps, self.shape, size, "conv_layer.weight")
+
+    def why_not_standard(self) -> str | None:
+        """What the layer has in place of the standard answer, or None where that is its own."""
+        own = _own_answer(self.layer)
+        return f"the layer has its own {', '.join(own)}" if own else None
+
+    def why_not_searched(self) -> str | None:
+        """Why the compiled loops do not find the winners, or None where they do."""
+        search = self.layer.weight, self.layer.threshold, self.shape, self.choice
+        return self.why_not_standard() or operators.why_no_search(*search)
+
+    def bounds(self) -> tuple[float, float]:
+        """Of the weights."""
+        rule = self.rule._pair()[0]
+        return rule.lower_bound, rule.upper_bound
+
+    def is_short(self) -> bool:
+        """Whether it pays to read the rates of the winners alone, once they are known."""
+        known = self.teacher is None or self.teacher.correction == 0
+        return known and self.minibatch == 1 and 4 * len(self.times) * self.choice.kwta < self.layer.out_channels
+
+
+def task_of(
+    rule: "STDP | RSTDP", times: Tensor, choice: tuple[Any, Any, bool], minibatch: Any, teacher: Teacher | None
+) -> Task:
+    """What is to be learned, checked."""
+    layer: Any = rule._pair()[0].conv_layer
+    minibatch = check.integer(minibatch, "minibatch", 1)
+    learnable(layer)
+    shape = layer_geometry(times, "times", layer.weight, layer.stride, layer.padding, layer.dilation, layer.groups)
+    kwta, radius = winner_choice(*choice[:2], layer.out_channels, *shape.output_size(*times.shape[-2:]))
+    thresholds = rule._pair()[0].thresholds
+    excess = thresholds is not None and thresholds.excess
+    check.times_within(times, "times", layer.time_steps)
+    if layer.threshold is not None:
+        check.finite_if_free(layer.threshold, "conv_layer.threshold")
+    return Task(rule, layer, times, shape, Choice(kwta, radius, choice[2], excess), teacher, minibatch)

@@ -1,0 +1,50 @@
+"""Thresholds that follow the answers of their layer."""
+
+from typing import Any, NamedTuple
+
+from spyketorch._plasticity import Response
+
+
+class TargetTime(NamedTuple):
+    r"""Thresholds that move until each feature fires at a wanted time, and wins as often as the others.
+
+    After each sample that a neuron answers to at step t, with T steps and F features,
+
+    .. math:: \theta_f \leftarrow \theta_f - \epsilon (t / T - \text{target}), \quad
+        \theta_{\text{winner}} \leftarrow \theta + \epsilon, \quad
+        \theta_{\text{others}} \leftarrow \theta - \epsilon / (F - 1)
+
+    for each winner, but never below ``floor``. Where over a quarter of the inputs fired and nobody answered, all
+    thresholds fall by ``rate`` (1 - target), so that a layer that fell silent answers again. Winners are those farthest
+    above their threshold.
+
+    Attributes:
+        target: the wanted time of the first spike, as a share of all time steps, 0..1.
+        rate: epsilon, in units of the threshold.
+        floor: least threshold.
+
+    Reference:
+        Falez et al., *Multi-layered spiking neural network with target timestamp threshold adaptation and STDP*, IJCNN
+        2019.
+    """
+
+    target: float = 0.75
+    rate: float = 1.0
+    floor: float = 2.0
+
+    @property
+    def excess(self) -> bool:
+        """Winners are ranked by how far they are above their threshold."""
+        return True
+
+    def adapt(self, threshold: Any, response: Response) -> None:
+        """As above."""
+        features = len(threshold)
+        if len(response.winners) == 0 and response.heard > 0.25:
+            for f in range(features):
+                threshold[f] = max(threshold[f] - self.rate * (1 - self.target), self.floor)
+        for k in range(len(response.winners)):
+            late = response.post_times[k] / response.time_steps - self.target
+            for f in range(features):
+                share = self.rate if f == response.winners[k, 0] else -self.rate / max(features - 1, 1)
+                threshold[f] = max(threshold[f] - self.rate * late + share, self.floor)

@@ -1,0 +1,95 @@
+"""Learning from first-spike times in torch: sample after sample, on any device, without a wait for it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from spyketorch import _checks as check
+from spyketorch import functional as sf
+from spyketorch import latency
+from spyketorch._winners import Choice
+from spyketorch.learning._task import Task
+
+
+class Decided(NamedTuple):
+    """Winners ``(n, kwta, 3)``, the steps ``post`` ``(n, kwta)`` at which they fired, and all neurons' first spikes.
+
+    These are None where the search does not look at every neuron.
+    """
+
+    winners: Tensor
+    post: Tensor
+    fired: Tensor | None
+
+    def of(self, i: int) -> "Decided":
+        """Those of one sample."""
+        return Decided(self.winners[i], self.post[i], None if self.fired is None else self.fired[i])
+
+
+def walk(task: Task, decide: Callable[[Tensor, Tensor | None, bool], Decided], teach: Callable[..., None]) -> Tensor:
+    """The loop over samples in torch, without a wait for their device.
+
+    ``decide`` takes times, the features that take part, and whether it decided on the same sample just before.
+    """
+    layer, times, teacher = task.layer, task.times, task.teacher
+    history = []
+    for i, sample in enumerate(times):
+        if i % task.minibatch == 0:
+            part = slice(i, i + task.minibatch)
+            together = decide(times[part], None if teacher is None else teacher.active[part], False)
+        decided = together.of(i % task.minibatch)
+        history.append(decided.winners)
+        if teacher is None:
+            teach(task, sample, decided, None)
+            continue
+        allowed, label = teacher.active[i], teacher.labels[i]
+        for turn in range(teacher.turns):
+            if turn:
+                decided = decide(sample[None], allowed[None], True).of(0)
+            first = decided.winners[:1, 0]  # with its axis: an index of no axis would be read
+            named, exists = teacher.classes[first.clamp(min=0)], first >= 0
+            right, wrong = exists & (named == label), exists & (named != label)
+            known = teacher.correction > 0 and turn == 0  # what is right at once is not reinforced any further
+            outcome = (torch.zeros_like(right) if known else right).to(layer.weight) - wrong.to(layer.weight)
+            teach(task, sample, decided, outcome)
+            others = teacher.classes != named if teacher.correction == 1 else teacher.classes == label
+            allowed = allowed & others & wrong  # nobody is left to answer again where there was no mistake
+            if check.free_to_read(allowed) and not bool(allowed.any()):
+                break
+    return torch.stack(history)
+
+
+def decide(fired: Tensor, potentials: Tensor, layer: Any, choice: Choice) -> Decided:
+    """Winners among answers ``(n, features, rows, columns)``."""
+    steps = layer.time_steps
+    if choice.excess:
+        potentials = potentials - layer.limit().view(-1, 1, 1)
+    potentials = torch.where(fired < steps, potentials, 0)
+    if choice.inhibit:
+        fired, potentials = latency.pointwise_inhibition(fired, potentials, time_steps=steps)
+    winners = latency.k_winners(fired, potentials, choice.kwta, choice.radius, time_steps=steps)
+    feature, row, column = winners.clamp(min=0).unbind(-1)
+    sample = torch.arange(len(fired), device=fired.device)[:, None]
+    return Decided(winners, fired[sample, feature, row, column].long(), fired)
+
+
+def teach(task: Task, sample: Tensor, decided: Decided, outcome: Tensor | None) -> None:
+    given = () if outcome is None else (outcome,)
+    task.rule._learn_times(sample, decided.post, decided.winners, task.layer.time_steps, *given)
+
+
+def teach_and_clamp(task: Task, sample: Tensor, decided: Decided, outcome: Tensor | None) -> None:
+    teach(task, sample, decided, outcome)
+    task.layer.weight.data.clamp_(*task.bounds())
+
+
+def teach_on_waves(task: Task, sample: Tensor, decided: Decided, outcome: Tensor | None) -> None:
+    """For a rule with a ``forward`` of its own: what a loop on waves would call it with."""
+    layer, weight, steps = task.layer, task.layer.weight, task.layer.time_steps
+    assert decided.fired is not None
+    wave, spikes = (latency.to_wave(x, steps, weight.dtype) for x in (sample, decided.fired))
+    potentials = torch.where(spikes > 0, sf.convolution(wave, weight, **layer.geometry.options()), 0)
+    existing = [tuple(winner) for winner in decided.winners.tolist() if winner[0] >= 0]
+    task.rule(wave, potentials, spikes, *(() if outcome is None else (float(outcome),)), existing)
