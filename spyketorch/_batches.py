@@ -1,33 +1,41 @@
 """How many images are answered at once: as many as a network's largest maps leave room for."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from spyketorch.models import Network
 
 #: bytes that a neuron takes while its layer answers: its potential and time, and what comparing them leaves behind
 _PER_NEURON = 16
 _MOST = 500  # more at once is not faster
 
 
-def batches(network: "Network", images: Tensor) -> Iterator[Tensor]:
+class Parted(Protocol):
+    """What is looked at of a :class:`spyketorch.models.Network`."""
+
+    stages: Sequence[Any]
+    batch_memory: float
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+    def parts(self, images: Tensor) -> Iterator[Any]: ...
+
+
+def batches(network: Parted, images: Tensor) -> Iterator[Tensor]:
     """The images in parts, beside the network, within its ``batch_memory``."""
     device = network.stages[0].layer.weight.device
     for part in torch.split(images, batch_size(network, images)):
         yield part.to(device)
 
 
-def batch_size(network: "Network", images: Tensor) -> int:
+def batch_size(network: Parted, images: Tensor) -> int:
     """How many images at once."""
     room = int(network.batch_memory // (_PER_NEURON * _neurons(network, images[:1])))
     return max(1, min(room, _MOST))
 
 
-def probe(network: "Network", number: int, times: Tensor) -> Tensor:
+def probe(network: Parted, number: int, times: Tensor) -> Tensor:
     """The first of the times that a stage gets, 200 or as many as may be answered at once."""
     layer = network.stages[number].layer
     height, width = layer.output_size(*times.shape[-2:])
@@ -35,7 +43,7 @@ def probe(network: "Network", number: int, times: Tensor) -> Tensor:
     return times[: max(1, min(200, int(network.batch_memory // (_PER_NEURON * neurons))))]
 
 
-def _neurons(network: "Network", image: Tensor) -> int:
+def _neurons(network: Parted, image: Tensor) -> int:
     """Of the largest map for one image: of the encoder, with all that it is made of, or of a layer."""
     sizes = [image.numel()]
 

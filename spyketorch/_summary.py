@@ -3,17 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch._batches import batches
-from spyketorch._images import looked_at
-
-if TYPE_CHECKING:
-    from spyketorch.models import Network
 
 
 class Row(NamedTuple):
@@ -74,43 +69,54 @@ def _cells(row: Row) -> Iterator[str]:
     yield "" if row.silent is None else f"{row.silent:.1%}"
 
 
-def summarize(network: "Network", images: Tensor | Sequence[int]) -> Summary:
-    """See :meth:`spyketorch.models.Network.summary`."""
+def shaped(images: Tensor | Sequence[int]) -> Tensor:
+    """Images to answer to: those given, or a blank one of that shape."""
     accepted = "images (N, C, H, W), or the shape of one, (C, H, W)"
-    measured = isinstance(images, Tensor)
     if not isinstance(images, Tensor):
         if not isinstance(images, Sequence) or len(images) != 3:
             raise check.fail("images", accepted, images)
         images = torch.zeros(1, *(check.integer(size, "images", 1) for size in images))
     if images.ndim != 4 or 0 in images.shape:
         raise check.fail("images", accepted, images)
-    network._ready()
-    found: dict[str, Row] = {}  # of the first images
-    spikes: dict[str, list[Tensor]] = {}
-    decisions = []
-    with torch.no_grad(), looked_at(network.images, images, stacklevel=5):
-        for some in batches(network, images):
-            for name, module, times in network.parts(some):
-                found.setdefault(name, _row(name, module, times))
-                spikes.setdefault(name, []).append((times < _time_steps(network)).flatten(1).sum(1).cpu())
-            if network.readout is not None or network.classes is not None:
-                found.setdefault("", _decision(network, times))
-                decisions.append(network(some).cpu())
-    if not measured:
-        return Summary(tuple(found.values()))
-    rows = []
-    for name, row in found.items():
-        if name:
-            counts = torch.cat(spikes[name]).double()
-            row = row._replace(spikes=float(counts.mean()), silent=float((counts == 0).double().mean()))
-        else:
-            row = row._replace(silent=float((torch.cat(decisions) < 0).double().mean()))
-        rows.append(row)
-    return Summary(tuple(rows))
+    return images
 
 
-def _time_steps(network: "Network") -> int:
-    return network.stages[0].layer.time_steps
+class Tally:
+    """The rows of a summary, as parts answer to images, batch after batch.
+
+    Args:
+        time_steps: T of the parts.
+    """
+
+    def __init__(self, time_steps: int) -> None:
+        self.time_steps = time_steps
+        self._rows: dict[str, Row] = {}  # of the first images
+        self._spikes: dict[str, list[Tensor]] = {}  # per image
+        self._decisions: list[Tensor] = []
+
+    def answered(self, name: str, module: nn.Module, times: Tensor) -> None:
+        """A part gave these times."""
+        self._rows.setdefault(name, _row(name, module, times))
+        self._spikes.setdefault(name, []).append((times < self.time_steps).flatten(1).sum(1).cpu())
+
+    def decided(self, row: Row, decisions: Tensor) -> None:
+        """What stands in that row decided so."""
+        self._rows.setdefault("", row)
+        self._decisions.append(decisions.cpu())
+
+    def summary(self, measured: bool) -> Summary:
+        """All rows; ``measured`` where spikes and decisions count."""
+        if not measured:
+            return Summary(tuple(self._rows.values()))
+        rows = []
+        for name, row in self._rows.items():
+            if name:
+                counts = torch.cat(self._spikes[name]).double()
+                row = row._replace(spikes=float(counts.mean()), silent=float((counts == 0).double().mean()))
+            else:
+                row = row._replace(silent=float((torch.cat(self._decisions) < 0).double().mean()))
+            rows.append(row)
+        return Summary(tuple(rows))
 
 
 def _row(name: str, module: nn.Module, times: Tensor) -> Row:
@@ -122,13 +128,15 @@ def _row(name: str, module: nn.Module, times: Tensor) -> Row:
     return Row(name, _kind(module), shape, threshold, weights, math.prod(shape))
 
 
-def _decision(network: "Network", times: Tensor) -> Row:
-    """What decides on the last stage's answer."""
-    if network.readout is not None:
-        weights = sum(parameter.numel() for parameter in network.readout.parameters())
-        scores = network.readout(times[:1])
-        return Row("readout", _kind(network.readout), tuple(scores.shape[1:]), weights=weights)
-    return Row("classes", "of the first winner", (len(set(network.classes.tolist())),))
+def readout_row(readout: nn.Module, times: Tensor) -> Row:
+    """A read-out that decides on these times."""
+    weights = sum(parameter.numel() for parameter in readout.parameters())
+    return Row("readout", _kind(readout), tuple(readout(times[:1]).shape[1:]), weights=weights)
+
+
+def classes_row(classes: Tensor) -> Row:
+    """Features that decide by their classes."""
+    return Row("classes", "of the first winner", (len(set(classes.tolist())),))
 
 
 def _kind(module: nn.Module) -> str:

@@ -21,9 +21,9 @@ from spyketorch import _identity as identity
 from spyketorch._batches import batches
 from spyketorch._images import ImageSpec as ImageSpec
 from spyketorch._images import InputWarning as InputWarning
-from spyketorch._images import look, quiet_encoder
+from spyketorch._images import look, looked_at, quiet_encoder
 from spyketorch._state import numbers
-from spyketorch._summary import Summary, summarize
+from spyketorch._summary import Summary, Tally, classes_row, readout_row, shaped
 from spyketorch.encoding._filter import Filter
 from spyketorch.encoding._inhibition import LateralIntencityInhibition
 from spyketorch.encoding._kernels import DoGKernel, GaborKernel
@@ -406,7 +406,18 @@ class Network(nn.Module):
             ----------------------------------------------------------------------------------------
             total                                                                   109,990   82,946
         """
-        return summarize(self, images)
+        given = shaped(images)
+        self._ready()
+        tally = Tally(self.stages[0].layer.time_steps)
+        with torch.no_grad(), looked_at(self.images, given, stacklevel=4):
+            for some in self.batches(given):
+                for part in self.parts(some):
+                    tally.answered(*part)
+                if self.readout is not None:
+                    tally.decided(readout_row(self.readout, part.times), self(some))
+                elif self.classes is not None:
+                    tally.decided(classes_row(self.classes), self(some))
+        return tally.summary(given is images)
 
     def extra_repr(self) -> str:
         known = self.classes is not None and check.readable(self.classes)
