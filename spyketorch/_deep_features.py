@@ -11,7 +11,7 @@ from spyketorch.encoding._filter import Filter
 from spyketorch.snn import Convolution, Pooling
 
 if TYPE_CHECKING:
-    from spyketorch.models import Network
+    from spyketorch.models._network import Network
 
 _Pair = tuple[int, int]
 

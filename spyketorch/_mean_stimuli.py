@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch._deep_features import get_receptive_field
-from spyketorch._images import looked_at
+from spyketorch.models._images import looked_at
 
 if TYPE_CHECKING:
-    from spyketorch.models import Network
+    from spyketorch.models._network import Network
 
 
 def get_mean_stimuli(

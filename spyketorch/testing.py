@@ -28,7 +28,8 @@ from spyketorch._identity import Content
 from spyketorch._warnings import quiet
 from spyketorch.encoding._filter import Filter
 from spyketorch.learning import STDP, Synapses
-from spyketorch.models import Network, Stage
+from spyketorch.models._network import Network
+from spyketorch.models._stage import Stage
 from spyketorch.snn import Convolution, SpikingConvolution
 from spyketorch.training._checkpoint import state
 from spyketorch.training._lesson import Learned, Lesson, Period

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from spyketorch import models, snn, visualization
-from spyketorch._batches import batch_size
 from spyketorch.encoding import LatencyEncoder
 from spyketorch.models import Network, Stage
+from spyketorch.models._batches import batch_size
 from spyketorch.snn import SpikingConvolution
 from spyketorch.training import Readout, Reinforced, Trainer, Unsupervised, evaluate
 

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import spyketorch
-from spyketorch._batches import batch_size
 from spyketorch._files import atomic
 from spyketorch._identity import Content, code_of, digest, hashed, hooks, its_own, lines, settings, unhooked
 from spyketorch._progress import progress_bar
-from spyketorch.models import Network, Stage
+from spyketorch.models._batches import batch_size
+from spyketorch.models._network import Network
+from spyketorch.models._stage import Stage
 from spyketorch.snn import SpikingConvolution
 
 _BATCH = 500  # images read at once

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from spyketorch import _files
 from spyketorch._identity import Content, difference, digest, rule_lines, users_own
-from spyketorch.models import Network, Stage
+from spyketorch.models._network import Network
+from spyketorch.models._stage import Stage
 from spyketorch.training import _answers as answers
 from spyketorch.training._lesson import FinalLesson, Lesson, with_threshold
 

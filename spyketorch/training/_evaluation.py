@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch._batches import batch_size
-from spyketorch._images import looked_at, told_once
-from spyketorch.models import Network
+from spyketorch.models._batches import batch_size
+from spyketorch.models._images import looked_at, told_once
+from spyketorch.models._network import Network
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spyketorch.models import Network, Stage
+from spyketorch.models._network import Network
+from spyketorch.models._stage import Stage
 from spyketorch.snn import SpikingConvolution
 from spyketorch.training import _diagnosis as diagnosis
 from spyketorch.training._diagnosis import Course

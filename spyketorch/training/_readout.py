@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from spyketorch import _checks as check
-from spyketorch.models import Network
+from spyketorch.models._network import Network
 from spyketorch.readout import LinearReadout
 from spyketorch.training._lesson import FinalLesson
 

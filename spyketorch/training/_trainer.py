@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch._batches import probe
 from spyketorch._files import owned, save, sweep
-from spyketorch._images import looked_at
 from spyketorch._progress import progress_bar
-from spyketorch.models import Network
+from spyketorch.models._batches import probe
+from spyketorch.models._images import looked_at
+from spyketorch.models._network import Network
 from spyketorch.training import _checkpoint as checkpoint
 from spyketorch.training import _diagnosis as diagnosis
 from spyketorch.training._answers import Answers

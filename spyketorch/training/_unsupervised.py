@@ -9,12 +9,13 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch.learning import STDP
-from spyketorch.models import Network, Stage
+from spyketorch.models._network import Network
+from spyketorch.models._stage import Stage
 from spyketorch.snn import SpikingConvolution
 from spyketorch.training import _diagnosis as diagnosis
+from spyketorch.training._by_stdp import check_settings, decided, layer_of, paced
 from spyketorch.training._diagnosis import Course
 from spyketorch.training._lesson import Learned, Lesson, Period, wins, with_threshold
-from spyketorch.training._plasticity import check_settings, decided, layer_of, paced
 from spyketorch.training._schedules import Doubling, Schedule, factors, told
 
 

@@ -1,122 +1,26 @@
-"""Networks on first-spike times, and the published ones.
-
-A :class:`Network` is an encoder and stages, each a layer with the pooling behind it. Its decision is the class of the
-first winner of the last layer, or what a linear read-out makes of the last layer's answer.
-"""
+"""A network: an encoder and stages, its decision, and its files."""
 
 import itertools
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch import _files, latency
+from spyketorch import _files
 from spyketorch import _identity as identity
-from spyketorch._batches import batches
-from spyketorch._images import ImageSpec as ImageSpec
-from spyketorch._images import InputWarning as InputWarning
-from spyketorch._images import look, looked_at, quiet_encoder
 from spyketorch._state import numbers
-from spyketorch._summary import Summary, Tally, classes_row, readout_row, shaped
-from spyketorch.encoding._filter import Filter
-from spyketorch.encoding._inhibition import LateralIntencityInhibition
-from spyketorch.encoding._kernels import DoGKernel, GaborKernel
-from spyketorch.encoding._latency import LatencyEncoder
-from spyketorch.learning._task import answer
-from spyketorch.readout import LinearReadout
-from spyketorch.snn import SpikingConvolution, SpikingPooling
-
-TIME_STEPS = 15
+from spyketorch.models._batches import batches
+from spyketorch.models._images import ImageSpec, look, looked_at, quiet_encoder
+from spyketorch.models._stage import Part, Stage
+from spyketorch.models._summary import Summary, Tally, classes_row, readout_row, shaped
 
 _EXTRA = "_extra_state"  # torch's name for what is no tensor of a module
 _ANYHOW = "`strict=False` takes its tensors all the same"
-
-
-class Part(NamedTuple):
-    """A part of a network, and what it made of some images.
-
-    Attributes:
-        name: where it is found, such as ``stages[0].pool``.
-        module: the part.
-        times: first-spike times that it gave, ``(N, features, rows, columns)``.
-    """
-
-    name: str
-    module: nn.Module
-    times: Tensor
-
-
-class Stage(nn.Module):
-    """A layer and what follows it before the next one: lateral inhibition, pooling.
-
-    Args:
-        layer: the neurons.
-        pool: pooling of their first spikes, or None.
-        inhibit: at each place only the first feature to fire is heard, see
-            :func:`spyketorch.latency.pointwise_inhibition`.
-        shortcut: pooling through which the layer's input passes on beside its answers, as further features, so that a
-            read-out hears both; for the last stage.
-
-    Shape:
-        First-spike times ``(C, H, W)`` or ``(N, C, H, W)``, in and out.
-
-    Example:
-        >>> layer = SpikingConvolution(6, 30, 5, threshold=15, time_steps=15, padding=2)
-        >>> Stage(layer, SpikingPooling(2))(torch.zeros(6, 28, 28, dtype=torch.uint8)).shape
-        torch.Size([30, 14, 14])
-    """
-
-    def __init__(
-        self,
-        layer: SpikingConvolution,
-        pool: nn.Module | None = None,
-        *,
-        inhibit: bool = False,
-        shortcut: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        if not hasattr(layer, "respond"):
-            raise check.fail_type("layer", "an snn.SpikingConvolution", layer)
-        for name, part in (("pool", pool), ("shortcut", shortcut)):
-            if part is not None:
-                check.module(part, name)
-        self.layer, self.pool, self.inhibit, self.shortcut = layer, pool, inhibit, shortcut
-
-    def parts(self, times: Tensor) -> Iterator[Part]:
-        """What each part makes of the times, in turn: ``layer``, ``pool``, ``shortcut``; the last is passed on.
-
-        A subclass with a ``forward`` of its own is one part, without a name.
-        """
-        if type(self).forward is not Stage.forward:
-            yield Part("", self, self(times))
-        else:
-            yield from self._parts(times)
-
-    def _parts(self, times: Tensor) -> Iterator[Part]:
-        if self.inhibit:
-            fired, potentials = answer(self.layer, times)
-            fired, _ = latency.pointwise_inhibition(fired, potentials, time_steps=self.layer.time_steps)
-        else:
-            fired = self.layer(times)
-        yield Part("layer", self.layer, fired)
-        if self.pool is not None:
-            fired = self.pool(fired)
-            yield Part("pool", self.pool, fired)
-        if self.shortcut is not None:
-            yield Part("shortcut", self.shortcut, torch.cat([fired, self.shortcut(times)], -3))
-
-    def forward(self, times: Tensor) -> Tensor:
-        *_, last = self._parts(times)
-        return last.times
-
-    def extra_repr(self) -> str:
-        return "inhibit=True" if self.inhibit else ""
 
 
 class Network(nn.Module):
@@ -139,7 +43,8 @@ class Network(nn.Module):
         Images ``(N, C, H, W)`` to decisions, int64 ``(N,)``, -1 where no neuron fired, with a read-out too.
 
     Example:
-        >>> network = mozafari2019()
+        >>> from spyketorch import models
+        >>> network = models.mozafari2019()
         >>> network(torch.randint(0, 256, (3, 1, 28, 28))).shape
         torch.Size([3])
     """
@@ -251,7 +156,8 @@ class Network(nn.Module):
         """What each part makes of images ``(N, C, H, W)``, from the encoder up.
 
         Example:
-            >>> [part.name for part in mozafari2018().parts(torch.rand(1, 1, 97, 97))]
+            >>> from spyketorch import models
+            >>> [part.name for part in models.mozafari2018().parts(torch.rand(1, 1, 97, 97))]
             ['encoder', 'stages[0].layer']
         """
         times = self._encode(images)
@@ -287,9 +193,10 @@ class Network(nn.Module):
 
         Example:
             >>> import pathlib, tempfile
+            >>> from spyketorch import models
             >>> path = pathlib.Path(tempfile.mkdtemp()) / "digits.pt"
-            >>> mozafari2019().save(path)
-            >>> network = mozafari2019()
+            >>> models.mozafari2019().save(path)
+            >>> network = models.mozafari2019()
             >>> network.load(path)
         """
         _files.save(self.state_dict(), check.file(path, "path"))
@@ -393,7 +300,8 @@ class Network(nn.Module):
                 a part stays silent, are counted. Or the shape of one image, ``(C, H, W)``, for a table without them.
 
         Example:
-            >>> kheradpisheh2018().summary((1, 28, 28))
+            >>> from spyketorch import models
+            >>> models.kheradpisheh2018().summary((1, 28, 28))
             part                kind                      output         threshold  weights  neurons
             ----------------------------------------------------------------------------------------
             encoder             LatencyEncoder            2 x 28 x 28                          1,568
@@ -433,130 +341,3 @@ def _kept(state: Tensor) -> tuple[dict[str, Any], dict[str, list[int]] | None]:
         if not all(type(number) is int for number in numbers) or not 0 < math.prod(sample["images"]) <= 2**26:
             raise ValueError("a sample that is none")
     return settings, sample
-
-
-def mozafari2019(pretrained: bool = False, *, whole_map: bool = True, features_per_class: int = 20) -> Network:
-    """Digits by reward: three layers, the last of which decides (Mozafari et al. 2019).
-
-    On- and off-centre cells of three sizes, 30 features of 5 x 5, 250 of 3 x 3, and for each digit
-    ``features_per_class`` that vote by the largest potential at the last time step.
-
-    Args:
-        pretrained: with the weights that `examples/mnist_mozafari.py` learned, which are shipped with the package.
-        whole_map: decision features see the whole map of 4 x 4 places at once; False as published, 5 x 5 at each place.
-        features_per_class: of the last layer.
-
-    Shape:
-        Images ``(N, 1, 28, 28)`` with values 0..255, uint8 or float.
-
-    Reference:
-        Bio-inspired digit recognition using reward-modulated spike-timing-dependent plasticity in deep convolutional
-        networks, Pattern Recognition 94:87-95.
-    """
-    kernels = [k for w in (3, 7, 13) for k in (DoGKernel(w, w / 9, 2 * w / 9), DoGKernel(w, 2 * w / 9, w / 9))]
-    encoder = LatencyEncoder(Filter(kernels, padding=6, thresholds=50), TIME_STEPS, normalization_radius=8)
-    deciding = _deciding(10, features_per_class)
-    kernel, padding = (4, 0) if whole_map else (5, 2)
-    decision = SpikingConvolution(250, deciding, kernel, None, 0.8, 0.05, time_steps=TIME_STEPS, padding=padding)
-    stages = [
-        Stage(SpikingConvolution(6, 30, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
-        Stage(SpikingConvolution(30, 250, 3, 10, 0.8, 0.025, time_steps=TIME_STEPS, padding=1), SpikingPooling(3)),
-        Stage(decision),
-    ]
-    classes = torch.arange(deciding) // features_per_class
-    network = Network(encoder, stages, classes, images=_digits(pretrained))
-    return _load(network, "mozafari2019") if pretrained else network
-
-
-def mozafari2018(pretrained: bool = False, *, features_per_class: int = 10) -> Network:
-    """Two kinds of objects by reward: orientations, and one layer that decides (Mozafari et al. 2018).
-
-    Four Gabor filters, of which the strongest is heard in each 7 x 7 places; then, for each of two classes,
-    ``features_per_class`` of 17 x 17 that vote by the largest potential at the last time step.
-
-    Args:
-        pretrained: with the weights that `examples/caltech_mozafari.py` learned: 0 is a face, 1 a motorbike.
-        features_per_class: of the layer.
-
-    Shape:
-        Grey images ``(N, 1, H, W)``, such as 160 x 240 and at least 97 x 97, with values 0..1, to decisions ``(N,)``.
-
-    Example:
-        >>> mozafari2018()(torch.rand(2, 1, 97, 120)).shape
-        torch.Size([2])
-
-    Reference:
-        First-spike-based visual categorization using reward-modulated STDP, IEEE TNNLS 29:6178-6190.
-    """
-    filters = nn.Sequential(
-        nn.ReplicationPad2d(4),
-        Filter([GaborKernel(9, 22.5 + 45 * k) for k in range(4)], use_abs=True),
-        nn.MaxPool2d(7, 6, 3),
-        _Strongest(),
-        LateralIntencityInhibition([0.15, 0.12, 0.1, 0.07, 0.05]),
-        nn.ReLU(),
-    )
-    deciding = _deciding(2, features_per_class)
-    layer = SpikingConvolution(4, deciding, 17, None, 0.8, 0.05, time_steps=TIME_STEPS)
-    classes = torch.arange(deciding) // features_per_class
-    images = ImageSpec((1, None, None), (0, 1))
-    network = Network(LatencyEncoder(filters, TIME_STEPS), [Stage(layer)], classes, images=images)
-    return _load(network, "mozafari2018") if pretrained else network
-
-
-class _Strongest(nn.Module):
-    """Leaves the strongest feature of each place."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return torch.where(input == input.amax(-3, keepdim=True), input, 0)
-
-
-def kheradpisheh2018(pretrained: bool = False) -> Network:
-    """Digits by a linear read-out of unsupervised features: two layers (Kheradpisheh et al. 2018).
-
-    On- and off-centre cells, 32 features of 5 x 5, 150 of 2 x 2, learned by STDP alone. The read-out hears how early
-    each feature of both layers fires in each of 7 x 7 parts of the image.
-
-    Args:
-        pretrained: with the weights and the read-out that `examples/mnist_kheradpisheh.py` learned; without, every
-            decision is 0 until the read-out is fitted, as by the lesson :class:`spyketorch.training.Readout`.
-
-    Shape:
-        Images ``(N, 1, 28, 28)`` with values 0..255, uint8 or float.
-
-    Reference:
-        STDP-based spiking deep convolutional neural networks for object recognition, Neural Networks 99:56-67.
-    """
-    encoder = LatencyEncoder(Filter([DoGKernel(7, 1, 2), DoGKernel(7, 2, 1)], padding=3, thresholds=10), TIME_STEPS)
-    second = SpikingConvolution(32, 150, 2, 6, 0.8, 0.05, time_steps=TIME_STEPS, padding=1)
-    stages = [
-        Stage(SpikingConvolution(2, 32, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
-        Stage(second, SpikingPooling(3, 2), shortcut=SpikingPooling(2)),
-    ]
-    network = Network(encoder, stages, images=_digits(pretrained))
-    network.readout = LinearReadout((150 + 32, 7, 7), 10, time_steps=TIME_STEPS)
-    return _load(network, "kheradpisheh2018") if pretrained else network
-
-
-def _deciding(classes: int, features_per_class: int) -> int:
-    """How many features decide, none of which sees more than 5,000 inputs."""
-    count = classes * check.integer(features_per_class, "features_per_class", 1)
-    check.storable((5000, count), "features_per_class", features_per_class)
-    return count
-
-
-def _digits(pretrained: bool) -> ImageSpec:
-    """What has learned knows one size; what has not may learn another."""
-    size = 28 if pretrained else None
-    return ImageSpec((1, size, size), (0, 255))
-
-
-def _load(network: Network, name: str) -> Network:
-    """The network with the weights that are shipped, which ``weights/README.md`` tells of."""
-    state = _files.load(resources.files("spyketorch") / "weights" / f"{name}.pt")
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        accepted = f"False, as the weights that are shipped fit {name} without other options"
-        raise check.fail("pretrained", accepted, True) from error
-    return network

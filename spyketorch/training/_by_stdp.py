@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch.learning import STDP
-from spyketorch.models import Stage
+from spyketorch.models._stage import Stage
 from spyketorch.snn import SpikingConvolution
 from spyketorch.training import _diagnosis as diagnosis
 
