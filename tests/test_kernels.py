@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from strategies import close, dyadic, intensities, kinds, layers, same, seeds, shapes, spike_times, tensor
 
 from spyketorch import _checks as check
-from spyketorch import encoding, latency, snn
+from spyketorch import _convolution, encoding, latency, snn
 from spyketorch.kernels import gather, operators, plain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -247,19 +247,69 @@ def test_one_pass_is_its_parts(data, seed, n, height, width):
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("windows", [(3, 7, 13), (5,), (3,), (4, 9)], ids=str)
-def test_one_pass_rounds_as_torch_does(windows, count, threads):
+@pytest.mark.parametrize("threshold", [0, 5])
+def test_one_pass_rounds_as_torch_does(windows, threshold, count, threads):
     """Real images and kernels: to the bit those of the separate operations, in any batch; else it is not taken."""
     threads(count)
     kernels = [encoding.DoGKernel(w, *s) for w in windows for s in ((w / 9, 2 * w / 9), (2 * w / 9, w / 9))]
-    bank = encoding.Filter(kernels, padding=max(windows) // 2, thresholds=5)
+    bank = encoding.Filter(kernels, padding=max(windows) // 2, thresholds=threshold)
     images = 255 * torch.rand(20, 1, 28, 27, generator=torch.Generator().manual_seed(0))
     images[3:6] = images[3:6].round()
     images[6, 0, :9] = images[7] = 0
+    images[8], images[9, 0, :, :20] = 77.7, 0.1  # flat, where rounding leaves something
     encode = encoding.LatencyEncoder(bank, 15, 8)
     values = torch.stack([latency.local_normalization(bank(image, rounding=False), 8) for image in images])
     want = latency.rank_order(values, 15)
     for size in (1, 3, 20):
         assert torch.equal(torch.cat([encode(part) for part in images.split(size)]), want)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [(np.nan, "`images`/`input`"), (-np.inf, "`images`/`input`"), (3e38, "`(intensities|input)`")]
+)
+def test_one_pass_is_for_finite_numbers(value, name):
+    """Infinite answers to finite images, too, are refused."""
+    encode = encoding.LatencyEncoder(encoding.Filter([torch.ones(4, 4)], 1, thresholds=1), 5, 2)
+    images = torch.rand(3, 1, 9, 9)
+    images[1, 0, 8, 7:] = value
+    with pytest.raises(ValueError, match=rf"{name} must be finite"):
+        encode(images)
+
+
+def test_filters_add_row_by_row():
+    """Each product goes into the sum by itself, rounded with it where the processor does that, else before it."""
+    from spyketorch.kernels.loops import intensities as loops
+
+    rng = np.random.default_rng(0)
+    image, kernel = (rng.random(size).astype(np.float32) - np.float32(0.5) for size in ((17, 19), (6, 7)))
+    found, limits = np.empty((1, 14, 17), np.float32), np.full(1, -np.inf, np.float32)
+    loops.contrasts(image, loops.Bank(kernel[None], (1, 2), limits, False), found)
+    padded = np.pad(image, ((1, 1), (2, 2)))
+    once, twice = np.zeros((14, 17), np.float32), np.zeros((14, 17), np.float32)
+    for y, x in np.ndindex(kernel.shape):
+        part = padded[y : y + 14, x : x + 17]
+        once = (part.astype(np.float64) * kernel[y, x] + once).astype(np.float32)
+        twice += part * kernel[y, x]
+    assert np.array_equal(found[0], once) or np.array_equal(found[0], twice)
+
+
+def test_one_pass_is_not_taken_where_one_bit_differs(monkeypatch):
+    from spyketorch.kernels import encoding as kernels
+
+    def another_order(*given):
+        answer = _convolution.conv2d(*given)
+        answer.view(-1)[7] = answer.view(-1)[7].nextafter(answer.new_tensor(9))
+        return answer
+
+    bank, images = encoding.Filter([torch.rand(5, 5)], 2, 0), torch.rand(2, 1, 9, 8)
+    for conv2d, taken in ((_convolution.conv2d, None), (another_order, "in another order")):
+        kernels._adds_as_torch.cache_clear()
+        monkeypatch.setattr(kernels, "conv2d", conv2d)
+        reason = kernels.why_not(images, bank)
+        assert taken is None or taken in reason
+        encoding.LatencyEncoder(bank, 4)(images)
+        monkeypatch.setattr(kernels, "encode", lambda *_: pytest.fail("taken"))
+    kernels._adds_as_torch.cache_clear()
 
 
 class Louder(encoding.Filter):

@@ -95,6 +95,7 @@ class Filter(nn.Module):
     def forward(self, input: Tensor, *, rounding: bool = True) -> Tensor:
         """``rounding=False`` gives 0 where the answer is but what rounding leaves of a place without contrast."""
         image = self._taken(input)
+        check.finite(image, IMAGES)
         kernels = self.kernels.to(image.dtype)
         window = Geometry((self.max_window_size, self.max_window_size), padding=self.padding)
         batch = image if image.ndim == 4 else image.unsqueeze(0)
@@ -116,7 +117,6 @@ class Filter(nn.Module):
             accepted = "of one channel, (1, H, W) or (N, 1, H, W)"
             raise check.fail(IMAGES, accepted, input, check.regrouped(input))
         check.same_device(image, IMAGES, self.kernels, "kernels")
-        check.finite(image, IMAGES)
         if any(s + 2 * p < self.max_window_size for s, p in zip(image.shape[-2:], self.padding, strict=True)):
             raise ValueError(
                 f"`{IMAGES}` must be at least as large as the kernels, {self.max_window_size} pixels, with the "

@@ -56,10 +56,10 @@ class LatencyEncoder(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         check.image(input, IMAGES)
+        times = self._in_one_pass(input)
+        if times is not None:
+            return times
         with torch.no_grad():  # times carry no gradient
-            times = self._in_one_pass(input)
-            if times is not None:
-                return times
             intensities = intensities_of(self.filter, input)
         if self.normalization_radius is not None:
             intensities = latency.local_normalization(intensities, self.normalization_radius, _EPS)
@@ -79,7 +79,10 @@ class LatencyEncoder(nn.Module):
         if loops.why_not(batch, filters) is not None:
             return None
         radius, steps = _radius(self.normalization_radius), check.steps(self.time_steps)
-        times = loops.encode(batch, filters, radius, _EPS, steps)
+        try:
+            times = loops.encode(batch, filters, radius, _EPS, steps)
+        except FloatingPointError:  # the separate operations say of what
+            return None
         return times if images.ndim == 4 else times[0]
 
     def extra_repr(self) -> str:

@@ -37,7 +37,11 @@ def why_not(images: Tensor, filters: Filters) -> str | None:
 
 
 def encode(images: Tensor, filters: Filters, radius: int | None, eps: float, time_steps: int) -> Tensor:
-    """First-spike times (N, K, rows, columns) of images (N, 1, H, W) that :func:`why_not` says nothing against."""
+    """First-spike times (N, K, rows, columns) of images (N, 1, H, W) that :func:`why_not` says nothing against.
+
+    Raises:
+        FloatingPointError: images, or answers of filters, that are NaN or infinite.
+    """
     kernels = filters.kernels.detach()
     rows, columns = _window(kernels.shape, filters.padding).output_size(*images.shape[2:])
     times = torch.empty((len(images), len(kernels), rows, columns), dtype=time_dtype(time_steps))

@@ -83,10 +83,11 @@ def contrasts(image: Array, bank: Bank, maps: Array) -> None:
     (height, width), (top, left) = image.shape, bank.padding
     wide, tall, side = width + 2 * left, height + 2 * top, bank.kernels.shape[2]
     number = image.dtype.type
-    padded, largest = np.zeros(tall * wide + side, image.dtype), number(0)
+    padded, largest, finite = np.zeros(tall * wide + side, image.dtype), number(0), True
     for y in range(height):
         for x in range(width):
             padded[(top + y) * wide + left + x] = image[y, x]
+            finite &= abs(image[y, x]) < np.inf
             largest = max(largest, abs(image[y, x]))
     span = _span(padded)
     count, rows, columns = maps.shape
@@ -101,8 +102,11 @@ def contrasts(image: Array, bank: Bank, maps: Array) -> None:
         for y in range(rows):
             for x in range(columns):
                 value = map[y * wide + x]
+                finite &= abs(value) < np.inf
                 value = value if value >= threshold and abs(value) > lost else value * 0
                 maps[k, y, x] = abs(value) if bank.absolute else value
+    if not finite:
+        raise FloatingPointError("NaN or infinite values")
 
 
 @compiled
