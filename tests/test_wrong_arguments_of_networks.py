@@ -11,6 +11,7 @@ from test_wrong_arguments import WRONG, checked
 
 from spyketorch import encoding, models, readout, snn, training, visualization
 from spyketorch.training import Progress, Reinforced, Unsupervised
+from spyketorch.visualization._canvas import canvas
 
 T = 5
 
@@ -57,7 +58,7 @@ def trainer():
 
 
 def axes():
-    return visualization._axes(None, (1, 1))
+    return canvas(None, (1, 1))
 
 
 def rows():

@@ -1,20 +1,16 @@
 """What a neuron answers to, shown by the images themselves."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch._deep_features import get_receptive_field
 from spyketorch.models._images import looked_at
-
-if TYPE_CHECKING:
-    from spyketorch.models._network import Network
+from spyketorch.models._network import Network
+from spyketorch.visualization._receptive_fields import get_receptive_field
 
 
 def get_mean_stimuli(
-    network: "Network", stage: int, images: Tensor, *, kwta: int = 1, inhibition_radius: int = 0
+    network: Network, stage: int, images: Tensor, *, kwta: int = 1, inhibition_radius: int = 0
 ) -> Tensor:
     """What each feature of a stage answers to: the mean of what its winners see in the images.
 

@@ -1,17 +1,15 @@
 """Where in the image a neuron looks, and what for: receptive fields, and features drawn back through the layers."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch.encoding._filter import Filter
+from spyketorch.models._network import Network
 from spyketorch.snn import Convolution, Pooling
-
-if TYPE_CHECKING:
-    from spyketorch.models._network import Network
 
 _Pair = tuple[int, int]
 
@@ -113,7 +111,7 @@ class ReceptiveField(NamedTuple):
     start: _Pair
 
 
-def get_receptive_field(network: "Network", stage: int) -> ReceptiveField:
+def get_receptive_field(network: Network, stage: int) -> ReceptiveField:
     """Which pixels of the image each neuron of a stage sees.
 
     The whole way counts: windows, strides, paddings and dilations of the layers, the pooling between them, filters,
@@ -140,7 +138,7 @@ def get_receptive_field(network: "Network", stage: int) -> ReceptiveField:
     return ReceptiveField(size, stride, start)
 
 
-def get_network_features(network: "Network", stage: int) -> Tensor:
+def get_network_features(network: Network, stage: int) -> Tensor:
     """What each feature of a stage looks for, drawn back to the image through all that is below it.
 
     Args:
@@ -182,7 +180,7 @@ class _Step(NamedTuple):
     padding: _Pair  # above and on the left
 
 
-def _steps(network: "Network", stage: int) -> Iterator[_Step]:
+def _steps(network: Network, stage: int) -> Iterator[_Step]:
     """All that lies between the image and a stage's neurons, in order."""
     if not all(hasattr(network, name) for name in ("encoder", "stages")):
         raise check.fail_type("network", "a models.Network", network)
