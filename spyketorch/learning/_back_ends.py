@@ -40,7 +40,7 @@ class InLoops:
     def learn(self, task: Task) -> Tensor:
         """Thresholds that moved are the layer's afterwards."""
         images, choice, size, few = channels_last(task.times), task.choice, task.minibatch, task.is_short()
-        plasticity = task.rule._plasticity([] if few else None)
+        plasticity = task.rule._plasticity([] if few else None)  # the rates of nobody yet, or of all
         teacher = task.teacher.arrays() if task.teacher else Teacher.nobody(len(images), task.layer.out_channels)
         with task.engine() as loops:
             rule, winners = loops.rule(plasticity), []
@@ -51,7 +51,7 @@ class InLoops:
                     found = loops.find(images[part], choice, teacher.active[part])
                     if few:
                         features = [f for f in found.winners[0, :, 0].tolist() if f >= 0]
-                        rule = loops.rule(task.rule._plasticity(features))
+                        rule = rule._replace(rates=task.rule._plasticity(features).rates)
                     winners.append(loops.learn(images[part], choice, rule, teacher.of_some(part), found).winners)
             if plasticity.thresholds is not None:
                 task.layer.threshold.copy_(torch.from_numpy(loops.threshold))

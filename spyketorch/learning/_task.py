@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 from spyketorch import _checks as check
-from spyketorch._convolution import Geometry, layer_geometry, learnable
+from spyketorch._convolution import Geometry, check_fits, learnable
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch._winners import choice as winner_choice
@@ -86,7 +86,8 @@ def task_of(
     layer: Any = rule._pair()[0].conv_layer
     minibatch = check.integer(minibatch, "minibatch", 1)
     learnable(layer)
-    shape = layer_geometry(times, "times", layer.weight, layer.stride, layer.padding, layer.dilation, layer.groups)
+    shape: Geometry = layer.geometry
+    check_fits(times, "times", check.sized(layer.weight, "conv_layer.weight", (4,), "of four axes"), shape)
     kwta, radius = winner_choice(*choice[:2], layer.out_channels, *shape.output_size(*times.shape[-2:]))
     thresholds = rule._pair()[0].thresholds
     excess = thresholds is not None and thresholds.excess
