@@ -27,7 +27,9 @@ from spyketorch import latency
 from spyketorch._identity import Content
 from spyketorch._warnings import quiet
 from spyketorch.encoding._filter import Filter
-from spyketorch.learning import STDP, Synapses
+from spyketorch.learning._back_ends import BACK_ENDS
+from spyketorch.learning._stdp import STDP
+from spyketorch.learning._synapses import Synapses
 from spyketorch.models._network import Network
 from spyketorch.models._stage import Stage
 from spyketorch.snn import Convolution, SpikingConvolution
@@ -181,10 +183,10 @@ def check_rule(make_rule: Callable[[Convolution], Any], *, negative_weights: boo
     """Check a learning rule: a subclass of :class:`spyketorch.learning.STDP`, or one with factors of your own.
 
     Only the filters of winners change, and weights stay within the bounds; without a winner nothing changes; a batch of
-    one is the sample, and a batch the samples one after the other; ``learn`` on first-spike times, in any chunks, does
-    what ``online`` does on waves, silent samples included; inputs are left as they were; factors fit the synapses and
-    leave them alone; the ``state_dict`` reloads; and it works in float64. Rules that draw random numbers pass when they
-    draw them from torch's generator.
+    one is the sample, and a batch the samples one after the other; ``learn`` on first-spike times, in any chunks,
+    compiled and in torch, does what ``online`` does on waves, silent samples included; another rule that takes over the
+    ``state_dict`` half-way goes on as this one would; inputs are left as they were; factors fit the synapses and leave
+    them alone; and it works in float64. Rules that draw random numbers pass when they draw them from torch's generator.
 
     Args:
         make_rule: builds the rule for a layer of 3 input and 6 output features, whose kernels have 4 x 2 places.
@@ -226,36 +228,71 @@ def _check_factors(rule: STDP) -> None:
                 _assert_same(getattr(synapses, field), was, f"`{field}` of the synapses after `{name}`")
 
 
-def _check_learning(rule: Any, on_waves: Any, waves: Tensor, start: dict[str, Tensor], seed: int) -> None:
-    """`learn` on times against `online` on waves: one sample, a silent one, and others."""
+def _answered(rule: Any, wave: Tensor) -> tuple[Tensor, Tensor]:
+    """(potentials of those that are heard, spikes) of a rule's layer; of potentials what winners are ranked by."""
+    layer, thresholds = rule.conv_layer, rule.thresholds
+    threshold: Tensor = torch.ones(()) if thresholds is None else layer.threshold
+    heard = sf.convolution(wave, layer.weight, **layer.geometry.options())
+    spikes, potentials = sf.fire(heard, threshold, True, latch=True)
+    if thresholds is not None and thresholds.excess:
+        potentials = torch.where(spikes > 0, potentials - threshold.view(-1, 1, 1), 0)
+    return sf.pointwise_inhibition(potentials), spikes
+
+
+def _assert_alike(got: Any, wanted: Any, what: str) -> None:
+    """What two rules have learned, but for rounding."""
+    for name, value in wanted.state_dict().items():
+        assert torch.allclose(got.state_dict()[name].double(), value.double(), atol=1e-5), (
+            f"{what} learn differently: `{name}` is another"
+        )
+
+
+def _check_learning(make: Callable[[], Any], on_waves: Any, waves: Tensor, start: dict[str, Tensor], seed: int) -> None:
+    """`learn` on times, in all ways that serve the rule, against `online` on waves; one of the samples is silent."""
     waves = torch.cat((waves[:1], torch.zeros_like(waves[:1]), waves[1:]))
     times = latency.from_wave(waves)
-
-    def respond(wave: Tensor) -> tuple[Tensor, Tensor]:
-        spikes, potentials = sf.fire(on_waves.conv_layer(wave), 1, True, latch=True)
-        return sf.pointwise_inhibition(potentials), spikes
 
     def restart(rule: Any) -> None:
         torch.manual_seed(seed)
         rule.load_state_dict(start)
 
+    def learned(rule: Any, learn: Callable[[Tensor], Tensor], size: int, what: str) -> None:
+        found = torch.cat([learn(part) for part in torch.split(times, size)])
+        got = [[tuple(winner) for winner in one if winner[0] >= 0] for one in found.tolist()]
+        assert got == wanted, f"{what} finds {got}, `online` on waves {wanted}"
+        _assert_alike(rule, on_waves, f"{what} and `online` on waves")
+
     restart(on_waves)
-    wanted = on_waves.online(waves, respond, 2, 1)
+    wanted = on_waves.online(waves, lambda wave: _answered(on_waves, wave), 2, 1)
+    rule = make()
     for size in (len(times), 1, 2):
         restart(rule)
-        found = torch.cat([rule.learn(part, 2, 1) for part in torch.split(times, size)])
-        got = [[tuple(winner) for winner in one if winner[0] >= 0] for one in found.tolist()]
-        assert got == wanted, f"`learn` on times, {size} at a time, finds {got}, `online` on waves {wanted}"
-        assert torch.allclose(rule.conv_layer.weight, on_waves.conv_layer.weight, atol=1e-5), (
-            f"`learn` on times, {size} at a time, and `online` on waves learn different weights"
-        )
+        learned(rule, lambda part: rule.learn(part, 2, 1), size, f"`learn` on times, {size} at a time,")
+    for way in BACK_ENDS:
+        restart(rule)
+        if way.why_not(rule._task(times, 2, 1)) is None:
+            what = f"`learn` on times by {type(way).__name__}"
+            learned(rule, lambda part, way=way: way.learn(rule._task(part, 2, 1)), len(times), what)  # type: ignore[misc]
+    resumed = make()
+    restart(rule)
+    rule.learn(times[:2], 2, 1)
+    resumed.load_state_dict(copy.deepcopy(rule.state_dict()))
+    resumed.learn(times[2:], 2, 1)
+    _assert_alike(
+        resumed, on_waves, "a rule that takes over the `state_dict` of another half-way, and one that goes on,"
+    )
 
 
 def _check_rule_on(
     make_rule: Callable[[Convolution], Any], seed: int, settings: dict[str, int], negative_weights: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    conv = Convolution(3, 6, (4, 2), **settings)
+
+    def on_times() -> Any:
+        return make_rule(SpikingConvolution(3, 6, (4, 2), 1, time_steps=5, **settings))
+
+    adapts = getattr(on_times(), "thresholds", None) is not None
+    conv = on_times().conv_layer if adapts else Convolution(3, 6, (4, 2), **settings)
     waves = random_wave(4, 5, 3, 9, 9, generator=generator)
     conv.load_weight(dyadic(*conv.weight.shape, low=-0.5 if negative_weights else 0.25, high=0.75, generator=generator))
     rule = make_rule(conv)
@@ -264,10 +301,6 @@ def _check_rule_on(
     start = copy.deepcopy(rule.state_dict())
     _check_factors(rule)
 
-    def layer(wave: Tensor) -> tuple[Tensor, Tensor]:
-        spikes, potentials = sf.fire(rule.conv_layer(wave), 1, True, latch=True)
-        return sf.pointwise_inhibition(potentials), spikes
-
     def run(rule: Any, waves: Tensor, respond: tuple[Tensor, Tensor], winners: Any) -> Tensor:
         torch.manual_seed(seed)
         rule.load_state_dict(start)
@@ -275,7 +308,7 @@ def _check_rule_on(
         weight: Tensor = rule.conv_layer.weight
         return weight.detach().clone()
 
-    potentials, spikes = layer(waves)
+    potentials, spikes = _answered(rule, waves)
     winners = sf.get_k_winners(potentials, 2, 1, spikes)
     kept = [t.clone() for t in (waves, potentials, spikes)]
     first = run(rule, waves[0], (potentials[0], spikes[0]), winners[0])
@@ -296,8 +329,7 @@ def _check_rule_on(
     for sample in zip(waves, potentials, spikes, winners, strict=True):
         rule(*sample)
     _assert_same(batch, rule.conv_layer.weight, "a batch against its samples one after the other")
-    layer_on_times = SpikingConvolution(3, 6, (4, 2), 1, time_steps=5, **settings)
-    _check_learning(make_rule(layer_on_times), rule, waves, start, seed)
+    _check_learning(on_times, rule, waves, start, seed)
     for after, was in zip((waves, potentials, spikes), kept, strict=True):
         _assert_same(after, was, "an argument after the call")
     torch.manual_seed(seed)

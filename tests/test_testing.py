@@ -22,6 +22,8 @@ RULES = {
     "own weight dependence": lambda conv: snn.STDP(conv, (0.1, -0.1), weight_dependence=lambda s: 1 - s.weight),
     "mask": lambda conv: snn.STDP(conv, (0.1, -0.1), modulation=lambda s: (s.weight > 0.5).to(s.weight)),
     "a number": lambda conv: snn.STDP(conv, (0.1, -0.1), modulation=lambda s: 0.5),
+    "multiplicative": lambda conv: learning.MultiplicativeSTDP(conv, (0.25, -0.125)),
+    "target time": lambda conv: learning.STDP(conv, (0.25, -0.125), thresholds=learning.TargetTime(0.5, 0.25, 1.0)),
     "noise": lambda conv: snn.STDP(conv, (0.1, -0.1), modulation=lambda s: torch.rand(s.weight.shape).to(s.weight)),
 }
 
@@ -39,6 +41,28 @@ class ForgetsBounds(learning.STDP):
     def _learn(self, *args):
         super()._learn(*args)
         self.conv_layer.weight.data += 1
+
+
+class OtherTwin(learning.MultiplicativeSTDP):
+    """Compiled it learns twice as fast as in torch."""
+
+    def change(self, synapses):
+        return super().change(synapses) / 2
+
+    def compiled(self):
+        return super().compiled()
+
+
+class Forgetful(learning.STDP):
+    """Has a state that it does not save."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.seen = 0
+
+    def change(self, synapses):
+        self.seen += 1
+        return super().change(synapses) / self.seen
 
 
 class TouchesAll(learning.STDP):
@@ -73,6 +97,7 @@ class SinglePrecision(learning.STDP):
     ("rule", "message"),
     [(ForgetsBounds, "did not win|within"), (TouchesAll, "did not win"), (SkipsSamples, "one after the other"),
      (ChangesItsInput, "batch of one|argument"), (AnotherOnTimes, "`learn` on times"),
+     (OtherTwin, "`learn` on times.* at a time"), (Forgetful, "a batch of one against"),
      (SinglePrecision, "float64|conv_layer.weight")],
 )  # fmt: skip
 def test_broken_rules_are_found(rule, message):
