@@ -22,8 +22,8 @@ from spyketorch._checks import to_pair as to_pair
 from spyketorch._convolution import Geometry, check_fits, current_weight, geometry, stored_weight
 from spyketorch._state import CheckedState
 from spyketorch.kernels import operators
-from spyketorch.learning import RSTDP as RSTDP
-from spyketorch.learning import STDP as STDP
+from spyketorch.learning._rstdp import RSTDP as RSTDP
+from spyketorch.learning._stdp import STDP as STDP
 
 _SETTINGS = ("kernel_size", "stride", "padding", "dilation", "groups")
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from spyketorch import _checks as check
-from spyketorch.learning import RSTDP
+from spyketorch.learning._rstdp import RSTDP
 from spyketorch.models._network import Network
 from spyketorch.models._stage import Stage
 from spyketorch.snn import SpikingConvolution

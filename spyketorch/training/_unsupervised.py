@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from spyketorch import _checks as check
-from spyketorch.learning import STDP
+from spyketorch.learning._stdp import STDP
 from spyketorch.models._network import Network
 from spyketorch.models._stage import Stage
 from spyketorch.snn import SpikingConvolution
