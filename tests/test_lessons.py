@@ -16,7 +16,7 @@ from test_training import LESSONS, bars, network, weights
 
 from spyketorch import _files, testing
 from spyketorch.learning import RSTDP, STDP
-from spyketorch.training import Constant, Learned, Lesson, Reinforced, Trainer, Unsupervised
+from spyketorch.training import Constant, FinalLesson, Learned, Lesson, Reinforced, Trainer, Unsupervised
 
 pytestmark = pytest.mark.filterwarnings("ignore::spyketorch.training.TrainingWarning")
 
@@ -226,6 +226,51 @@ def test_the_code_of_a_lesson_belongs_to_the_run(tmp_path, monkeypatch):
 def test_the_network_says_which_labels_are_missing():
     with pytest.raises(ValueError, match="`labels` must be the class of each image, from which Patient learns"):
         Trainer(network(), [STDP_LESSON, Patient()], progress=False).fit(bars(20)[0])
+
+
+# a read-out
+
+
+class Means(torch.nn.Module):
+    """Scores by how near an answer is to the mean of each class."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.means = torch.nn.Parameter(torch.zeros(2, *shape), requires_grad=False)
+
+    def forward(self, times):
+        return -(times.float()[:, None] - self.means).square().flatten(2).sum(2)
+
+
+@dataclass(frozen=True)
+class Averaging(FinalLesson):
+    passes: int = 2
+
+    def module(self, network):
+        return network.readout
+
+    def fit(self, module, times, labels, tell):
+        for label in (0, 1):
+            module.means[label] = times[labels == label].float().mean(0)
+            tell(float(label))
+
+
+def test_a_read_out_of_ones_own(tmp_path):
+    images, labels = bars(60)
+
+    def built():
+        made = network()
+        made.readout = Means(made.features(images[:1]).shape[1:])
+        return made
+
+    def learn(made, **options):
+        Trainer(made, [STDP_LESSON, LESSONS[1], Averaging()], tmp_path, progress=False, **options).fit(images, labels)
+        return made
+
+    want = learn(built())
+    assert torch.equal(want.readout.means[1], want.features(images)[labels == 1].float().mean(0))
+    again = learn(built(), resume=True)
+    assert torch.equal(again.readout.means, want.readout.means)
 
 
 # lessons that break the contract

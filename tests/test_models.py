@@ -1,6 +1,7 @@
 """Networks: their summary says what they hold and how they answer, their files are whole."""
 
 import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -445,3 +446,9 @@ def test_numbers_that_are_none_are_named(use):
         change(made)
         with pytest.raises(ValueError, match=r"`(stages\.\d\.layer|readout)\.\w+` must be finite everywhere"):
             USES[use](made, images())
+
+
+@pytest.mark.parametrize("name", ["Network", "Stage", "_Strongest"])
+def test_networks_that_were_pickled_whole_are_found(name):
+    """Where 0.1 had them."""
+    assert pickle.loads(f"cspyketorch.models\n{name}\n.".encode()).__name__ == name
