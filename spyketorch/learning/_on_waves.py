@@ -1,21 +1,16 @@
 """Learning batches of waves, in exact online order or from one forward pass, by any rule."""
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch.functional import Winner
+from spyketorch.learning._rule import Rule
 from spyketorch.learning._winners import Judge, Respond
-
-if TYPE_CHECKING:
-    from spyketorch.learning._rstdp import RSTDP
-    from spyketorch.learning._stdp import STDP
 
 
 def online(
-    rule: "STDP | RSTDP", input_spikes: Tensor, respond: Respond, kwta: int, radius: int, judge: Judge | None = None
+    rule: Rule, input_spikes: Tensor, respond: Respond, kwta: int, radius: int, judge: Judge | None = None
 ) -> list[list[Winner]]:
     _check_loop(input_spikes, respond, judge)
     history: list[list[Winner]] = []
@@ -29,7 +24,7 @@ def online(
 
 
 def minibatch(
-    rule: "STDP | RSTDP", input_spikes: Tensor, respond: Respond, kwta: int, radius: int, judge: Judge | None = None
+    rule: Rule, input_spikes: Tensor, respond: Respond, kwta: int, radius: int, judge: Judge | None = None
 ) -> list[list[Winner]]:
     _check_loop(input_spikes, respond, judge)
     potentials, spikes = _answer(respond, input_spikes)

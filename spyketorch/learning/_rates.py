@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -10,9 +10,7 @@ from torch import Tensor
 from torch.nn.parameter import Parameter
 
 from spyketorch import _checks as check
-
-if TYPE_CHECKING:
-    from spyketorch.learning._stdp import STDP
+from spyketorch.learning._rule import Rated
 
 
 def rate_pairs(learning_rate: Any, features: int, name: str) -> list[tuple[float, float]]:
@@ -68,7 +66,7 @@ class Rates(Sequence[tuple[Tensor, Tensor]]):
     replaced by a pair of numbers or tensors (a Parameter itself takes the place).
     """
 
-    def __init__(self, rule: "STDP") -> None:
+    def __init__(self, rule: Rated) -> None:
         self._rule = rule
 
     def __len__(self) -> int:

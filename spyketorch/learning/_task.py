@@ -11,14 +11,13 @@ from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch._winners import choice as winner_choice
 from spyketorch.kernels import operators
+from spyketorch.learning._rule import Rated, Rule
 
 if TYPE_CHECKING:
     from spyketorch.kernels.engine import Engine
-    from spyketorch.learning._rstdp import RSTDP
-    from spyketorch.learning._stdp import STDP
 
 
-def checked(rule: "STDP", times: Any) -> Tensor:
+def checked(rule: Rated, times: Any) -> Tensor:
     """A batch of times, of which the layer of a rule can learn."""
     layer = rule.conv_layer
     if not hasattr(layer, "respond"):
@@ -43,7 +42,7 @@ def answer(layer: Any, times: Tensor) -> tuple[Tensor, Tensor]:
 class Task(NamedTuple):
     """A chunk of samples to learn: by which rule, in which layer, from which times, and how."""
 
-    rule: "STDP | RSTDP"
+    rule: Rule
     layer: Any
     times: Tensor
     shape: Geometry
@@ -79,9 +78,7 @@ class Task(NamedTuple):
         return known and self.minibatch == 1 and 4 * len(self.times) * self.choice.kwta < self.layer.out_channels
 
 
-def task_of(
-    rule: "STDP | RSTDP", times: Tensor, choice: tuple[Any, Any, bool], minibatch: Any, teacher: Teacher | None
-) -> Task:
+def task_of(rule: Rule, times: Tensor, choice: tuple[Any, Any, bool], minibatch: Any, teacher: Teacher | None) -> Task:
     """What is to be learned, checked."""
     layer: Any = rule._pair()[0].conv_layer
     minibatch = check.integer(minibatch, "minibatch", 1)
