@@ -1,6 +1,7 @@
 """The numba loops against plain torch, what answers must not depend on, and the operators as torch sees them."""
 
 import copy
+import importlib
 import re
 import subprocess
 import sys
@@ -638,26 +639,109 @@ BYTES = {  # weights (mean, spread), rates (against Hebb, so that winners change
 }
 
 
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("kwta, radius", [(1, 0), (3, 1)])
 @pytest.mark.parametrize("weights, rates, bounds", BYTES.values(), ids=BYTES)
-def test_bytes_find_the_winners_of_exact_sums(weights, rates, bounds, kwta, radius):
+def test_bytes_find_the_winners_of_exact_sums(threads, weights, rates, bounds, kwta, radius, count):
     """Weights are no multiples of anything here, so that a bound that is too tight would lose a winner."""
-
-    def run():
-        torch.manual_seed(1)
-        layer = snn.SpikingConvolution(40, 60, 3, None, *weights, time_steps=4, padding=1)
-        times = torch.randint(0, 7, (80, 40, 4, 5), generator=torch.Generator().manual_seed(0)).clamp(max=4)
-        rule = snn.STDP(layer, rates, False, *bounds)
-        found = rule.learn(times.to(torch.uint8), kwta, radius, pointwise_inhibition=False)
-        return found, layer.winners(times.to(torch.uint8), kwta, radius), layer.weight.detach()
-
-    learned, decided, weight = run()
+    threads(count)
+    torch.manual_seed(1)
+    layer = snn.SpikingConvolution(40, 60, 3, None, *weights, time_steps=4, padding=1)
+    times = torch.randint(0, 7, (80, 40, 4, 5), generator=torch.Generator().manual_seed(0)).clamp(max=4)
+    times, slow = times.to(torch.uint8), copy.deepcopy(layer)
+    learned = snn.STDP(layer, rates, False, *bounds).learn(times, kwta, radius, pointwise_inhibition=False)
     assert len(learned[:, 0, 0].unique()) > 1
-    with mock.patch.object(operators, "why_no_search", lambda *_: "so"):
-        exact = run()
-    assert torch.equal(learned, exact[0])
-    assert torch.equal(decided, exact[1])
-    assert torch.equal(weight, exact[2])
+    rule = snn.STDP(slow, rates, False, *bounds)
+    for image, winners in zip(times, learned, strict=True):
+        fired, potentials = slow.respond(image)
+        assert torch.equal(winners, latency.k_winners(fired, potentials, kwta, radius, time_steps=4))
+        rule(latency.to_wave(image, 4, torch.float32), None, latency.to_wave(fired, 4, torch.float32), winners)
+    assert torch.equal(layer.weight, slow.weight)
+    fired, potentials = layer.respond(times)
+    assert torch.equal(
+        layer.winners(times, kwta, radius), latency.k_winners(fired, potentials, kwta, radius, time_steps=4)
+    )
+
+
+@st.composite
+def runs(draw):
+    """A lesson in which only the last step counts, of enough samples for several runs that are decided ahead."""
+    lesson = draw(lessons().filter(lambda lesson: lesson["geometry"]["groups"] == 1))
+    rng, copies = np.random.default_rng(draw(seeds)), draw(st.integers(1, 4))
+    order = torch.from_numpy(rng.permutation(copies * len(lesson["times"])) % len(lesson["times"]))
+    channels, features, kernel, _ = lesson["layer"]
+    small = draw(st.sampled_from([0, 0, 1 / 64, 1 / 4]))  # so that what was decided ahead often stands
+    return {
+        **lesson,
+        "layer": (channels, features, kernel, None),
+        "times": lesson["times"][order],
+        "labels": lesson["labels"][order],
+        "active": None if lesson["active"] is None else lesson["active"][order],
+        "rates": [[tuple(small * r if small else r for r in pair) for pair in rate] for rate in lesson["rates"]],
+        "inhibit": False,
+    }
+
+
+@pytest.mark.parametrize("reward", [False, True], ids=["stdp", "rstdp"])
+@given(lesson=runs(), shortest=st.integers(1, 9))
+@settings(max_examples=100)
+def test_what_is_decided_ahead_is_what_each_image_finds(dtype, reward, lesson, shortest):
+    """On a grid where sums are exact and ties are frequent."""
+    engine = importlib.import_module("spyketorch.kernels.engine")
+    with mock.patch.object(torch, "get_num_threads", lambda: 1):
+        want = learn(lesson, dtype, reward)
+    limits = mock.patch.multiple(engine, _SHORTEST=shortest, _LONGEST=4 * shortest)
+    with mock.patch.object(torch, "get_num_threads", lambda: 2), limits:
+        got = learn(lesson, dtype, reward)
+    for g, w in zip(got, want, strict=True):
+        same(g, w)
+
+
+@pytest.fixture
+def taught():
+    """Images of four kinds, silent ones among them, and a layer that tells most of them apart."""
+    rng = np.random.default_rng(0)
+    kinds = rng.random((4, 20, 4, 4)) < 0.4
+    labels = rng.integers(0, 4, 600)
+    fires = np.where(rng.random((600, 20, 4, 4)) < 0.25, rng.random((600, 20, 4, 4)) < 0.4, kinds[labels])
+    fires[rng.random(600) < 0.02] = False
+    times = torch.from_numpy(np.where(fires, rng.integers(0, 5, fires.shape), 5).astype(np.uint8))
+    return times, torch.from_numpy(labels), torch.from_numpy(rng.random((600, 24)) < 0.6)
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (3, 1)], ids=["whole map", "sixteen places"])
+@pytest.mark.parametrize("kwta, radius", [(1, 0), (3, 1)])
+@pytest.mark.parametrize("correction", [None, "guess", "teach"])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_runs_that_are_decided_ahead(taught, threads, shape, kwta, radius, correction, dropout):
+    """Whole epochs give the same winners and weights on any number of threads, and most of what is decided stands."""
+    engine = importlib.import_module("spyketorch.kernels.engine")
+    times, labels, active = taught
+    classes = torch.arange(24) % 4
+
+    def run(count):
+        """Winners and weights of three epochs, and the runs of the last."""
+        threads(count)
+        torch.manual_seed(0)
+        layer = snn.SpikingConvolution(20, 24, shape[0], None, 0.7, 0.05, time_steps=5, padding=shape[1])
+        rule = snn.RSTDP(layer, (0.004, -0.003), (-0.004, 0.003))
+        found = []
+        for _ in range(3):
+            with mock.patch.object(engine.loops, "learn", side_effect=engine.loops.learn) as loop:
+                found.append(
+                    rule.learn(
+                        times, labels, classes, kwta, radius, correction=correction, active=active if dropout else None
+                    )
+                )
+        return torch.cat(found), layer.weight.detach(), loop.call_count
+
+    winners, weight, _ = run(1)
+    assert (winners[:, 0, 0] < 0).any()
+    for count in (2, 3):
+        again, same_weight, calls = run(count)
+        assert torch.equal(again, winners)
+        assert torch.equal(same_weight, weight)
+        assert calls < 20 if correction and kwta == 1 else calls > 1
 
 
 def test_bytes_where_sums_round_more_than_the_weights():

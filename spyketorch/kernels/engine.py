@@ -28,6 +28,10 @@ def _of(number: type, part: Any) -> Any:
     return current(type(part)(*(number(value) if isinstance(value, float) else value for value in part)))
 
 
+_SHORTEST, _LONGEST = 16, 512  # runs of images that are decided ahead
+_NOTHING = last_step.room_ahead(0, 0)
+
+
 class Engine:
     """A layer as the loops see it, for inputs of one size, with the weights as they stand."""
 
@@ -54,8 +58,12 @@ class Engine:
         """Learn images (N, rows, columns, C) in turn; gives the winners, which may have been ``found`` before."""
         decided = found is not None
         found = found or self._nothing(images, choice)
+        alone = decided or len(images) <= _SHORTEST or torch.get_num_threads() == 1
         try:
-            loops.learn(images, self.layer, choice, rule, teacher, found, decided)
+            if alone or not isinstance(self.layer, loops.AtLastStep):
+                loops.learn(images, self.layer, choice, rule, teacher, found, decided, _NOTHING)
+            else:
+                self._learn_ahead(images, self.layer, choice, rule, teacher, found)
         except NumbaError as error:
             raise TypeError(
                 f"`change` of {_name(rule.twin)}, and `adapt` of {_name(rule.thresholds)}, must be plain code on "
@@ -63,6 +71,37 @@ class Engine:
                 f"{str(error).strip()}"
             ) from error
         return found
+
+    def _learn_ahead(
+        self,
+        images: Array,
+        layer: loops.AtLastStep,
+        choice: Choice,
+        rule: loops.Rule,
+        teacher: Teacher,
+        found: loops.Found,
+    ) -> None:
+        """Learn images in turn, of which runs are decided together, ahead, on all threads, and then checked.
+
+        A run gets longer while few decisions have to be made anew, and shorter where many have; where half of them
+        have, as where every image teaches several features, some images are learned without.
+        """
+        room, length, begin, alone = last_step.room_ahead(_LONGEST, len(layer.weight)), _SHORTEST, 0, False
+        while begin < len(images):
+            some = slice(begin, min(begin + length, len(images)))
+            given, part, taught = images[some], found.of_some(some), teacher.of_some(some)
+            if not alone:
+                layer.laid_out.rise[:] = 0
+                work = partial(loops.find_ahead, given, layer, choice, taught.active, part, room)
+                in_parallel(len(given), work, self._operations, parts_per_thread=1)
+            anew = loops.learn(given, layer, choice, rule, taught, part, False, _NOTHING if alone else room)
+            begin = some.stop
+            if alone or 2 * anew >= length:
+                length, alone = _SHORTEST, not alone
+            elif anew <= 2:
+                length = min(2 * length, _LONGEST)
+            elif anew > 6:
+                length = max(length // 2, _SHORTEST)
 
     def clamp(self, lower: float, upper: float) -> None:
         """Keep all weights within bounds; at no cost where they are known to lie there."""

@@ -29,5 +29,13 @@ def in_parallel(count: int, work: Callable[[int, int], None], operations: int, p
         work(0, count)
         return
     size = -(-count // (parts_per_thread * threads))  # a few parts per thread, so that none waits long for another
-    for done in [_pool(threads).submit(work, i, min(i + size, count)) for i in range(0, count, size)]:
-        done.result()
+    parts = iter([(i, min(i + size, count)) for i in range(0, count, size)])
+
+    def help_out() -> None:
+        for begin, end in parts:  # each is taken by one thread
+            work(begin, end)
+
+    helpers = [_pool(threads - 1).submit(help_out) for _ in range(threads - 1)]
+    help_out()
+    for helper in helpers:
+        helper.result()

@@ -2,6 +2,8 @@
 
 Winners are found without adding what cannot change them: weights rounded to bytes bound every potential; a position
 stops adding once it cannot win any more, and only the few neurons left within the error of the bytes are added exactly.
+
+Winners may be found ahead of learning, and checked when their turn has come: see :class:`Ahead`.
 """
 
 from typing import NamedTuple
@@ -13,6 +15,7 @@ from spyketorch.kernels.loops.clock import add
 from spyketorch.kernels.loops.layout import Array, Taps, Window
 
 _SEGMENT = 248  # bytes that are added in 16 bits, and the inputs between two looks at whether a position can still win
+_SPARE = 8  # ahead, positions are given up where they stay so many errors below: then they still do after some learning
 
 
 class Bytes(NamedTuple):
@@ -20,13 +23,15 @@ class Bytes(NamedTuple):
 
     ``known`` is (features, input features, kernel rows, kernel columns), about low + step * ``rounded``, which is laid
     out (input features * taps, features); ``scale`` is (low, step, high). Where weights leave the scale it is doubled,
-    but not beyond ``bounds``.
+    but not beyond ``bounds``. ``rise`` (features,) is above 0 where weights were changed since it was set to 0, and no
+    potential of the feature has grown by more.
     """
 
     known: Array
     rounded: Array
     scale: Array
     bounds: Array
+    rise: Array
 
     def absorb(self, weight: Array, f: int) -> None:
         """Take over the weights of a feature as they are now."""
@@ -60,10 +65,27 @@ class Bounds(NamedTuple):
     sums: Array
 
 
+class Ahead(NamedTuple):
+    """Why winners that were found ahead may still be those, once other features have learned.
+
+    The potential of the last winner of an image is at ``least`` (images,), or 0 where more could win; those of a
+    feature are at ``most`` (images, features). One that learned cannot win where it stays below.
+    """
+
+    least: Array
+    most: Array
+
+
+def room_ahead(images: int, features: int) -> Ahead:
+    """Room for runs of so many images."""
+    return Ahead(np.empty(images), np.empty((images, features)))
+
+
 def to_bytes(weight: Array) -> Bytes:
     """Weights (features, input features, kernel rows, kernel columns), all of them finite, rounded to bytes."""
     rounded, scale = np.empty((weight[0].size, len(weight)), np.uint8), np.array([weight.min(), 0, weight.max()])
-    compact = Bytes(weight.copy(), rounded, scale.astype(np.float64), np.array([-np.inf, np.inf]))
+    bounds, rise = np.array([-np.inf, np.inf]), np.zeros(len(weight))
+    compact = Bytes(weight.copy(), rounded, scale.astype(np.float64), bounds, rise)
     round_all(weight, compact)
     return compact
 
@@ -105,6 +127,7 @@ def round_all(weight: Array, compact: Bytes) -> None:
     """Round all weights to bytes on the scale (low, ., high), and set its step."""
     low, _, high = compact.scale
     compact.scale[1] = max((high - low) / 255, 1e-9 * max(abs(low), abs(high)), 1e-30)
+    compact.rise[:] = np.inf  # what was bounded on another scale has other errors
     for f in range(len(weight)):
         _round(weight, compact, f)
 
@@ -202,8 +225,8 @@ def _add_bytes(
 
 
 @compiled
-def _in_order(times: Array, cells: Array, steps: int, inputs: Array) -> None:
-    """List the inputs (input feature, tap) of a position that fired, in the order in which potentials are added."""
+def _in_order(times: Array, cells: Array, steps: int, inputs: Array) -> int:
+    """List the inputs (input feature, tap) that fired, in the order in which they are added; gives their number."""
     features, flat = times.shape[2], times.reshape(-1)
     taps, starts = np.empty((2, cells.size), np.uint64)
     inside = 0
@@ -217,6 +240,7 @@ def _in_order(times: Array, cells: Array, steps: int, inputs: Array) -> None:
             inputs[count] = first + taps[i]
             count += np.uint64(flat[starts[i] + np.uint64(c)] < steps)
         first += size
+    return int(count)
 
 
 @compiled
@@ -239,16 +263,22 @@ def _exact(weights: Array, inputs: Array, features: Array, potentials: Array) ->
 
 
 @compiled
-def _bound(compact: Bytes, free: Array, allowed: Array, bounds: Bounds, cells: Array, inputs: Array) -> float:
-    """Bound all potentials that may be the largest; gives what the largest one reaches at least."""
+def _bound(
+    compact: Bytes, free: Array, allowed: Array, bounds: Bounds, cells: Array, inputs: Array, spare: int
+) -> float:
+    """Bound all potentials that may be the largest; gives what the largest one reaches at least.
+
+    Positions are left out, or given up, where all stay ``spare`` errors below.
+    """
     (low, step, _), to_beat = compact.scale, 0.0
     for p in bounds.order:
-        if free[p] and bounds.reach[p] >= to_beat:
+        enough = to_beat - spare * bounds.error[p]
+        if free[p] and bounds.reach[p] >= enough:
             if bounds.added[p]:
                 largest = _largest(bounds.sums[p], allowed)
                 bounds.reach[p] = low * bounds.seen[p] + step * largest + bounds.error[p]
             else:
-                _add_bytes(compact, cells[p], p, allowed, to_beat, bounds, inputs)
+                _add_bytes(compact, cells[p], p, allowed, enough, bounds, inputs)
             to_beat = max(to_beat, bounds.reach[p] - 2 * bounds.error[p])
     return to_beat
 
@@ -278,37 +308,41 @@ def find_largest(
     active: Array,
     bounds: Bounds,
     winners: Array,
-) -> int:
-    """Fill the winners of an image among the active features, and return how many there are."""
+    spare: int,
+) -> tuple[int, float]:
+    """Fill the winners of an image among the active features.
+
+    Gives their number, and what the potential of the last is at least, or 0 where there was room for more.
+    """
     (positions, features), columns = bounds.sums.shape, where.shape[4, 1]
     weights, allowed, free = weight.reshape(features, -1), active.copy(), np.ones(positions, np.bool_)
     near, potentials = np.empty((bounds.sums.size, 2), np.int32), np.empty(features + 3)
     inputs = np.empty(weights.shape[1] + 1, np.uint32)
     for taken in range(len(winners)):
-        to_beat = _bound(compact, free, allowed, bounds, where.cells, inputs)
+        to_beat = _bound(compact, free, allowed, bounds, where.cells, inputs, spare)
         count = _candidates(compact, to_beat, free, allowed, bounds, near)
         best, p, f, i = 0.0, -1, -1, 0
         if count == 1 and to_beat > 0:
             p, f = near[0]
-            i = 1
+            best, i = to_beat, 1
         while i < count:
             place, begin = near[i, 0], i
             while i < count and near[i, 0] == place:
                 i += 1
-            _in_order(times, where.cells[place], steps, inputs)
-            _exact(weights, inputs[: bounds.seen[place]], near[begin:i, 1], potentials)
+            listed = _in_order(times, where.cells[place], steps, inputs)
+            _exact(weights, inputs[:listed], near[begin:i, 1], potentials)
             for k in range(i - begin):
                 feature = near[begin + k, 1]
                 if potentials[k] > best or (potentials[k] == best > 0 and (feature, place) < (f, p)):
                     best, p, f = potentials[k], place, feature
         if f < 0:
-            return taken
+            return taken, 0.0
         y, x = p // columns, p % columns
         winners[taken] = (f, y, x)
         allowed[f] = False
         for q in range(positions if radius > 0 else 0):
             free[q] = free[q] and (abs(q // columns - y) > radius or abs(q % columns - x) > radius)
-    return len(winners)
+    return len(winners), best
 
 
 @compiled
@@ -325,7 +359,74 @@ def last_winners(
     """Fill the winners of an image (rows, columns, features), and return how many there are."""
     bounds = new_bounds(times.shape[0] * times.shape[1], times.shape[2], len(where.cells), len(weight))
     look(times, weight, compact, steps, where, bounds)
-    return find_largest(times, weight, compact, steps, where, radius, active, bounds, winners)
+    return find_largest(times, weight, compact, steps, where, radius, active, bounds, winners, 0)[0]
+
+
+@compiled
+def winners_ahead(
+    times: Array,
+    weight: Array,
+    compact: Bytes,
+    steps: int,
+    where: Window,
+    radius: int,
+    active: Array,
+    winners: Array,
+    most: Array,
+) -> float:
+    """:func:`last_winners`, and what bounds all potentials: see :class:`Ahead`."""
+    bounds = new_bounds(times.shape[0] * times.shape[1], times.shape[2], len(where.cells), len(weight))
+    look(times, weight, compact, steps, where, bounds)
+    least = find_largest(times, weight, compact, steps, where, radius, active, bounds, winners, _SPARE)[1]
+    low, step, _ = compact.scale
+    most[:] = -np.inf
+    for p in range(len(where.cells)):
+        known, sums, added = low * bounds.seen[p] + bounds.error[p], bounds.sums[p], bounds.added[p]
+        for f in range(len(most)):
+            most[f] = max(most[f], known + step * sums[f] if added else bounds.reach[p])
+    return least
+
+
+@compiled
+def still_largest(
+    times: Array,
+    weight: Array,
+    compact: Bytes,
+    steps: int,
+    where: Window,
+    active: Array,
+    winners: Array,
+    least: float,
+    most: Array,
+) -> bool:
+    """Whether an image certainly has the winners that were found ahead, after some features have learned."""
+    rise = compact.rise
+    for winner in winners:
+        if winner[0] >= 0 and rise[winner[0]] > 0:
+            return False
+    near, count = np.empty(len(rise), np.int64), 0
+    for f in range(len(rise)):
+        if rise[f] > 0 and active[f] and most[f] + rise[f] >= least:
+            near[count] = f
+            count += 1
+    if count == 0 or len(where.cells) > 1:  # adding features at all positions takes as long as a new search
+        return count == 0
+    inputs, potentials = np.empty(where.cells.size * times.shape[2] + 1, np.uint32), np.empty(count + 3)
+    listed = _in_order(times, where.cells[0], steps, inputs)
+    _exact(weight.reshape(len(weight), -1), inputs[:listed], near[:count], potentials)
+    return bool(potentials[:count].max() < least)
+
+
+@compiled
+def _rise(old: Array, new: Array) -> float:
+    """By how much potentials may grow: sixteen sums at a time, as each addition waits for the one before."""
+    rise = np.zeros(16)
+    for i in range(0, new.size - 15, 16):
+        for k in range(16):
+            rise[k] += max(new[i + k] - old[i + k], 0)
+    for i in range(new.size - new.size % 16, new.size):
+        rise[0] += max(new[i] - old[i], 0)
+    return float(rise.sum())
 
 
 @compiled
@@ -336,6 +437,7 @@ def absorb_bytes(weight: Array, compact: Bytes, f: int) -> None:
     outside = 0
     for i in range(new.size):
         outside += int(new[i] < low) + int(new[i] > high)
+    compact.rise[f] += max(_rise(old, new), 1e-300)
     old[:] = new
     if outside > 0:
         smallest, largest = min(low, new.min()), max(high, new.max())

@@ -10,7 +10,7 @@ from spyketorch._winners import Choice
 from spyketorch.kernels._by_type import by_type
 from spyketorch.kernels._cache import compiled
 from spyketorch.kernels.loops.clock import convolution_fire, first_winners
-from spyketorch.kernels.loops.last_step import Bytes, last_winners
+from spyketorch.kernels.loops.last_step import Ahead, Bytes, last_winners, still_largest, winners_ahead
 from spyketorch.kernels.loops.layout import Array, Rows, Taps, Window, first_input
 
 
@@ -43,6 +43,10 @@ class ByClock(NamedTuple):
         """First-spike times of the images begin..end - 1 and, where ``values`` has room, the potentials there."""
         convolution_fire(images, self.laid_out.rows, self.threshold, self.steps, self.taps, fired, values, begin, end)
 
+    def stands(self, times: Array, active: Array, winners: Array, least: float, most: Array) -> bool:
+        """Nothing bounds when others fire: winners are not found ahead."""
+        return False
+
     def adapt(self, thresholds: Any, times: Array, winners: Array, post: Array) -> None:
         """Let the thresholds follow the answer to an image."""
         heard = 0
@@ -64,6 +68,10 @@ class AtLastStep(NamedTuple):
         """As of a layer with a threshold."""
         post[:] = self.steps - 1
         return last_winners(times, self.weight, self.laid_out, self.steps, self.window, choice.radius, active, winners)
+
+    def stands(self, times: Array, active: Array, winners: Array, least: float, most: Array) -> bool:
+        """Whether winners that were found ahead are certainly those of an image now."""
+        return still_largest(times, self.weight, self.laid_out, self.steps, self.window, active, winners, least, most)
 
     def adapt(self, thresholds: Any, times: Array, winners: Array, post: Array) -> None:
         """There are none."""
@@ -96,6 +104,10 @@ class Found(NamedTuple):
     winners: Array
     post: Array
 
+    def of_some(self, images: slice) -> "Found":
+        """Those of some of the images."""
+        return Found(self.winners[images], self.post[images])
+
 
 Layer = ByClock | AtLastStep
 
@@ -104,6 +116,12 @@ Layer = ByClock | AtLastStep
 def search(layer: Layer, times: Array, choice: Choice, active: Array, winners: Array, post: Array) -> int:
     """Fill the winners of an image (rows, columns, features), and when they fired; how many there are."""
     return layer.search(times, choice, active, winners, post)
+
+
+@by_type
+def stands(layer: Layer, times: Array, active: Array, winners: Array, least: float, most: Array) -> bool:
+    """Whether winners that were found ahead are certainly those of an image now."""
+    return layer.stands(times, active, winners, least, most)
 
 
 @by_type
@@ -159,6 +177,19 @@ def find(images: Array, layer: Layer, choice: Choice, active: Array, found: Foun
     """The winners of the images begin..end - 1, with the weights as they stand."""
     for n in range(begin, end):
         search(layer, images[n], choice, active[n], found.winners[n], found.post[n])
+
+
+@compiled
+def find_ahead(
+    images: Array, layer: AtLastStep, choice: Choice, active: Array, found: Found, ahead: Ahead, begin: int, end: int
+) -> None:
+    """:func:`find`, and what lets winners stand while others learn."""
+    weight, compact, steps, window = layer
+    for n in range(begin, end):
+        found.post[n] = steps - 1
+        ahead.least[n] = winners_ahead(
+            images[n], weight, compact, steps, window, choice.radius, active[n], found.winners[n], ahead.most[n]
+        )
 
 
 @compiled
@@ -231,23 +262,30 @@ def learn(
     teacher: Teacher,
     found: Found,
     decided: bool,
-) -> None:
-    """Learn the images in turn.
+    ahead: Ahead,
+) -> int:
+    """Learn the images in turn; gives how many winners were found here.
 
-    The winners of each are found with the weights that the one before left, or, where they have been ``decided``, are
-    those of :func:`find`; decisions after a mistake are always made anew.
+    The winners of each are those of the weights that the one before left: found here, or ``ahead`` where they certainly
+    are the same. Where all have been ``decided``, they are those of :func:`find`. Decisions after a mistake are always
+    made anew.
     """
-    lower, upper = rule.bounds
+    (lower, upper), foreseen, anew = rule.bounds, len(ahead.least) > 0, 0
     for n in range(len(images)):
         allowed, winners, post = teacher.active[n].copy(), found.winners[n], found.post[n]
         for turn in range(teacher.turns):
-            if turn == 0 and decided:
+            known = turn == 0 and decided
+            if turn == 0 and foreseen:
+                known = stands(layer, images[n], allowed, winners, ahead.least[n], ahead.most[n])
+            if known:
                 taken = _count(winners)
             else:
+                winners[:] = -1
+                anew += int(turn == 0)
                 taken = search(layer, images[n], choice, allowed, winners, post)
             outcome = _outcome(teacher, n, winners[0, 0])
-            known = turn == 0 and teacher.correction > 0 and outcome == 0
-            for k in range(0 if known else taken):
+            right = turn == 0 and teacher.correction > 0 and outcome == 0
+            for k in range(0 if right else taken):
                 _update(layer, images[n], winners[k], post[k], outcome, rule)
             if n == 0 and turn == 0:  # later on only weights that are clamped change
                 clamp(layer, lower, upper)
@@ -257,3 +295,4 @@ def learn(
                 break
             _silence(teacher, n, winners[0, 0], allowed)
             winners, post = np.full_like(winners, -1), np.zeros_like(post)
+    return anew
