@@ -358,7 +358,7 @@ def test_an_encoder_that_was_not_fitted_says_so():
 
 
 @pytest.mark.parametrize(
-    "wrong", [-1.0, torch.nan, torch.tensor([1, -2.0]), torch.tensor([]), torch.rand(2, 2)], ids=str
+    "wrong", [-1.0, torch.nan, torch.tensor([1, -2.0]), torch.tensor([]), torch.ones(2, 2)], ids=str
 )
 def test_scales_that_are_none_are_refused(wrong):
     with pytest.raises(ValueError, match="`largest` must be"):

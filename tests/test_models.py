@@ -11,6 +11,7 @@ import pytest
 import torch
 from test_files import refused_or_whole
 
+import spyketorch
 from spyketorch import latency, models
 from spyketorch.encoding import LatencyEncoder, LinearLatency
 from spyketorch.learning import STDP
@@ -258,7 +259,7 @@ def test_weights_that_are_no_numbers_are_refused(value):
 
 
 def test_shipped_weights_load_from_a_zipped_package(tmp_path):
-    package = Path(models.__file__).parent
+    package = Path(spyketorch.__file__).parent
     with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
         for path in [*package.rglob("*.py"), package / "weights" / "mozafari2018.pt"]:
             archive.write(path, path.relative_to(package.parent))

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import spyketorch
 from spyketorch import models
 from spyketorch.training import evaluate
 
 NETWORKS = ["mozafari2019", "kheradpisheh2018", "mozafari2018"]
-WEIGHTS = Path(models.__file__).parent / "weights"
+WEIGHTS = Path(spyketorch.__file__).parent / "weights"
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -15,6 +15,7 @@ import torch
 from sklearn.svm import LinearSVC
 from test_training import bars
 
+import spyketorch
 from spyketorch import latency, models, snn
 from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
 from spyketorch.models import Network, Stage
@@ -277,7 +278,7 @@ SCRIPT = """
 
 def test_a_run_killed_in_the_read_out_goes_on_to_the_same_bits(tmp_path):
     script = textwrap.dedent(SCRIPT).format(tests=str(Path(__file__).parent), directory=str(tmp_path))
-    path = {**os.environ, "PYTHONPATH": str(Path(models.__file__).parents[1])}
+    path = {**os.environ, "PYTHONPATH": str(Path(spyketorch.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, env=path).returncode == 9
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert not saved["readout"]["weight"].any()
