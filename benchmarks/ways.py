@@ -3,13 +3,15 @@
     python benchmarks/ways.py --data DIR [--quick] [--json PATH]
 
 The three-layer MNIST network of Mozafari et al. 2019, trained on 6,000 images first; then, by turns in one run, each
-layer learns from the same stored input in each way: whole batches, a factor of one's own, mini-batches, one image a
-call, in float64, in groups, with 254 time steps, and in plain torch as where numba is missing. Ratios say how many
-times as long a way takes as the batch of the standard rule does.
+layer learns from the same stored input in each way: whole batches, a factor of one's own in torch, a rule of one's own
+with a compiled twin, and with thresholds that adapt, mini-batches, one image a call, in float64, in groups, with 254
+time steps, and in plain torch as where numba is missing. Ratios say how many times as long a way takes as the batch of
+the standard rule does.
 """
 
 import copy
 import json
+import math
 import os
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import textwrap
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import common
 import torch
@@ -35,6 +37,27 @@ def fading(synapses: learning.Synapses) -> Tensor:
     """A factor of one's own, in torch: potentiation fades with the time between the two spikes."""
     late = synapses.pre_times - synapses.post_times
     return torch.where(synapses.causal, synapses.ltp * torch.exp(late / 5), synapses.ltd)
+
+
+class FadingTwin(NamedTuple):
+    """The same for the loops, one synapse at a time."""
+
+    tau: float
+
+    def change(self, synapse: learning.Synapse) -> float:
+        if synapse.causal:
+            return synapse.ltp * math.exp((synapse.pre_time - synapse.post_time) / self.tau)
+        return synapse.ltd
+
+
+class Fading(learning.STDP):
+    """A rule of one's own with a compiled twin."""
+
+    def change(self, synapses: learning.Synapses) -> Tensor:
+        return fading(synapses)
+
+    def compiled(self) -> learning.Twin:
+        return FadingTwin(5.0)
 
 
 class Ways:
@@ -55,6 +78,11 @@ class Ways:
         reward = learning.RSTDP(layer, (0.004, -0.003), (-0.004, 0.0005), **options)
         return lambda times, labels: reward.learn(times, labels, self.classes[: layer.out_channels], **how)
 
+    def own(self, rule: type[learning.STDP], **options: Any) -> Callable[..., Tensor]:
+        """The same by a rule of one's own."""
+        made = rule(copy.deepcopy(self.layer), (0.004, -0.003), **options)
+        return lambda times, labels: made.learn(times, *CHOICES[self.number])
+
     def works(self, few: int) -> dict[str, common.Work]:
         times, labels, many = self.times, self.labels, len(self.times)
 
@@ -64,18 +92,22 @@ class Ways:
         def singles(learn: Callable[..., Tensor]) -> common.Work:
             return common.Work(lambda: [learn(times[i : i + 1], labels[i : i + 1]) for i in range(few)], few)
 
-        works = {
+        works: dict[str, common.Work] = {
             "batch, standard rule": batch(self.learner(), times, many),
             "own factor in torch": batch(self.learner(rate=fading), times, few),
-            "mini-batches of 64": batch(self.learner(minibatch=64), times, max(64, few)),
+            "mini-batches of 64": batch(self.learner(minibatch=64), times, many),
             "one image a call": singles(self.learner()),
             "float64": batch(self.learner(copy.deepcopy(self.layer).double()), times, many),
         }
+        if self.number < 2:
+            works["own rule, compiled twin"] = batch(self.own(Fading), times, many)
+            adapting = learning.TargetTime(0.5, rate=0.01)
+            works["with state: target times"] = batch(self.own(Fading, thresholds=adapting), times, many)
         if self.number == 1:
             grouped = snn.SpikingConvolution(
                 30, 250, 3, float(self.layer.threshold) / 2, 0.8, 0.025, time_steps=T, padding=1, groups=2
             )
-            works["two groups"] = batch(self.learner(grouped), times, few)
+            works["two groups"] = batch(self.learner(grouped), times, many)
         if self.number < 2:
             fine = torch.where(times < T, times.long() * 17, 254).to(torch.uint8)  # the same spikes in 254 steps
             layer = copy.deepcopy(self.layer)

@@ -238,6 +238,10 @@ SCRIPT = """
     layer = snn.SpikingConvolution(1, 1, 2, 0.5, 0.5, 0.0, time_steps=3)
     Rule(layer, (0.5, -0.5)).learn(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
     print(layer.weight[0, 0, 0, 0].item())
+    Rule(layer, (0.5, -0.5)).learn(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
+    from spyketorch.kernels.loops import learn
+    assert len(learn.learn.overloads) == 1, "what was kept is the loop of this class, not of one of its name"
+    Rule(layer, (0.5, -0.5)).learn(torch.zeros(1, 1, 2, 2, dtype=torch.int16))  # another loop around a kept one
 """
 
 

@@ -46,10 +46,7 @@ def current(part: Any) -> Any:
     kind = type(part)
     if kind.__module__.startswith("spyketorch."):
         return part
-    now = content(kind)
-    if now not in _classes:
-        _classes[now] = type(f"{kind.__name__}_{now[:16]}", (kind,), {"__module__": kind.__module__})
-    return _classes[now](*part)
-
-
-_classes: dict[str, type] = {}
+    name = f"{kind.__name__}_{content(kind)[:32]}"
+    if name not in globals():  # a loop that was kept finds the class here
+        globals()[name] = type(name, (kind,), {"__module__": __name__})
+    return globals()[name](*part)
