@@ -30,6 +30,8 @@ from spyketorch._convolution import Geometry, layer_geometry, pooling_geometry
 from spyketorch._winners import Choice, choice, winners_in_turn
 from spyketorch.functional import Winner
 from spyketorch.kernels import gather, operators
+from spyketorch.neurons import _INTEGRATE_AND_FIRE, Neuron, _stands_still
+from spyketorch.neurons import _checked as checked_neuron
 
 
 def _times(value: Any, name: str = "times") -> Tensor:
@@ -128,6 +130,7 @@ def convolution_fire(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     potentials: bool = True,
+    neuron: Neuron = _INTEGRATE_AND_FIRE,
 ) -> tuple[Tensor, Tensor]:
     """A layer's answer: convolution and firing in one, latched.
 
@@ -140,6 +143,7 @@ def convolution_fire(
         time_steps: T, how many there are.
         stride, padding, dilation, groups: as in :func:`spyketorch.functional.convolution`.
         potentials: also give the potentials; without, firing is faster and the second result is empty.
+        neuron: how a potential follows from what is heard, one of :mod:`spyketorch.neurons`, or of one's own.
 
     Returns:
         (first-spike times, potentials at the first spike), ``(features, H', W')`` or ``(N, features, H', W')``.
@@ -150,7 +154,8 @@ def convolution_fire(
         (tensor([[[1]]]), tensor([[[2.]]]))
     """
     weight, shape, steps = _layer(times, weight, time_steps, stride, padding, dilation, groups)
-    return _answer(times, weight, _limit(threshold, weight), shape, steps, check.flag(potentials, "potentials"))
+    limit, neuron = _limit(threshold, weight), checked_neuron(neuron)
+    return _answer(times, weight, limit, shape, steps, check.flag(potentials, "potentials"), neuron)
 
 
 def _layer(times: Tensor, weight: Tensor, time_steps: int, *options: Any) -> tuple[Tensor, Geometry, int]:
@@ -160,17 +165,25 @@ def _layer(times: Tensor, weight: Tensor, time_steps: int, *options: Any) -> tup
 
 
 def _answer(
-    times: Tensor, weight: Tensor, limit: Tensor | None, shape: Geometry, steps: int, potentials: bool
+    times: Tensor,
+    weight: Tensor,
+    limit: Tensor | None,
+    shape: Geometry,
+    steps: int,
+    potentials: bool,
+    neuron: Neuron,
 ) -> tuple[Tensor, Tensor]:
     """:func:`convolution_fire` of what has been checked; a layer checks its threshold when it is set."""
     check.finite_if_free(weight, "weight")
     batch, options = _batched(times), shape.options()
-    if limit is None:
+    limit = None if limit is None else limit.to(weight.dtype)
+    if not _stands_still(neuron):
+        fired, value = operators.neuron_fire(batch, weight, limit, steps, shape, neuron, potentials)
+    elif limit is None:
         value = operators.last_potentials(batch, weight, steps, **options).clamp_(min=0)
         fired = torch.where(value > 0, steps - 1, steps).to(times.dtype)
         value = value if potentials else value.new_empty(0)
     else:
-        limit = limit.to(weight.dtype)
         fired, value = operators.convolution_fire(batch, weight, limit, steps, **options, want_values=potentials)
     return _as(fired, times), _as(value, times) if value.numel() else value
 
@@ -266,6 +279,7 @@ def convolution_winners(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     pointwise_inhibition: bool = False,
+    neuron: Neuron = _INTEGRATE_AND_FIRE,
 ) -> Tensor:
     """The winners among a layer's neurons: :func:`convolution_fire`, then :func:`k_winners`, without the rest.
 
@@ -273,7 +287,7 @@ def convolution_winners(
     the last time step counts, neurons that can no longer reach the largest potential. The answer is the same.
 
     Args:
-        times, weight, threshold, time_steps, stride, padding, dilation, groups: as in :func:`convolution_fire`.
+        times, weight, threshold, time_steps, stride, padding, dilation, groups, neuron: as in :func:`convolution_fire`.
         kwta, inhibition_radius: as in :func:`k_winners`.
         pointwise_inhibition: let one feature survive at each position before winners are chosen.
 
@@ -287,27 +301,38 @@ def convolution_winners(
     """
     weight, shape, steps = _layer(times, weight, time_steps, stride, padding, dilation, groups)
     inhibit = check.flag(pointwise_inhibition, "pointwise_inhibition")
-    return _winners(times, weight, _limit(threshold, weight), shape, steps, (kwta, inhibition_radius, inhibit))
+    limit, chosen = _limit(threshold, weight), (kwta, inhibition_radius, inhibit)
+    return _winners(times, weight, limit, shape, steps, chosen, checked_neuron(neuron))
 
 
 def _winners(
-    times: Tensor, weight: Tensor, limit: Tensor | None, shape: Geometry, steps: int, chosen: tuple[Any, Any, bool]
+    times: Tensor,
+    weight: Tensor,
+    limit: Tensor | None,
+    shape: Geometry,
+    steps: int,
+    chosen: tuple[Any, Any, bool],
+    neuron: Neuron,
 ) -> Tensor:
     """:func:`convolution_winners` of what has been checked but for (kwta, radius, inhibition)."""
     kwta, radius = choice(*chosen[:2], weight.shape[0], *shape.output_size(*times.shape[-2:]))
     wanted, limit = Choice(kwta, radius, chosen[2]), None if limit is None else limit.to(weight.dtype)
-    reason = operators.why_no_search(weight, limit, shape, wanted)
-    if reason is None:
+    reason = operators.why_no_search(weight, limit, shape, wanted, neuron)
+    if reason is None and not _stands_still(neuron) and check.free_to_read(times) and check.free_to_read(weight):
+        found = operators.neuron_winners(_batched(times), weight, limit, steps, shape, neuron, wanted)
+        return found if times.ndim == 4 else found[0]
+    if reason is None and _stands_still(neuron):
         search = (_batched(times), weight, limit, steps, *shape.options().values())
         winners: Tensor = operators.convolution_winners(*search, wanted.inhibit, kwta, radius)
         return winners if times.ndim == 4 else winners[0]
-    operators.say_slow(operators.SLOW_SEARCH, weight, reason)
-    if check.free_to_read(times):
+    if reason is not None:
+        operators.say_slow(operators.SLOW_SEARCH, weight, reason)
+    if check.free_to_read(times) and _stands_still(neuron):
         check.finite(weight, "weight")
         with gather.layer(weight, limit, steps, shape) as layer:
             winners, _ = gather.find(_batched(times), layer, wanted)
         return winners if times.ndim == 4 else winners[0]
-    return _winners_of(*_answer(times, weight, limit, shape, steps, True), steps, chosen)
+    return _winners_of(*_answer(times, weight, limit, shape, steps, True, neuron), steps, chosen)
 
 
 def _winners_of(fired: Tensor, potentials: Tensor, steps: int, chosen: tuple[Any, Any, bool]) -> Tensor:

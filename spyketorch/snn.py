@@ -17,7 +17,7 @@ from torch.nn.parameter import Parameter
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
-from spyketorch import latency
+from spyketorch import latency, neurons
 from spyketorch._checks import to_pair as to_pair
 from spyketorch._convolution import Geometry, check_fits, current_weight, geometry, stored_weight
 from spyketorch._state import CheckedState
@@ -170,7 +170,7 @@ _asked: ContextVar[tuple["SpikingConvolution | None", list[Tensor]]] = ContextVa
 
 
 class SpikingConvolution(Convolution):
-    """A layer of integrate-and-fire neurons on first-spike times: convolution and firing in one.
+    """A layer of neurons on first-spike times, which integrate and fire: convolution and firing in one.
 
     Used the same way in training and in inference, and interchangeable with :class:`Convolution` followed by
     :func:`spyketorch.functional.fire`: one loads the ``state_dict`` of the other. Neurons are latched, so weights may
@@ -188,6 +188,7 @@ class SpikingConvolution(Convolution):
             only the last time step counts, where every positive potential fires.
         weight_mean, weight_std, stride, padding, dilation, groups: as for :class:`Convolution`.
         time_steps: T, how many there are.
+        neuron: how a potential follows from what a neuron has heard: one of :mod:`spyketorch.neurons`, or of one's own.
 
     Shape:
         First-spike times ``(in_channels, H, W)`` or ``(N, in_channels, H, W)`` to ``(..., out_channels, H', W')``.
@@ -209,6 +210,7 @@ class SpikingConvolution(Convolution):
     """
 
     threshold: Tensor | None
+    neuron: neurons.Neuron = neurons._INTEGRATE_AND_FIRE  # of layers that 0.1 pickled
 
     def __init__(
         self,
@@ -224,6 +226,7 @@ class SpikingConvolution(Convolution):
         padding: int | tuple[int, int] = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
+        neuron: neurons.Neuron = neurons._INTEGRATE_AND_FIRE,
     ) -> None:
         super().__init__(
             in_channels,
@@ -236,7 +239,7 @@ class SpikingConvolution(Convolution):
             dilation=dilation,
             groups=groups,
         )
-        self.time_steps = time_steps
+        self.time_steps, self.neuron = time_steps, neuron
         self.register_buffer("threshold", None)
         self.threshold = threshold  # type: ignore[assignment]  # __setattr__ takes what the argument may be
 
@@ -245,6 +248,8 @@ class SpikingConvolution(Convolution):
             value = check.per_feature(value, name, self.out_channels, self.weight)
         elif name == "time_steps":
             value = check.steps(value)
+        elif name == "neuron":
+            value = neurons._checked(value)
         super().__setattr__(name, value)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -324,7 +329,8 @@ class SpikingConvolution(Convolution):
     def respond(self, times: Tensor, *, potentials: bool = True) -> tuple[Tensor, Tensor]:
         """(first-spike times, potentials there), as :func:`spyketorch.latency.convolution_fire`."""
         weight, shape, steps = self._checked(times)
-        return latency._answer(times, weight, self.limit(), shape, steps, check.flag(potentials, "potentials"))
+        wanted = check.flag(potentials, "potentials")
+        return latency._answer(times, weight, self.limit(), shape, steps, wanted, self.neuron)
 
     def _checked(self, times: Tensor) -> tuple[Tensor, Geometry, int]:
         """(weight, geometry, T) for these times."""
@@ -348,7 +354,7 @@ class SpikingConvolution(Convolution):
             operators.say_slow(operators.SLOW_SEARCH, self.weight, f"the layer has its own {', '.join(own)}")
             return latency._winners_of(*self._heard(times), self.time_steps, chosen)
         weight, shape, steps = self._checked(times)
-        return latency._winners(times, weight, self.limit(), shape, steps, chosen)
+        return latency._winners(times, weight, self.limit(), shape, steps, chosen, self.neuron)
 
     def forward(self, times: Tensor) -> Tensor:
         layer, kept = (None, []) if torch.compiler.is_compiling() else _asked.get()
@@ -358,7 +364,8 @@ class SpikingConvolution(Convolution):
         return kept[0]
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, threshold={_values(self.threshold)}, time_steps={self.time_steps}"
+        text = f"{super().extra_repr()}, threshold={_values(self.threshold)}, time_steps={self.time_steps}"
+        return text + ("" if neurons._stands_still(self.neuron) else f", neuron={self.neuron}")
 
 
 class Pooling(nn.Module):

@@ -1,9 +1,10 @@
 """Contracts: what a user's own learning rule, lesson, filter kernel or encoder should keep, as functions for a test.
 
-    >>> from spyketorch import encoding, learning, testing
+    >>> from spyketorch import encoding, learning, neurons, testing
     >>> testing.check_kernel(encoding.DoGKernel(7, 1, 2))
     >>> testing.check_encoder(encoding.LatencyEncoder(torch.nn.Identity(), 15), torch.rand(4, 2, 9, 9))
     >>> testing.check_rule(lambda conv: learning.STDP(conv, (0.25, -0.125)))
+    >>> testing.check_neuron(neurons.Leaky(0.9))
 
 Each raises an AssertionError that says what is broken and for which input. The checks run on small seeded data, whose
 weights are multiples of 1/64: sums of those are exact in float32, so that different ways to compute must agree to the
@@ -23,10 +24,13 @@ from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
-from spyketorch import latency
+from spyketorch import latency, neurons
+from spyketorch._convolution import geometry
 from spyketorch._identity import Content
 from spyketorch._warnings import quiet
 from spyketorch.encoding._filter import Filter
+from spyketorch.encoding._latency import LatencyEncoder
+from spyketorch.kernels import plain
 from spyketorch.learning._back_ends import BACK_ENDS
 from spyketorch.learning._stdp import STDP
 from spyketorch.learning._synapses import Synapses
@@ -289,7 +293,7 @@ def _check_rule_on(
     generator = torch.Generator().manual_seed(seed)
 
     def on_times() -> Any:
-        return make_rule(SpikingConvolution(3, 6, (4, 2), 1, time_steps=5, **settings))
+        return make_rule(SpikingConvolution(3, 6, (4, 2), 1, time_steps=5, **settings))  # type: ignore[arg-type]
 
     adapts = getattr(on_times(), "thresholds", None) is not None
     conv = on_times().conv_layer if adapts else Convolution(3, 6, (4, 2), **settings)
@@ -488,3 +492,78 @@ def _check_parts(lesson: Lesson, network: Network, images: Tensor, labels: Tenso
     assert Content(code=False)(lesson) == content, (
         f"a lesson must stay as it is, state belongs to its rule; {lesson} changed"
     )
+
+
+def check_neuron(neuron: neurons.Neuron) -> None:
+    """Check a neuron of one's own: a layer of it is the same on times and on waves, compiled and plain.
+
+    Its potentials are tried with and without a threshold, with weights of both signs, in float32 and float64. A neuron
+    fires at most once, an image answers as it does in a batch, and a learning rule finds the winners that the answers
+    hold. A network of such neurons is saved and loaded, and refused where the neurons are others. What numba cannot
+    compile runs in torch, with a :class:`spyketorch.PerformanceWarning`.
+
+    Args:
+        neuron: a named tuple of numbers with a ``step``, see :class:`spyketorch.neurons.Neuron`.
+
+    Example:
+        >>> check_neuron(neurons.Leaky(0.75))
+    """
+    neuron = neurons._checked(neuron)
+    generator = torch.Generator().manual_seed(0)
+    times = random_times(6, 3, 7, 6, time_steps=8, generator=generator).to(torch.uint8)
+    for low, dtype in ((0.0, torch.float32), (-1.0, torch.float32), (0.0, torch.float64)):
+        weight = dyadic(5, 3, 3, 2, low=low, generator=generator).to(dtype)
+        for threshold in (1.5, None):
+            _check_answers(neuron, times, weight, threshold)
+    layer = SpikingConvolution(3, 5, (3, 2), 1.5, time_steps=8, neuron=neuron)
+    layer.load_weight(dyadic(5, 3, 3, 2, generator=generator))
+    fired, potentials = layer.respond(times)
+    winners = STDP(layer, (0.0, 0.0)).learn(times, 2, 1, pointwise_inhibition=False)
+    _assert_same(winners, latency.k_winners(fired, potentials, 2, 1, time_steps=8), "the winners that `learn` finds")
+    _check_saved_neurons(layer)
+
+
+def _check_answers(neuron: neurons.Neuron, times: Tensor, weight: Tensor, threshold: float | None) -> None:
+    """One layer, on times and on waves, compiled and plain."""
+    steps, name = 8, f"of {neuron} with threshold {threshold} in {weight.dtype}"
+    heard = sf.convolution(latency.to_wave(times, steps, weight.dtype), weight)
+    kept = heard.clone()
+    potentials = neurons.potentials(heard, neuron)
+    _assert_same(heard, kept, f"what neurons {name} heard, after their step,")
+    assert potentials.dtype == weight.dtype, f"potentials {name} became {potentials.dtype}"
+    assert potentials.shape == heard.shape, f"potentials {name} must be of shape {tuple(heard.shape)}"
+    above = potentials > (0 if threshold is None else threshold)
+    if threshold is None:
+        above[:, :-1] = False
+    fires, when = above.any(1), torch.arange(steps).view(-1, 1, 1, 1)
+    first = torch.where(above, when, steps).amin(1).to(times.dtype)
+    at_first = torch.where(fires, potentials.gather(1, first.clamp(max=steps - 1).long()[:, None])[:, 0], 0)
+    fired, values = latency.convolution_fire(times, weight, threshold, time_steps=steps, neuron=neuron)
+    _assert_same(fired, first, f"first spikes {name} on times against waves")
+    _assert_same(values, at_first, f"potentials {name} on times against waves")
+    one, _ = latency.convolution_fire(times[0], weight, threshold, time_steps=steps, neuron=neuron)
+    _assert_same(one, fired[0], f"first spikes {name} of one image against the batch")
+    limit = None if threshold is None else torch.full((len(weight),), threshold, dtype=weight.dtype)
+    shape = geometry(tuple(weight.shape[2:]), features=len(weight))
+    plainly, plain_values = plain.neuron_fire(times, weight, limit, steps, shape, neuron, True)
+    _assert_same(plainly, fired, f"first spikes {name} in plain torch against the loops")
+    _assert_same(plain_values, values, f"potentials {name} in plain torch against the loops")
+
+
+def _check_saved_neurons(layer: SpikingConvolution) -> None:
+    """A network of such neurons takes its own state, one of others refuses it."""
+    images = torch.rand(2, 3, 7, 6, generator=torch.Generator().manual_seed(0))
+    network = Network(LatencyEncoder(torch.nn.Identity(), layer.time_steps), [Stage(layer)])
+    answer = network.features(images)
+    state = copy.deepcopy(network.state_dict())
+    again = copy.deepcopy(network)
+    again.stages[0].layer.reset_weight()
+    again.load_state_dict(state)
+    _assert_same(again.features(images), answer, "the answer of a network that took the state of another")
+    other = neurons.Leaky(0.25) if type(layer.neuron) is neurons.IntegrateAndFire else neurons.IntegrateAndFire()
+    again.stages[0].layer.neuron = other
+    try:
+        again.load_state_dict(state)
+    except ValueError:
+        return
+    raise AssertionError(f"a network of {other} must refuse the state of one of {layer.neuron}")

@@ -68,6 +68,16 @@ def convolution(wave, weight, **geometry):
     return out
 
 
+def neuron_potentials(heard, neuron):
+    """Potentials over time of neurons that have heard this much: one step after the other."""
+    out, potential, before = np.zeros_like(heard), np.zeros_like(heard[0]), np.zeros_like(heard[0])
+    for t in range(len(heard)):
+        for place in np.ndindex(potential.shape):
+            potential[place] = neuron.step(potential[place], before[place], heard[(t, *place)])
+        out[t], before = potential, heard[t]
+    return out
+
+
 def fire(potentials, threshold=None, latch=False):
     """Spikes, and the potentials where there is a spike; threshold a number, one per feature, or None."""
     spikes, kept = np.zeros_like(potentials), np.zeros_like(potentials)

@@ -15,7 +15,19 @@ ROOT = Path(spyketorch.__file__).parent
 #: rooms from the ground up; each knows those before it alone. A new one stands after all that it imports.
 ROOMS = [
     *("_warnings", "_checks", "__init__", "_files", "_progress", "_identity", "_state", "_convolution", "_winners"),
-    *("_plasticity", "_teacher", "kernels", "functional", "latency", "learning", "snn", "encoding", "readout", "data"),
+    *(
+        "_plasticity",
+        "_teacher",
+        "neurons",
+        "kernels",
+        "functional",
+        "latency",
+        "learning",
+        "snn",
+        "encoding",
+        "readout",
+        "data",
+    ),
     *("models", "training", "visualization", "testing", "utils"),
 ]
 

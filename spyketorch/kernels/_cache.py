@@ -36,7 +36,7 @@ def sources() -> str:
     """A hash of all that is compiled."""
     package, found = importlib.resources.files("spyketorch"), hashlib.sha256()
     kernels = package / "kernels"
-    nouns = [package / f"{name}.py" for name in ("_convolution", "_plasticity", "_teacher", "_winners")]
+    nouns = [package / f"{name}.py" for name in ("_convolution", "_plasticity", "_teacher", "_winners", "neurons")]
     files = [*nouns, *kernels.iterdir(), *(kernels / "loops").iterdir()]
     for file in sorted((f for f in files if f.name.endswith(".py")), key=lambda f: f.name):
         found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")

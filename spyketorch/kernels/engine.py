@@ -17,10 +17,11 @@ from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch.kernels import memory
 from spyketorch.kernels._by_type import current
-from spyketorch.kernels.loops import last_step, layout
+from spyketorch.kernels.loops import clock, last_step, layout
 from spyketorch.kernels.loops import learn as loops
 from spyketorch.kernels.loops.layout import Array
 from spyketorch.kernels.parallel import in_parallel
+from spyketorch.neurons import _INTEGRATE_AND_FIRE, Neuron, _stands_still
 
 
 def _of(number: type, part: Any) -> Any:
@@ -30,6 +31,21 @@ def _of(number: type, part: Any) -> Any:
 
 _SHORTEST, _LONGEST = 16, 512  # runs of images that are decided ahead
 _NOTHING = last_step.room_ahead(0, 0)
+
+_unfit: dict[type, str] = {}
+
+
+def why_not_compiled(neuron: Neuron) -> str | None:
+    """Why numba does not compile the step of a neuron, or None where it does."""
+    made = _of(np.float32, neuron)
+    if type(made) not in _unfit:
+        try:
+            clock.one_step(made, np.zeros(1, np.float32))
+            return None
+        except NumbaError as error:
+            said = str(error).strip().splitlines()[0]
+            _unfit[type(made)] = f"numba does not compile `step` of the neuron {type(neuron).__qualname__} ({said})"
+    return _unfit[type(made)]
 
 
 class Engine:
@@ -133,7 +149,13 @@ def _name(part: Any) -> str:
 
 @contextmanager
 def engine(
-    weight: Tensor, threshold: Tensor | None, steps: int, shape: Geometry, size: Sequence[int], name: str = "weight"
+    weight: Tensor,
+    threshold: Tensor | None,
+    steps: int,
+    shape: Geometry,
+    size: Sequence[int],
+    name: str = "weight",
+    neuron: Neuron = _INTEGRATE_AND_FIRE,
 ) -> Iterator[Engine]:
     """An engine of a layer for maps of some rows and columns; what it learns is written to the weight.
 
@@ -146,7 +168,7 @@ def engine(
     operations = inputs * rows * columns * own[:, 0].size
     window = layout.window((rows, columns), out, shape)
     layer: loops.Layer
-    if threshold is None:
+    if threshold is None and _stands_still(neuron):
         with memory.lent(stored, "bytes", lambda: last_step.to_bytes(_finite(own, name))) as compact:
             layer = loops.AtLastStep(own, compact, steps, window)
             _sync(layer, name)
@@ -154,9 +176,11 @@ def engine(
     else:
         with memory.lent(stored, inputs, lambda: layout.to_rows(own, inputs)) as laid_out:
             limit = np.full(layout.lanes(features), np.inf, own.dtype)
-            limit[:features] = threshold.numpy()
+            limit[:features] = 0 if threshold is None else threshold.numpy()
+            opens = steps - 1 if threshold is None else 0
             taps = layout.reach((rows, columns), out, shape)
-            layer = loops.ByClock(own, laid_out, limit, steps, window, taps)
+            known = _of(own.dtype.type, neuron)
+            layer = loops.ByClock(known, own, laid_out, limit, opens, steps, window, taps)
             _sync(layer, name)
             yield Engine(layer, operations)
     if stored.data_ptr() != weight.data_ptr():

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spyketorch import _checks as check
 from spyketorch._convolution import Geometry
 from spyketorch._warnings import warn_once
 from spyketorch._winners import Choice
 from spyketorch.kernels import plain
 from spyketorch.kernels.arrays import channels_last
 from spyketorch.kernels.parallel import in_parallel
+from spyketorch.neurons import _INTEGRATE_AND_FIRE, Neuron, _stands_still
 
 Ints = Sequence[int]
 
@@ -162,6 +164,31 @@ def _convolution_fire(
             fired[:, outputs].copy_(torch.from_numpy(firsts).permute(0, 3, 1, 2))
             if want_values:
                 values[:, outputs].copy_(torch.from_numpy(at_first).permute(0, 3, 1, 2))
+    return fired, values
+
+
+def neuron_fire(
+    times: Tensor,
+    weight: Tensor,
+    threshold: Tensor | None,
+    time_steps: int,
+    shape: Geometry,
+    neuron: Neuron,
+    want_values: bool,
+) -> tuple[Tensor, Tensor]:
+    """:func:`convolution_fire` of any neurons; no operator, as schemas know no neurons."""
+    reason = why_not_compiled(neuron, weight)
+    if reason is not None or not check.free_to_read(times) or not check.free_to_read(weight):
+        if reason is not None:
+            say_slow("a layer answers in plain torch, many times slower than in the compiled loops", weight, reason)
+        return plain.neuron_fire(times, weight, threshold, time_steps, shape, neuron, want_values)
+    from spyketorch.kernels.engine import engine
+
+    fired = _out(times, weight, shape, times.dtype)
+    values = _out(times, weight, shape, weight.dtype) if want_values else weight.new_empty(0)
+    firsts, at_first = channels_last(fired), channels_last(values if want_values else values.view(0, 1, 1, 1))
+    with engine(weight, threshold, time_steps, shape, times.shape[2:], neuron=neuron) as loops:
+        loops.fire(channels_last(times), firsts, at_first)
     return fired, values
 
 
@@ -329,10 +356,23 @@ local_normalization = _define(
 # Deciding and learning, on the CPU only: elsewhere latency.py and learning.py compose them in torch
 
 
-def why_no_search(weight: Tensor, threshold: Tensor | None, shape: Geometry, choice: Choice) -> str | None:
-    """Why the loops do not find the winners of such a layer, or None where they do."""
+def why_not_compiled(neuron: Neuron, weight: Tensor) -> str | None:
+    """Why the loops do not serve such neurons, or None where they do."""
     if not has_loops(weight):
         return f"there are none for weights of {weight.dtype} on {weight.device}"
+    if _stands_still(neuron):
+        return None
+    from spyketorch.kernels import engine
+
+    return engine.why_not_compiled(neuron)
+
+
+def why_no_search(
+    weight: Tensor, threshold: Tensor | None, shape: Geometry, choice: Choice, neuron: Neuron = _INTEGRATE_AND_FIRE
+) -> str | None:
+    """Why the loops do not find the winners of such a layer, or None where they do."""
+    if not _stands_still(neuron) or not has_loops(weight):
+        return why_not_compiled(neuron, weight)
     if threshold is None and shape.groups > 1:
         return "the layer has `groups` and no threshold"
     if threshold is None and choice.inhibit and choice.kwta > 1:
@@ -386,6 +426,22 @@ def _convolution_winners(
     shape = _geometry(weight, stride, padding, dilation, groups)
     with engine(weight, threshold, time_steps, shape, times.shape[2:]) as loops:
         return torch.from_numpy(loops.find(channels_last(times), Choice(kwta, radius, inhibit)).winners)
+
+
+def neuron_winners(
+    times: Tensor,
+    weight: Tensor,
+    threshold: Tensor | None,
+    time_steps: int,
+    shape: Geometry,
+    neuron: Neuron,
+    choice: Choice,
+) -> Tensor:
+    """:func:`convolution_winners` of any neurons that the loops serve."""
+    from spyketorch.kernels.engine import engine
+
+    with engine(weight, threshold, time_steps, shape, times.shape[2:], neuron=neuron) as loops:
+        return torch.from_numpy(loops.find(channels_last(times), choice).winners)
 
 
 #: winners (N, kwta, 3), rows of -1 where there are fewer; without a threshold only the last step counts

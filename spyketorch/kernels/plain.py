@@ -11,6 +11,7 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch._convolution import Geometry, conv2d
 from spyketorch.kernels import gather
+from spyketorch.neurons import Neuron
 
 _POTENTIALS = 2**24  # that are held at once where there are several time steps
 
@@ -67,3 +68,26 @@ def local_normalization(intensities: Tensor, radius: int, eps: float) -> Tensor:
     mean = fn.avg_pool2d(intensities, (1, 2 * radius + 1), 1, (0, radius))
     mean = fn.avg_pool2d(mean, (2 * radius + 1, 1), 1, (radius, 0))
     return intensities / (mean + eps)
+
+
+def neuron_fire(
+    times: Tensor,
+    weight: Tensor,
+    threshold: Tensor | None,
+    time_steps: int,
+    shape: Geometry,
+    neuron: Neuron,
+    want_values: bool,
+) -> tuple[Tensor, Tensor]:
+    """(first-spike times, potentials there) of any neurons, one time step after the other."""
+    limit: Tensor | float = 0.0 if threshold is None else threshold.view(-1, 1, 1)
+    heard = weight.new_zeros((len(times), len(weight), *shape.output_size(*times.shape[2:])))
+    potential, fired, values = heard, torch.full_like(heard, time_steps, dtype=times.dtype), heard
+    for t in range(time_steps):
+        before, heard = heard, conv2d((times <= t).to(weight.dtype), weight, shape)
+        potential = neuron.step(potential, before, heard)
+        if threshold is not None or t == time_steps - 1:
+            crosses = (potential > limit) & (fired == time_steps)
+            fired = torch.where(crosses, torch.full_like(fired, t), fired)
+            values = torch.where(crosses, potential, values)
+    return fired, values if want_values else values.new_empty(0)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spyketorch import _checks as check
+from spyketorch import neurons
 from spyketorch._convolution import torch_threads
 from spyketorch._teacher import Teacher
 from spyketorch.kernels import gather
@@ -102,6 +103,8 @@ class WinnersGathered:
             return "the rule learns from waves"
         if not check.free_to_read(task.times):
             return f"the layer is on {task.times.device}"
+        if not neurons._stands_still(task.neuron):
+            return f"the layer has {type(task.neuron).__qualname__} neurons"
         return task.why_not_standard()
 
     def learn(self, task: Task) -> Tensor:

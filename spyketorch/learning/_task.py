@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 from spyketorch import _checks as check
+from spyketorch import neurons
 from spyketorch._convolution import Geometry, check_fits, learnable
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
@@ -55,7 +56,13 @@ class Task(NamedTuple):
         from spyketorch.kernels.engine import engine
 
         weight, limit, size = self.layer.weight.data, self.layer.limit(), self.times.shape[2:]
-        return engine(weight, limit, self.layer.time_steps, self.shape, size, "conv_layer.weight")
+        return engine(weight, limit, self.layer.time_steps, self.shape, size, "conv_layer.weight", self.neuron)
+
+    @property
+    def neuron(self) -> neurons.Neuron:
+        """Those of the layer."""
+        known: neurons.Neuron = getattr(self.layer, "neuron", neurons._INTEGRATE_AND_FIRE)
+        return known
 
     def why_not_standard(self) -> str | None:
         """What the layer has in place of the standard answer, or None where that is its own."""
@@ -65,7 +72,7 @@ class Task(NamedTuple):
     def why_not_searched(self) -> str | None:
         """Why the compiled loops do not find the winners, or None where they do."""
         search = self.layer.weight, self.layer.threshold, self.shape, self.choice
-        return self.why_not_standard() or operators.why_no_search(*search)
+        return self.why_not_standard() or operators.why_no_search(*search, self.neuron)
 
     def bounds(self) -> tuple[float, float]:
         """Of the weights."""

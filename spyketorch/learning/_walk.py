@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
-from spyketorch import latency
+from spyketorch import latency, neurons
 from spyketorch._winners import Choice
 from spyketorch.learning._task import Task
 
@@ -90,6 +90,7 @@ def teach_on_waves(task: Task, sample: Tensor, decided: Decided, outcome: Tensor
     layer, weight, steps = task.layer, task.layer.weight, task.layer.time_steps
     assert decided.fired is not None
     wave, spikes = (latency.to_wave(x, steps, weight.dtype) for x in (sample, decided.fired))
-    potentials = torch.where(spikes > 0, sf.convolution(wave, weight, **layer.geometry.options()), 0)
+    heard = sf.convolution(wave, weight, **layer.geometry.options())
+    potentials = torch.where(spikes > 0, neurons.potentials(heard, task.neuron), 0)
     existing = [tuple(winner) for winner in decided.winners.tolist() if winner[0] >= 0]
     task.rule(wave, potentials, spikes, *(() if outcome is None else (float(outcome),)), existing)

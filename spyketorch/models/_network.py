@@ -270,7 +270,8 @@ class Network(nn.Module):
 
     def _sample(self, shape: Sequence[int] | None) -> dict[str, list[int]] | None:
         """Answers to images of values up to 1 and up to 255; None where no part is the user's own or has a hook."""
-        if shape is None or not (any(map(identity.its_own, self.modules())) or identity.hooks(self)):
+        own = any(map(identity.its_own, self.modules())) or any(_own_neurons(stage.layer) for stage in self.stages)
+        if shape is None or not (own or identity.hooks(self)):
             return None
         return self._answers(shape)
 
@@ -330,6 +331,11 @@ class Network(nn.Module):
     def extra_repr(self) -> str:
         known = self.classes is not None and check.readable(self.classes)
         return f"classes={len(set(self.classes.tolist()))}" if known else ""
+
+
+def _own_neurons(layer: nn.Module) -> bool:
+    """Whether a layer has neurons of the user's own, whose answers their settings alone do not tell."""
+    return not type(getattr(layer, "neuron", None)).__module__.startswith(("spyketorch.", "builtins"))
 
 
 def _kept(state: Tensor) -> tuple[dict[str, Any], dict[str, list[int]] | None]:

@@ -5,15 +5,18 @@ their limits. Where answers are wanted, a row of neurons goes through all steps 
 stays in the cache; where winners are, all rows go through one step, so that the clock can stop.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba.extending import overload
 
 from spyketorch._winners import Choice
+from spyketorch.kernels._by_type import by_type
 from spyketorch.kernels._cache import compiled
 from spyketorch.kernels.loops.choose import strongest, take_winners
 from spyketorch.kernels.loops.layout import LANES, Array, Taps
 from spyketorch.kernels.loops.vectors import add_lanes
+from spyketorch.neurons import IntegrateAndFire
 
 
 class Spikes(NamedTuple):
@@ -28,13 +31,17 @@ class Spikes(NamedTuple):
 
 
 class Neurons(NamedTuple):
-    """Rows of neurons: potentials, the steps at which they fired and, where wanted, the potentials then.
+    """Rows of neurons: what they heard, potentials, the steps at which they fired, and the potentials then, if wanted.
 
-    All are (rows, columns * features); a neuron fires above its ``limit`` (columns * features,). ``touched`` (rows, 2)
-    tells which of them, as begin and end, were compared last.
+    All are (rows, columns * features); neurons fire above their ``limit`` (columns * features,) from step ``opens`` on.
+    Those that integrate and fire have one array for what they heard and for potentials. ``touched`` (rows, 2) tells
+    which of them, as begin and end, were compared last; ``before`` is what a row had heard a step ago.
     """
 
     limit: Array
+    opens: int
+    before: Array
+    heard: Array
     potentials: Array
     first: Array
     values: Array
@@ -85,14 +92,38 @@ def add(potentials: Array, weight: Array, features: int, taps: Taps, y: int, x: 
                 to[f] += added[f]
 
 
+@by_type
+def step(neuron: Any, potential: float, before: float, heard: float) -> float:
+    """The potential of a neuron at a time step."""
+    now: float = neuron.step(potential, before, heard)
+    return now
+
+
+def moves(neuron: Any) -> bool:
+    """Whether potentials are other than what was heard, and may change where no spike comes; known when compiled."""
+    return type(neuron) is not IntegrateAndFire
+
+
+@overload(moves, strict=False)
+def _moves(neuron: Any) -> Any:
+    other = neuron.instance_class is not IntegrateAndFire
+    return lambda neuron: other
+
+
 @compiled
-def neurons_of(rows: int, columns: int, threshold: Array, images: Array, values: bool) -> Neurons:
+def neurons_of(
+    neuron: Any, rows: int, columns: int, threshold: Array, opens: int, images: Array, values: bool
+) -> Neurons:
     """Room for rows of neurons with the threshold of each feature, and the type of times that the images have."""
     size, limit = columns * len(threshold), np.empty((columns, len(threshold)), threshold.dtype)
     limit[:] = threshold
+    heard = np.empty((rows, size), threshold.dtype)
     return Neurons(
         limit.reshape(-1),
-        np.empty((rows, size), threshold.dtype),
+        opens,
+        np.empty(size, threshold.dtype),
+        heard,
+        np.empty((rows, size), threshold.dtype) if moves(neuron) else heard,
         np.empty((rows, size), images.dtype),
         np.empty((rows if values else 0, size), threshold.dtype),
         np.zeros((rows, 2), np.uint64),
@@ -102,7 +133,10 @@ def neurons_of(rows: int, columns: int, threshold: Array, images: Array, values:
 @compiled
 def rest(neurons: Neurons, steps: int) -> None:
     """Nothing has been heard, nobody has fired."""
-    potential, first, value = neurons.potentials.reshape(-1), neurons.first.reshape(-1), neurons.values.reshape(-1)
+    heard, potential = neurons.heard.reshape(-1), neurons.potentials.reshape(-1)
+    first, value = neurons.first.reshape(-1), neurons.values.reshape(-1)
+    for f in range(heard.size):
+        heard[f] = 0
     for f in range(potential.size):
         potential[f] = 0
     for f in range(first.size):
@@ -112,31 +146,35 @@ def rest(neurons: Neurons, steps: int) -> None:
 
 
 @compiled
-def advance(neurons: Neurons, weight: Array, taps: Taps, spikes: Spikes, top: int, begin: int, end: int) -> None:
+def advance(
+    neuron: Any, neurons: Neurons, weight: Array, taps: Taps, spikes: Spikes, top: int, begin: int, end: int
+) -> None:
     """Let rows of neurons, the first of which is row ``top`` of the map, hear the spikes of steps begin..end - 1.
 
     A row hears its spikes in the order in which they are sorted, whatever rows and steps are called for together.
     """
     size = np.uint64(neurons.limit.size)
     potential, first, limit = neurons.potentials.reshape(-1), neurons.first.reshape(-1), neurons.limit
+    heard, before, opens = neurons.heard.reshape(-1), neurons.before, neurons.opens
     value, touched, source = neurons.values.reshape(-1), neurons.touched, weight.reshape(-1)
     start, events, following = spikes.start, spikes.events, spikes.next
-    kernel_rows, heard, run_start, runs = taps.kernel_rows, taps.heard, taps.run_start, taps.runs
+    kernel_rows, reached, run_start, runs = taps.kernel_rows, taps.heard, taps.run_start, taps.runs
     width, per_input = np.uint64(taps.width), np.uint64(weight.shape[1])
     lanes = per_input // (width * np.uint64(taps.height))
     for row in range(len(neurons.potentials)):
         base, y = np.uint64(row) * size, top + row
         for t in range(begin, end):
             at, stop = following[t], start[t + 1]
-            while at < stop and events[at, 0] < heard[y, 0]:
+            while at < stop and events[at, 0] < reached[y, 0]:
                 at += 1
             following[t] = at
             low, high = size, np.uint64(0)
-            if t == 0:  # a threshold below 0 is crossed at once
-                low, high = np.uint64(0), size
+            if moves(neuron):
+                for f in range(size):
+                    before[f] = heard[base + f]
             for e in range(np.uint64(at), np.uint64(stop)):
                 below, x = np.uint64(events[e, 0]), np.uint64(events[e, 1])
-                if below >= np.uint64(heard[y, 1]):
+                if below >= np.uint64(reached[y, 1]):
                     break
                 if kernel_rows[y, below] < 0:
                     continue
@@ -145,8 +183,15 @@ def advance(neurons: Neurons, weight: Array, taps: Taps, spikes: Spikes, top: in
                     column, length = np.uint64(runs[b, 0]) * lanes, np.uint64(runs[b, 2]) * lanes
                     to, added = base + column, place + np.uint64(runs[b, 1]) * lanes
                     for f in range(np.uint64(0), length, np.uint64(LANES)):
-                        add_lanes(potential, to + f, source, added + f)
+                        add_lanes(heard, to + f, source, added + f)
                     low, high = min(low, column), max(high, column + length)
+            if moves(neuron):
+                for f in range(size):
+                    potential[base + f] = step(neuron, potential[base + f], before[f], heard[base + f])
+            if t < opens:
+                low, high = size, np.uint64(0)
+            elif t == opens or moves(neuron):  # whoever is above the limit at once
+                low, high = np.uint64(0), size
             touched[row, 0], touched[row, 1] = low, high
             now = first.dtype.type(t)
             for f in range(low, high):
@@ -160,8 +205,10 @@ def advance(neurons: Neurons, weight: Array, taps: Taps, spikes: Spikes, top: in
 @compiled
 def convolution_fire(
     times: Array,
+    neuron: Any,
     weight: Array,
     threshold: Array,
+    opens: int,
     steps: int,
     taps: Taps,
     fired: Array,
@@ -171,17 +218,17 @@ def convolution_fire(
 ) -> None:
     """First-spike times of the images begin..end - 1 and, where ``values`` has room, the potentials there.
 
-    ``threshold`` is filled up as the weights are, with thresholds that nothing reaches.
+    ``threshold`` is filled up as the weights are, with thresholds that nothing reaches; nobody fires before ``opens``.
     """
     rows, columns, features = fired.shape[1:]
-    lanes = len(threshold)
-    neurons, spikes = neurons_of(1, columns, threshold, fired, len(values) > 0), room(times[0], steps)
+    lanes, spikes = len(threshold), room(times[0], steps)
+    neurons = neurons_of(neuron, 1, columns, threshold, opens, fired, len(values) > 0)
     first, value = neurons.first.reshape(-1), neurons.values.reshape(-1)
     for n in range(begin, end):
         sort_spikes(times[n], steps, spikes)
         for y in range(rows):
             rest(neurons, steps)
-            advance(neurons, weight, taps, spikes, y, 0, steps)
+            advance(neuron, neurons, weight, taps, spikes, y, 0, steps)
             for x in range(columns):
                 out, part = fired[n, y, x], first[x * lanes : x * lanes + features]
                 for f in range(features):
@@ -204,8 +251,10 @@ def fires(first: Array, t: int) -> bool:
 @compiled
 def first_winners(
     times: Array,
+    neuron: Any,
     weight: Array,
     threshold: Array,
+    opens: int,
     steps: int,
     taps: Taps,
     size: Array,
@@ -222,7 +271,7 @@ def first_winners(
     limits = np.full(features, np.inf, threshold.dtype)
     for f in range(len(active)):
         limits[f] = threshold[f] if active[f] else np.inf
-    neurons, spikes = neurons_of(rows, columns, limits, times, False), room(times, steps)
+    neurons, spikes = neurons_of(neuron, rows, columns, limits, opens, times, False), room(times, steps)
     sort_spikes(times, steps, spikes)
     rest(neurons, steps)
     closed = np.zeros((rows, columns if choice.inhibit else 0), np.bool_)
@@ -232,9 +281,9 @@ def first_winners(
     for t in range(steps):
         if taken == len(winners):
             break
-        if spikes.start[t] == spikes.start[t + 1] and t > 0:
+        if spikes.start[t] == spikes.start[t + 1] and t != opens and not moves(neuron):
             continue
-        advance(neurons, weight, taps, spikes, 0, t, t + 1)
+        advance(neuron, neurons, weight, taps, spikes, 0, t, t + 1)
         count = 0
         for y in range(rows):
             low, high = neurons.touched[y]
@@ -260,3 +309,10 @@ def first_winners(
         taken = take_winners(candidates, strength, count, winners, taken, choice.radius)
         first_spike[before:taken] = t
     return taken
+
+
+@compiled
+def one_step(neuron: Any, number: Array) -> float:
+    """A step of a neuron alone: whether numba compiles it."""
+    number[0] = step(neuron, number[0], number[0], number[0])
+    return float(number[0])

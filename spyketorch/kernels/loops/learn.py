@@ -15,11 +15,16 @@ from spyketorch.kernels.loops.layout import Array, Rows, Taps, Window, first_inp
 
 
 class ByClock(NamedTuple):
-    """A layer with a threshold; ``threshold`` is filled up to whole vectors with numbers that nothing reaches."""
+    """A layer that goes from step to step.
 
+    ``threshold`` is filled up to whole vectors with numbers that nothing reaches; nobody fires before step ``opens``.
+    """
+
+    neuron: Any
     weight: Array
     laid_out: Rows
     threshold: Array
+    opens: int
     steps: int
     window: Window
     taps: Taps
@@ -28,8 +33,10 @@ class ByClock(NamedTuple):
         """Fill the winners of an image (rows, columns, features), and when they fired; how many there are."""
         return first_winners(
             times,
+            self.neuron,
             self.laid_out.rows,
             self.threshold,
+            self.opens,
             self.steps,
             self.taps,
             self.window.shape[4],
@@ -41,7 +48,8 @@ class ByClock(NamedTuple):
 
     def fire(self, images: Array, fired: Array, values: Array, begin: int, end: int) -> None:
         """First-spike times of the images begin..end - 1 and, where ``values`` has room, the potentials there."""
-        convolution_fire(images, self.laid_out.rows, self.threshold, self.steps, self.taps, fired, values, begin, end)
+        layer = self.neuron, self.laid_out.rows, self.threshold, self.opens, self.steps, self.taps
+        convolution_fire(images, *layer, fired, values, begin, end)
 
     def stands(self, times: Array, active: Array, winners: Array, least: float, most: Array) -> bool:
         """Nothing bounds when others fire: winners are not found ahead."""
