@@ -697,6 +697,18 @@ def test_what_is_decided_ahead_is_what_each_image_finds(dtype, reward, lesson, s
         same(g, w)
 
 
+def test_a_feature_that_comes_to_tie_with_a_winner_found_ahead():
+    """The first image teaches feature 0, which then equals feature 1 on the second image, and has the lower index."""
+    engine = importlib.import_module("spyketorch.kernels.engine")
+    layer = snn.SpikingConvolution(4, 2, 1, None, time_steps=2)
+    layer.load_weight(torch.tensor([[0.5, 0.5, 0.25, 0.25], [0.25, 0.25, 0.5, 0.5]]).view(2, 4, 1, 1))
+    times = torch.tensor([[0, 0, 2, 2], [2, 2, 0, 0], [2, 2, 2, 2]], dtype=torch.uint8).view(3, 4, 1, 1)
+    limits = mock.patch.multiple(engine, _SHORTEST=2, _LONGEST=2)
+    with mock.patch.object(torch, "get_num_threads", lambda: 2), limits:
+        winners = snn.STDP(layer, (0.0, 0.25), False).learn(times, pointwise_inhibition=False)
+    assert winners[:, 0, 0].tolist() == [0, 0, -1]
+
+
 @pytest.fixture
 def taught():
     """Images of four kinds, silent ones among them, and a layer that tells most of them apart."""
