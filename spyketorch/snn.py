@@ -336,7 +336,11 @@ class SpikingConvolution(Convolution):
         """(weight, geometry, T) for these times."""
         if self.threshold is not None:
             check.finite_if_free(self.threshold, "threshold")  # that may have been written to
-        return latency._layer(times, current_weight(self), self.time_steps, *self.geometry.options().values())
+        weight, shape = check.weight(current_weight(self), "weight"), self.geometry
+        if weight.shape[2:] != shape.kernel_size or len(weight) != self.out_channels:  # another one is in its place
+            return latency._layer(times, weight, self.time_steps, *shape.options().values())
+        check_fits(check.times(times, "times"), "times", weight, shape)
+        return weight, shape, latency._steps(self.time_steps, times)
 
     def winners(
         self, times: Tensor, kwta: int = 1, inhibition_radius: int = 0, *, pointwise_inhibition: bool = False
