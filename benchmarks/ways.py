@@ -101,7 +101,7 @@ class Ways:
         }
         if self.number < 2:
             works["own rule, compiled twin"] = batch(self.own(Fading), times, many)
-            adapting = learning.TargetTime(0.5, rate=0.01)
+            adapting = learning.TargetTime(0.5, rate=1e-6, floor=0.0)  # hardly, so that the same neurons answer
             works["with state: target times"] = batch(self.own(Fading, thresholds=adapting), times, many)
         if self.number == 1:
             grouped = snn.SpikingConvolution(

@@ -53,6 +53,7 @@ class Engine:
 
     def __init__(self, layer: loops.Layer, operations: int) -> None:
         self.layer = layer
+        self.learned = False
         self._operations = operations  # of one image, about
 
     def find(self, images: Array, choice: Choice, active: Array | None = None) -> loops.Found:
@@ -72,9 +73,10 @@ class Engine:
         self, images: Array, choice: Choice, rule: loops.Rule, teacher: Teacher, found: loops.Found | None = None
     ) -> loops.Found:
         """Learn images (N, rows, columns, C) in turn; gives the winners, which may have been ``found`` before."""
-        decided = found is not None
+        decided, self.learned = found is not None, True
         found = found or self._nothing(images, choice)
-        alone = decided or len(images) <= _SHORTEST or torch.get_num_threads() == 1
+        every = teacher.correction == 0  # image teaches, so that hardly a decision made ahead stands
+        alone = decided or every or len(images) <= _SHORTEST or torch.get_num_threads() == 1
         try:
             if alone or not isinstance(self.layer, loops.AtLastStep):
                 loops.learn(images, self.layer, choice, rule, teacher, found, decided, _NOTHING)
@@ -100,7 +102,7 @@ class Engine:
         """Learn images in turn, of which runs are decided together, ahead, on all threads, and then checked.
 
         A run gets longer while few decisions have to be made anew, and shorter where many have; where half of them
-        have, as where every image teaches several features, some images are learned without.
+        have, some images are learned without.
         """
         room, length, begin, alone = last_step.room_ahead(_LONGEST, len(layer.weight)), _SHORTEST, 0, False
         while begin < len(images):
@@ -121,6 +123,7 @@ class Engine:
 
     def clamp(self, lower: float, upper: float) -> None:
         """Keep all weights within bounds; at no cost where they are known to lie there."""
+        self.learned = True
         number = self.layer.weight.dtype.type
         loops.clamp(self.layer, number(lower), number(upper))
 
@@ -167,12 +170,11 @@ def engine(
     inputs, out = own.shape[1] * shape.groups, shape.output_size(rows, columns)
     operations = inputs * rows * columns * own[:, 0].size
     window = layout.window((rows, columns), out, shape)
-    layer: loops.Layer
     if threshold is None and _stands_still(neuron):
         with memory.lent(stored, "bytes", lambda: last_step.to_bytes(_finite(own, name))) as compact:
-            layer = loops.AtLastStep(own, compact, steps, window)
-            _sync(layer, name)
-            yield Engine(layer, operations)
+            made = Engine(loops.AtLastStep(own, compact, steps, window), operations)
+            _sync(made.layer, name)
+            yield made
     else:
         with memory.lent(stored, inputs, lambda: layout.to_rows(own, inputs)) as laid_out:
             limit = np.full(layout.lanes(features), np.inf, own.dtype)
@@ -180,10 +182,10 @@ def engine(
             opens = steps - 1 if threshold is None else 0
             taps = layout.reach((rows, columns), out, shape)
             known = _of(own.dtype.type, neuron)
-            layer = loops.ByClock(known, own, laid_out, limit, opens, steps, window, taps)
-            _sync(layer, name)
-            yield Engine(layer, operations)
-    if stored.data_ptr() != weight.data_ptr():
+            made = Engine(loops.ByClock(known, own, laid_out, limit, opens, steps, window, taps), operations)
+            _sync(made.layer, name)
+            yield made
+    if made.learned and stored.data_ptr() != weight.data_ptr():  # a copy, as the weight is not contiguous
         weight.copy_(stored)
 
 

@@ -426,8 +426,11 @@ class STDP(CheckedState):
 
     def _fields(self, input: Tensor, index: Tensor, padding_value: float) -> Tensor:
         """A map (C, H, W) under the receptive fields of the winners, (k, C, rows, columns)."""
-        shape = self.conv_layer.geometry
-        return self._padded(input, padding_value)[shape.receptive_fields(index, input.shape[0] // shape.groups)]
+        shape, padded, channels = self.conv_layer.geometry, self._padded(input, padding_value), len(input)
+        if not check.free_to_read(index) or not len(index):
+            return padded[shape.receptive_fields(index, channels // shape.groups)]
+        places, values = index.clamp(min=0).tolist(), padded.numpy()  # slices, which torch takes one index at a time
+        return torch.from_numpy(np.stack([values[shape.receptive_field(p, channels // shape.groups)] for p in places]))
 
     def _spike_counts(
         self, input_spikes: Tensor, output_spikes: Tensor, winners: list[Winner] | Tensor
@@ -512,7 +515,7 @@ class STDP(CheckedState):
         """:meth:`_learn` on first-spike times (C, H, W) and those of winners (k,); their weights alone are clamped."""
         if check.free_to_read(index) or (check.readable(index) and self._own()):  # rows of -1 are seen by no rule
             exists = index[:, 0] >= 0
-            index, post = index[exists], post[exists]
+            index, post = (index, post) if bool(exists.all()) else (index[exists], post[exists])
         if check.free_to_read(self.conv_layer.weight) and self._standard():
             shape, inputs = self.conv_layer.geometry, self._padded(times, time_steps).numpy()
             winners: list[Winner] = [(f, y, x) for f, y, x in index.tolist()]
@@ -627,10 +630,10 @@ def plasticity_of(reward: STDP, punishment: STDP, features: Sequence[int] | None
     count, twin = reward.conv_layer.out_channels, reward.compiled()
     assert twin is not None
     known = range(count) if features is None else features
-    own = reward._rates_of(known).numpy()
-    rates = np.zeros((2, count, 2), own.dtype)
-    rates[0, known] = own
-    rates[1, known] = own if punishment is reward else punishment._rates_of(known).numpy()
+    rates = np.zeros((2, count, 2), reward.conv_layer.weight.detach().numpy().dtype)
+    if len(known):
+        rates[0, known] = reward._rates_of(known).numpy()
+        rates[1, known] = rates[0, known] if punishment is reward else punishment._rates_of(known).numpy()
     if not math.isfinite(rates.sum()):
         check.finite(torch.from_numpy(rates), "learning_rate")
     return Plasticity(rates, (reward.lower_bound, reward.upper_bound), twin, reward.thresholds)
