@@ -75,13 +75,12 @@ class Engine:
         """Learn images (N, rows, columns, C) in turn; gives the winners, which may have been ``found`` before."""
         decided, self.learned = found is not None, True
         found = found or self._nothing(images, choice)
-        every = teacher.correction == 0  # image teaches, so that hardly a decision made ahead stands
-        alone = decided or every or len(images) <= _SHORTEST or torch.get_num_threads() == 1
+        several = len(images) > _SHORTEST and torch.get_num_threads() > 1
         try:
-            if alone or not isinstance(self.layer, loops.AtLastStep):
-                loops.learn(images, self.layer, choice, rule, teacher, found, decided, _NOTHING)
-            else:
+            if isinstance(self.layer, loops.AtLastStep) and several and not decided and _stand(teacher):
                 self._learn_ahead(images, self.layer, choice, rule, teacher, found)
+            else:
+                loops.learn(images, self.layer, choice, rule, teacher, found, decided, _NOTHING)
         except NumbaError as error:
             raise TypeError(
                 f"`change` of {_name(rule.twin)}, and `adapt` of {_name(rule.thresholds)}, must be plain code on "
@@ -144,6 +143,11 @@ class Engine:
     def _nothing(images: Array, choice: Choice) -> loops.Found:
         count = len(images)
         return loops.Found(np.full((count, choice.kwta, 3), -1), np.zeros((count, choice.kwta), np.int64))
+
+
+def _stand(teacher: Teacher) -> bool:
+    """Whether decisions that are made ahead often stand: not where every image teaches."""
+    return teacher.correction > 0
 
 
 def _name(part: Any) -> str:

@@ -169,8 +169,13 @@ class STDP(CheckedState):
 
     def update_all_learning_rate(self, ap: float, an: float) -> None:
         """Set the rates of all features: ``ap`` for LTP, ``an`` for LTD."""
-        for feature in range(len(self.learning_rate)):
-            self.update_learning_rate(feature, ap, an)
+        stored, wanted = self._stored(), names(range(self.conv_layer.out_channels))
+        for kind, name, value in ((0, "ap", ap), (1, "an", an)):
+            rates = [stored[rate] for rate in wanted[kind::2]]
+            check.representable(value, name, rates[0].dtype)
+            with torch.no_grad():
+                torch._foreach_zero_(rates)
+                torch._foreach_add_(rates, check.number(value, name))
 
     # the rule
 

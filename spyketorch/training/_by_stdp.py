@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spyketorch import _checks as check
+from spyketorch.learning._rates import names
 from spyketorch.learning._stdp import STDP
 from spyketorch.models._stage import Stage
 from spyketorch.snn import SpikingConvolution
@@ -43,9 +44,8 @@ def paced(rule: STDP, named: Sequence[float], factor: float) -> Iterator[float]:
 
     Where they are those that a lesson names, these count in all their digits.
     """
-    stored, features = rule._stored(), range(rule.conv_layer.out_channels)
-    rates = [stored[f"{kind}_{feature}"].data for feature in features for kind in ("ltp", "ltd")]
-    kept = rule._rates
+    stored, kept = rule._stored(), rule._rates
+    rates = [stored[name] for name in names(range(rule.conv_layer.out_channels))]
     made, exact = kept.cpu(), torch.tensor(named, dtype=torch.float64, device="cpu")
     pairs = (factor * torch.where(exact.to(made.dtype) == made, exact, made.double())).tolist()
     try:
@@ -56,7 +56,9 @@ def paced(rule: STDP, named: Sequence[float], factor: float) -> Iterator[float]:
                 rule.update_learning_rate(feature, *pair)
         yield max(abs(rate) for pair in pairs for rate in pair)
     finally:
-        torch._foreach_copy_(rates, list(kept.flatten().unbind()))
+        with torch.no_grad():
+            torch._foreach_zero_(rates)
+            torch._foreach_add_(rates, kept.flatten().tolist())
 
 
 def decided(weight: Tensor, bounds: tuple[float, float], use_stabilizer: bool) -> dict[str, float]:
