@@ -193,6 +193,7 @@ def main() -> None:
         print(f"{common.ratio(times, 'one image a call', 'batch'):>8.1f}x")
         figures[name] = common.as_json({name: times})[name]
     figures["without numba"] = without_numba(options.data, options.quick)
+    first_call(True)  # keeps the loops on disk
     figures["first call, s"] = {"cached": first_call(True), "not cached": first_call(False)}
     print(
         "first call of a process: {cached:.2f} s, {not cached:.2f} s where nothing is cached".format(

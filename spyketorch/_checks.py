@@ -455,8 +455,12 @@ def free_to_read(value: Tensor) -> bool:
 
 
 def _sum(value: Tensor) -> float:
-    """The sum of all values; few are added on one thread, as waking others takes longer, and far longer where busy."""
-    if value.is_cpu and value.numel() < 2**18 and value.dtype in (torch.float32, torch.float64):
+    """The sum of all values, on one thread where waking others would take longer, and far longer where they are busy.
+
+    torch wakes them from 2^15 values on.
+    """
+    several = 2**15 <= value.numel() < 2**18 and torch.get_num_threads() > 1
+    if several and value.is_cpu and value.dtype in (torch.float32, torch.float64):
         with np.errstate(all="ignore"):
             return float(value.numpy().sum())
     return float(value.sum())

@@ -395,8 +395,12 @@ class STDP(CheckedState):
 
     def _own(self) -> list[str]:
         """What this rule has in place of the standard rule's: factors and methods, of its class or set later."""
-        vouched = next(kind for kind in type(self).__mro__ if "compiled" in vars(kind))  # for all that it inherits
-        own = ["adapt"] if getattr(vouched, "adapt", None) is not STDP.adapt else []
+        kind, own = type(self), []
+        vouched = (
+            STDP if kind is STDP else next(k for k in kind.__mro__ if "compiled" in vars(k))
+        )  # for what it inherits
+        if vouched is not STDP and getattr(vouched, "adapt", None) is not STDP.adapt:
+            own.append("adapt")
         if self.rate is not causal_step:
             own.append("rate")
         if self._dependence() not in (None, soft_bounds):
@@ -486,8 +490,9 @@ class STDP(CheckedState):
         self, input_spikes: Tensor, output_spikes: Tensor, winners: list[Winner], rates: Tensor | None
     ) -> None:
         """The same for the standard rule."""
-        shape, channels = self.conv_layer.geometry, self.conv_layer.weight.shape[1]
-        counts = self._padded(count(input_spikes), 0).numpy()
+        layer = self.conv_layer
+        weight, shape = layer.weight.data, layer.geometry
+        channels, counts = weight.shape[1], self._padded(count(input_spikes), 0).numpy()
         outputs = (output_spikes.float() if output_spikes.dtype in HALF else output_spikes).numpy()
         causal = []
         for winner in winners:
@@ -496,13 +501,12 @@ class STDP(CheckedState):
             if not SPIKES.issuperset(wave):  # a sum of real numbers depends on what stands beside it
                 post = count(output_spikes).numpy()[winner]
             causal.append(counts[shape.receptive_field(winner, channels)] >= post)
-        self._update_standard(winners, causal, rates)
-        self._clamp()
+        self._update_standard(weight, winners, causal, rates)
+        weight.clamp_(self.lower_bound, self.upper_bound)
 
-    def _update_standard(self, winners: list[Winner], causal: list[Any], rates: Tensor | None) -> None:
+    def _update_standard(self, weight: Tensor, winners: list[Winner], causal: list[Any], rates: Tensor | None) -> None:
         """:meth:`_update` of the standard rule, whose arithmetic numpy does with less ado than torch, to the bit."""
-        stabilized, weights = self._dependence() is not None, self.conv_layer.weight.data.numpy()
-        stored = self._stored()
+        stabilized, weights, stored = self._dependence() is not None, weight.numpy(), self._stored()
         pairs = [known(stored, feature) if rates is None else rates[feature].numpy() for feature, *_ in winners]
         for ltp, ltd in pairs:
             if not math.isfinite((ltp + ltd).item()):
@@ -526,9 +530,10 @@ class STDP(CheckedState):
             winners: list[Winner] = [(f, y, x) for f, y, x in index.tolist()]
             fields = [inputs[shape.receptive_field(winner, len(inputs) // shape.groups)] for winner in winners]
             causal = [field <= step for field, step in zip(fields, post.tolist(), strict=True)]
-            self._update_standard(winners, causal, rates)
+            weight = self.conv_layer.weight.data
+            self._update_standard(weight, winners, causal, rates)
             for feature, *_ in winners:
-                self.conv_layer.weight.data[feature].clamp_(self.lower_bound, self.upper_bound)
+                weight[feature].clamp_(self.lower_bound, self.upper_bound)
             return
         pre, after = self._fields(times, index, time_steps).long(), post.view(-1, 1, 1, 1)
         self._update(index, pre <= after, pre, after, rates)

@@ -454,20 +454,27 @@ def _wording(text: str) -> str:
 def _undo(modules: Sequence[nn.Module]) -> Callable[[], None]:
     """What makes parameters and buffers again what they are now, even where others have taken their place."""
     parts = {id(part): part for module in modules for part in module.modules()}.values()
+    places = [
+        (store, name, tensor)
+        for part in parts
+        for store in (part._parameters, part._buffers)
+        for name, tensor in store.items()
+    ]
+    alike: dict[Any, list[Tensor]] = {}  # rates are many and small: they are copied together
+    for _, _, tensor in places:
+        if tensor is not None:
+            alike.setdefault((tensor.dtype, tensor.device), []).append(tensor)
     with torch.no_grad():
-        kept = [
-            (store, name, tensor, None if tensor is None else tensor.clone())
-            for part in parts
-            for store in (part._parameters, part._buffers)
-            for name, tensor in store.items()
-        ]
+        kept = [torch.cat([tensor.reshape(-1) for tensor in tensors]) for tensors in alike.values()]
 
     def undo() -> None:
         with torch.no_grad():
-            for store, name, tensor, value in kept:
+            for store, name, tensor in places:
                 store[name] = tensor  # type: ignore[assignment]
-                if tensor is not None and value is not None:
-                    tensor.copy_(value)
+            for tensors, values in zip(alike.values(), kept, strict=True):
+                sizes = [tensor.numel() for tensor in tensors]
+                for tensor, value in zip(tensors, torch.split(values, sizes), strict=True):
+                    tensor.copy_(value.view(tensor.shape))
 
     return undo
 
