@@ -174,8 +174,8 @@ def _answer(
     neuron: Neuron,
 ) -> tuple[Tensor, Tensor]:
     """:func:`convolution_fire` of what has been checked; a layer checks its threshold when it is set."""
-    if limit is None or not _stands_still(neuron) or not operators.has_loops(weight):
-        check.finite_if_free(weight, "weight")  # the loops compare it with one that is
+    if check.free_to_read(weight) and not (limit is not None and _stands_still(neuron) and operators.has_loops(weight)):
+        check.finite(weight, "weight")  # those loops compare it with one that is
     batch, options = _batched(times), shape.options()
     limit = None if limit is None else limit.to(weight.dtype)
     if not _stands_still(neuron):

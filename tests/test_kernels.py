@@ -837,7 +837,7 @@ def test_opcheck_pooling_and_encoding(dtype, loops):
 def test_opcheck_winners(dtype, floating):
     times, weight = operands(dtype, 1, floating)
     for threshold in (torch.ones(4, dtype=floating), None):
-        opcheck(operators.convolution_winners, times, weight, threshold, 4, *SHAPES["strided"][:3], False, 2, 1)
+        opcheck(operators.convolution_winners, times, weight, threshold, 4, *SHAPES["strided"], False, 2, 1)
 
 
 # values that the caller may get wrong

@@ -120,6 +120,8 @@ class RSTDP(nn.Module):
     def _learn_times(self, times: Tensor, post: Tensor, index: Tensor, time_steps: int, outcome: Tensor) -> None:
         rule, rates = self._judged(outcome)
         rule._learn_times(times, post, torch.where(outcome == 0, -1, index), time_steps, rates)
+        if len({(one.lower_bound, one.upper_bound) for one in self._pair()}) > 1:
+            rule._clamp()  # within bounds of its own
 
     def _pair(self) -> tuple[STDP, STDP]:
         return self.reward, self.punishment

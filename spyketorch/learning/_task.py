@@ -75,9 +75,9 @@ class Task(NamedTuple):
         return self.why_not_standard() or operators.why_no_search(*search, self.neuron)
 
     def bounds(self) -> tuple[float, float]:
-        """Of the weights."""
-        rule = self.rule._pair()[0]
-        return rule.lower_bound, rule.upper_bound
+        """Of the weights, after reward and after punishment."""
+        pair = self.rule._pair()
+        return min(rule.lower_bound for rule in pair), max(rule.upper_bound for rule in pair)
 
     def is_short(self) -> bool:
         """Whether it pays to read the rates of the winners alone, once they are known."""
