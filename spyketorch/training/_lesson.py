@@ -34,7 +34,7 @@ class Period(NamedTuple):
     labels: Tensor | None
     classes: Tensor | None
     progress: Progress
-    random: np.random.Generator
+    random: "np.random.Generator"
 
 
 class Learned(NamedTuple):
