@@ -245,7 +245,6 @@ SCRIPT = """
 """
 
 
-@pytest.mark.slow
 def test_twins_are_kept_between_processes_until_they_are_edited(tmp_path):
     script, cache = tmp_path / "rule.py", tmp_path / "cache"
 
