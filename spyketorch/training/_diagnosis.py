@@ -167,26 +167,22 @@ def labels(labels: Tensor, classes: Tensor) -> Iterator[str]:
 
 def winners(course: Course) -> Iterator[str]:
     """One feature that wins nearly always, or most that never do."""
-    dominated = list(_dominated(course.wins))
-    yield from dominated
-    dead = int((course.wins == 0).sum())
-    if not dominated and _judged(course) and dead > 0.75 * len(course.wins):
-        yield (
-            f"{dead} of {len(course.wins)} features never won, so they never learned. Choose more winners (kwta), let "
-            "thresholds adapt (homeostasis=0.1), or take fewer features."
-        )
+    way = "Choose more winners (kwta), let thresholds adapt (homeostasis=0.1), or take fewer features."
+    return _idle(course, 0.75 * len(course.wins), "features", way)
 
 
 def deciding(course: Course) -> Iterator[str]:
     """As :func:`winners`, of features that decide, which have to share the work of their class."""
+    return _idle(course, len(course.wins) / 3, "deciding features", "Let others sit out (dropout=0.5).")
+
+
+def _idle(course: Course, most: float, features: str, way: str) -> Iterator[str]:
+    """One feature that wins nearly always, or more than ``most`` that never do."""
     dominated = list(_dominated(course.wins))
     yield from dominated
     dead = int((course.wins == 0).sum())
-    if not dominated and _judged(course) and dead > len(course.wins) / 3:
-        yield (
-            f"{dead} of {len(course.wins)} deciding features never won, so they never learned. Let others sit out "
-            "(dropout=0.5)."
-        )
+    if not dominated and _judged(course) and dead > most:
+        yield f"{dead} of {len(course.wins)} {features} never won, so they never learned. {way}"
 
 
 def _dominated(wins: Tensor) -> Iterator[str]:
