@@ -8,6 +8,8 @@ import torch
 from hypothesis import settings
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from spyketorch import _warnings
+
 settings.register_profile("dev", deadline=None, max_examples=60)
 settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True, database=None)
 settings.register_profile("thorough", deadline=None, max_examples=400)  # pytest --hypothesis-profile=thorough
@@ -154,6 +156,12 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_told(monkeypatch):
+    """What is told once per process is told once per test: none depends on which ran before it."""
+    monkeypatch.setattr(_warnings, "_told", set())
 
 
 @pytest.fixture(autouse=True)
