@@ -16,7 +16,7 @@ from spyketorch import _checks as check
 from spyketorch import functional as sf  # noqa: F401  scripts take it from a star import
 from spyketorch._checks import to_pair as to_pair
 from spyketorch._files import atomic
-from spyketorch.data import CacheDataset as CacheDataset
+from spyketorch.data._cache import CacheDataset as CacheDataset
 from spyketorch.encoding._filter import Filter as Filter
 from spyketorch.encoding._inhibition import LateralIntencityInhibition as LateralIntencityInhibition
 from spyketorch.encoding._inhibition import generate_inhibition_kernel as generate_inhibition_kernel

@@ -32,7 +32,7 @@ ROOMS = [
 ]
 
 #: folders whose `__init__` only offers the names of others
-FACES = {"learning", "encoding", "models", "training", "visualization"}
+FACES = {"data", "learning", "encoding", "models", "training", "visualization"}
 
 
 def name_of(path):
