@@ -28,6 +28,7 @@ SLOW = [
     "test_devices.py::test_networks",
     "test_devices.py::test_stdp",
     "test_documents.py::test_snippet",
+    "test_events.py::test_a_transform_in_the_workers",
     "test_examples.py",
     "test_files.py::test_a_folder_has_one_owner",
     "test_files.py::test_a_later_write",

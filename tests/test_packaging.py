@@ -118,7 +118,7 @@ def test_requirements(project):
     assert names == {"torch", "numpy"}
     assert project["requires-python"] == ">=3.11"
     extras = project["optional-dependencies"]
-    assert {"fast", "examples", "notebooks", "docs", "test", "dev"} == set(extras)
+    assert {"fast", "events", "examples", "notebooks", "docs", "test", "dev"} == set(extras)
     wanted = {re.match(r"[\w-]+", line)[0].lower() for line in extras["examples"]}
     assert {"matplotlib", "scikit-learn", "tqdm"} <= wanted
     tools = {re.match(r"[\w-]+", line)[0].lower() for line in extras["test"]}

@@ -27,7 +27,9 @@ class Network(nn.Module):
     """An encoder and stages, trained one after the other by :class:`spyketorch.training.Trainer`.
 
     Args:
-        encoder: images ``(N, C, H, W)`` to first-spike times.
+        encoder: images ``(N, C, H, W)`` to first-spike times. One that has a ``gather``, from a list of what is no
+            tensor to a batch that it takes, as :class:`spyketorch.encoding.EventLatency` does, lets the network take
+            such lists.
         stages: from the image up.
         classes: class of each feature of the last layer, for decisions by its first winner. The last stage has no pool,
             shortcut, hook or ``forward`` of its own then, which would not be heard.
@@ -123,7 +125,7 @@ class Network(nn.Module):
         self._agree()
         numbers(self)
 
-    def features(self, images: Tensor, stages: int | None = None) -> Tensor:
+    def features(self, images: Tensor | Sequence[Any], stages: int | None = None) -> Tensor:
         """First-spike times that the last stage passes on, or the last of the first ``stages``; 0 is the encoder.
 
         Raises:
@@ -131,9 +133,10 @@ class Network(nn.Module):
         """
         if stages is not None:
             check.integer(stages, "stages", -len(self.stages))
-        look(self.images, check.images(images, single=True), stacklevel=4)
-        self._shape = tuple(images.shape[-3:])
-        return self._features(images, stages)
+        given = check.images(self._gathered(images), single=True)
+        look(self.images, given, stacklevel=4)
+        self._shape = tuple(given.shape[-3:])
+        return self._features(given, stages)
 
     def _encode(self, images: Tensor) -> Tensor:
         """What the encoder makes of images ``(N, C, H, W)``; its silence is that of the layers."""
@@ -167,8 +170,15 @@ class Network(nn.Module):
                 yield part._replace(name=f"stages[{number}]" + (f".{part.name}" if part.name else ""))
             times = part.times
 
-    def forward(self, images: Tensor) -> Tensor:
-        check.images(images)
+    def _gathered(self, images: Any) -> Any:
+        """Images as one tensor; of what is none, such as streams of events, the encoder may make one."""
+        gather = getattr(self.encoder, "gather", None)
+        if gather is None or isinstance(images, Tensor):
+            return images
+        return gather(images).to(self.stages[0].layer.weight.device)
+
+    def forward(self, images: Tensor | Sequence[Any]) -> Tensor:
+        images = check.images(self._gathered(images))
         if self.readout is not None:
             return self._read(self.readout, self.features(images))
         if self.classes is None:
