@@ -42,6 +42,11 @@ class Geometry(NamedTuple):
             )
         return rows // self.stride[0] + 1, columns // self.stride[1] + 1
 
+    def fewest_inputs(self, height: int, width: int) -> int:
+        """How many places of the input map a window has that has the fewest: the first, most of which is padding."""
+        (rows, columns), (top, left) = self.kernel_size, self.padding
+        return min(rows - top, height) * min(columns - left, width)
+
     def receptive_field(self, winner: tuple[int, int, int], channels_per_group: int) -> tuple[slice, slice, slice]:
         """Where the inputs of one neuron lie in the zero-padded input (C, H, W)."""
         feature, row, column = winner
@@ -123,6 +128,17 @@ def pooling_geometry(input: Tensor, kernel_size: object, stride: object, padding
     if any(2 * p > k for p, k in zip(window.padding, window.kernel_size, strict=True)):
         raise ValueError(f"`padding` must be at most half of `kernel_size`, {window.kernel_size}; got {window.padding}")
     return window
+
+
+def earliest_within(earliest: object, window: Geometry, height: int, width: int) -> int:
+    """Which spike of a window is pooled, counted from 1: one that every window of that map may have."""
+    count = check.integer(earliest, "earliest", 1)
+    most = 1 if count == 1 else window.fewest_inputs(height, width)
+    if count > most:
+        way = "" if window.padding == (0, 0) else "`latency.pad` before it adds neurons that are silent, in its place"
+        accepted = f"at most {most}, as many neurons as a window has that has the fewest"
+        raise check.fail("earliest", accepted, earliest, way)
+    return count
 
 
 def stored_weight(layer: Any, name: str) -> Tensor:

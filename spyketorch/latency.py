@@ -26,7 +26,7 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
-from spyketorch._convolution import Geometry, layer_geometry, pooling_geometry
+from spyketorch._convolution import Geometry, earliest_within, layer_geometry, pooling_geometry
 from spyketorch._winners import Choice, choice, winners_in_turn
 from spyketorch.functional import Winner
 from spyketorch.kernels import gather, operators
@@ -107,15 +107,26 @@ def pooling(
     kernel_size: int | tuple[int, int],
     stride: int | tuple[int, int] | None = None,
     padding: int | tuple[int, int] = 0,
+    *,
+    earliest: int = 1,
 ) -> Tensor:
-    """The earliest spike of each window; as :func:`spyketorch.functional.pooling`.
+    """The earliest spike of each window, as :func:`spyketorch.functional.pooling`; or its k-th earliest.
+
+    Args:
+        times: ``(C, H, W)`` or ``(N, C, H, W)``.
+        kernel_size, stride, padding: as in :func:`spyketorch.functional.pooling`; the stride defaults to the kernel.
+        earliest: k. The window fires at the first step at which k of its neurons have fired, and is silent where fewer
+            ever do: the larger k, the more of a window has to agree. At most as many as every window has neurons,
+            those at a padded border too, as padding is silent.
 
     Example:
-        >>> pooling(torch.tensor([[[3, 15], [7, 2]]], dtype=torch.uint8), 2)
-        tensor([[[2]]], dtype=torch.uint8)
+        >>> times = torch.tensor([[[3, 15], [7, 2]]], dtype=torch.uint8)
+        >>> pooling(times, 2), pooling(times, 2, earliest=3)
+        (tensor([[[2]]], dtype=torch.uint8), tensor([[[7]]], dtype=torch.uint8))
     """
     window = pooling_geometry(_times(times), kernel_size, stride, padding)
-    pooled = operators.pooling(_batched(times), window.kernel_size, window.stride, window.padding)
+    count = earliest_within(earliest, window, *times.shape[-2:])
+    pooled = operators.pooling(_batched(times), window.kernel_size, window.stride, window.padding, count)
     return _as(pooled, times)
 
 

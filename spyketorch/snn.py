@@ -19,7 +19,7 @@ from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency, neurons
 from spyketorch._checks import to_pair as to_pair
-from spyketorch._convolution import Geometry, check_fits, current_weight, geometry, stored_weight
+from spyketorch._convolution import Geometry, check_fits, current_weight, earliest_within, geometry, stored_weight
 from spyketorch._state import CheckedState
 from spyketorch.kernels import operators
 from spyketorch.learning._rstdp import RSTDP as RSTDP
@@ -401,10 +401,11 @@ class Pooling(nn.Module):
 
 
 class SpikingPooling(Pooling):
-    """:class:`Pooling` on first-spike times: the earliest spike of each window passes on.
+    """:class:`Pooling` on first-spike times: the earliest spike of each window passes on, or the k-th earliest.
 
     Args:
-        kernel_size, stride, padding: as in :func:`spyketorch.latency.pooling`; the stride defaults to the kernel.
+        kernel_size, stride, padding, earliest: as in :func:`spyketorch.latency.pooling`; the stride defaults to the
+            kernel.
 
     Shape:
         ``(C, H, W)`` or ``(N, C, H, W)``, in and out.
@@ -414,8 +415,26 @@ class SpikingPooling(Pooling):
         torch.Size([30, 14, 14])
     """
 
+    earliest: int = 1  # of layers that 0.1 pickled
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+        *,
+        earliest: int = 1,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding)
+        window = geometry(self.kernel_size, self.stride)  # the least map that has one
+        self.earliest = earliest_within(earliest, window, *self.kernel_size)
+
     def forward(self, input: Tensor) -> Tensor:
-        return latency.pooling(check.times(input, "input"), self.kernel_size, self.stride, self.padding)
+        window = self.kernel_size, self.stride, self.padding
+        return latency.pooling(check.times(input, "input"), *window, earliest=self.earliest)
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + _options(self, earliest=1)
 
 
 def _options(module: nn.Module, **defaults: object) -> str:

@@ -38,6 +38,21 @@ def pooling(wave, kernel_size, stride=None, padding=0):
     return out
 
 
+def later_pooling(wave, kernel_size, stride=None, padding=0, earliest=1):
+    """1 from the first step at which `earliest` neurons of the window have fired."""
+    kernel, step, margin = pair(kernel_size), pair(kernel_size if stride is None else stride), pair(padding)
+    height, width = wave.shape[2:]
+    out = np.zeros((*wave.shape[:2], *output_size((height, width), kernel, step, margin)), wave.dtype)
+    for t, c, r, k in np.ndindex(out.shape):
+        top, left = r * step[0] - margin[0], k * step[1] - margin[1]
+        fired = 0
+        for y in range(top, top + kernel[0]):
+            for x in range(left, left + kernel[1]):
+                fired += 0 <= y < height and 0 <= x < width and wave[t, c, y, x] == 1
+        out[t, c, r, k] = fired >= earliest
+    return out
+
+
 def output_size(shape, kernel, stride=1, padding=0, dilation=1):
     """Rows and columns of the output of a convolution or pooling."""
     stride, padding, dilation = pair(stride), pair(padding), pair(dilation)

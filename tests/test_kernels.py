@@ -31,7 +31,7 @@ def loops():
 
 
 def without_loops():
-    return mock.patch.object(operators, "has_loops", lambda *_: False)
+    return mock.patch.object(operators, "_numba", lambda: False)
 
 
 def compare(call):
@@ -156,6 +156,9 @@ def test_pooling(data, seed, shape, steps, kind):
     dtype = data.draw(time_types) if steps <= 254 else torch.int16
     times = tensor(spike_times(np.random.default_rng(seed), shape, steps, kind), dtype, data.draw(st.booleans()))
     compare(lambda: latency.pooling(times, kernel, stride, padding))
+    fewest = (kernel[0] - padding[0]) * (kernel[1] - padding[1])
+    earliest = data.draw(st.integers(1, fewest))
+    compare(lambda: latency.pooling(times, kernel, stride, padding, earliest=earliest))
 
 
 @given(batch=intensities(batched=True), steps=st.sampled_from([1, 2, 3, 15, 255]), c=st.booleans())
@@ -568,6 +571,7 @@ def test_answers_do_not_depend_on_batch_or_threads(network, threads, count, kind
     values = bank(images).abs()
     calls = {
         "pooling": (times, lambda x: (latency.pooling(x, 3, 2, 1),)),
+        "later pooling": (times, lambda x: (latency.pooling(x, 3, 2, 1, earliest=4),)),
         "rank_order": (values, lambda x: (latency.rank_order(x, 7),)),
         "normalization": (values, lambda x: (latency.local_normalization(x, 2),)),
     }
@@ -824,6 +828,7 @@ def test_opcheck_pooling_and_encoding(dtype, loops):
     with mock.patch.object(operators, "has_loops", lambda *_: loops):
         for window in (([2, 2], [2, 2], [0, 0]), ([3, 2], [1, 2], [1, 1])):
             opcheck(operators.pooling, times, *window)
+            opcheck(operators.pooling, times, *window, 2)
         opcheck(operators.pooling, times.contiguous(memory_format=torch.channels_last), *window)
         for steps in (4, 300):
             opcheck(operators.rank_order, x, steps)

@@ -132,6 +132,50 @@ def test_pooling(data, seed, shape, steps, kind, c):
     same(times, values)
 
 
+def fewest(size, kernel, stride, padding):
+    """How many neurons the window has that has the fewest."""
+    counts = []
+    for n, k, s, p in zip(size, kernel, stride, padding, strict=True):
+        starts = range(-p, n + p - k + 1, s)
+        counts.append(min(sum(0 <= first + i < n for i in range(k)) for first in starts))
+    return counts[0] * counts[1]
+
+
+@given(data=st.data(), seed=seeds, shape=shapes(True), steps=mixed_steps, kind=kinds, c=contiguous)
+def test_pooling_to_a_later_spike(data, seed, shape, steps, kind, c):
+    kernel = tuple(data.draw(st.integers(1, min(4, 2 * n))) for n in shape[-2:])
+    padding = tuple(
+        data.draw(st.integers(max(0, (k - n + 1) // 2), k // 2)) for k, n in zip(kernel, shape[-2:], strict=True)
+    )
+    stride = data.draw(st.sampled_from([None, 1, 2, 5, (1, 3)]))
+    most = fewest(shape[-2:], kernel, np.broadcast_to(kernel if stride is None else stride, 2), padding)
+    earliest = data.draw(st.integers(1, most))
+    dtype = data.draw(time_types) if steps <= 254 else torch.int16
+    values = spike_times(np.random.default_rng(seed), shape, steps, kind)
+    times = tensor(values, dtype, c)
+    out = samplewise(lambda x: latency.pooling(x, kernel, stride, padding, earliest=earliest), times)
+    assert out.dtype == dtype
+    if steps <= 4:
+        waves = latency.to_wave(times, steps).numpy(force=True)
+        want = np.stack([ref.later_pooling(wave, kernel, stride, padding, earliest) for wave in waves])
+        same(latency.to_wave(out, steps), want)
+    same(times, values)
+    same(snn.SpikingPooling(kernel, stride, padding, earliest=earliest)(times), out)
+    if earliest == 1:
+        same(latency.pooling(times, kernel, stride, padding), out)
+    with pytest.raises(ValueError, match=rf"`earliest` must be at most {most}, as many neurons as a window has"):
+        latency.pooling(times, kernel, stride, padding, earliest=most + 1)
+
+
+def test_padding_counts_as_silent_where_pad_puts_it():
+    """What `earliest` with padding refuses, silent neurons in its place allow."""
+    times = torch.tensor([[[2, 0], [1, 1]]], dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"at most 1.*; got 2 \(int\): `latency.pad` before it adds neurons"):
+        latency.pooling(times, 2, 1, 1, earliest=2)
+    around = latency.pooling(latency.pad(times, (1, 1, 1, 1), 3), 2, 1, earliest=2)
+    same(around, [[[3, 2, 3], [2, 1, 1], [3, 1, 3]]])
+
+
 # convolution and firing
 
 
@@ -712,7 +756,10 @@ def test_times_stay_on_their_device(there, batch, threshold):
     answers = {
         (*batch, 4, 6, 7): [fired, potentials, *inhibited, layer(x)],
         (*batch, 2, 3): [latency.k_winners(*inhibited, 2, 1, time_steps=5)],
-        (*batch, 4, 3, 4): [latency.pooling(fired, 2, (2, 2), (0, 1))],
+        (*batch, 4, 3, 4): [
+            latency.pooling(fired, 2, (2, 2), (0, 1)),
+            latency.pooling(fired, 2, (2, 2), (0, 1), earliest=2),
+        ],
         (*batch, 2, 7, 10): [latency.pad(x, (1, 2, 1, 0), 5)],
         (*batch, 5, 2, 6, 7): [latency.to_wave(x, 5)],
         (*batch, 2, 6, 7): [
@@ -783,6 +830,8 @@ ERRORS = {
     "small": (lambda: layer_for_errors()(X[..., :2]), ValueError, "`kernel_size` must fit.*6 x 2"),
     "window": (lambda: latency.pooling(X, 9), ValueError, "`kernel_size` must fit"),
     "padding": (lambda: latency.pooling(X, 2, 1, 2), ValueError, "`padding` must be at most half"),
+    "earliest": (lambda: latency.pooling(X, 2, earliest=5), ValueError, "`earliest` must be at most 4"),
+    "earliest zero": (lambda: latency.pooling(X, 2, earliest=0), ValueError, "`earliest` must be an integer of at l"),
     "stride": (lambda: latency.pooling(X, 2, 0), ValueError, "`stride` must be an integer of at least 1"),
     "pad": (lambda: latency.pad(X, (1, 2), 5), ValueError, "`pad` must be four integers"),
     "pad-steps": (lambda: latency.pad(X, (1, 2, 1, 1), 0), ValueError, "`time_steps`"),

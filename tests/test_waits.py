@@ -135,6 +135,7 @@ def test_layers_answer_without_a_wait(threshold, geometry):
             *inhibited,
             made(times),
             latency.pooling(fired, 2),
+            latency.pooling(fired, 2, earliest=3),
             latency.pad(fired, (1, 1, 1, 1), STEPS),
             latency.k_winners(*inhibited, 3, 1, time_steps=STEPS),
             latency.feature_inhibition(fired, potentials, [0, 2], time_steps=STEPS)[0],

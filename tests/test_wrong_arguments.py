@@ -215,7 +215,13 @@ CALLS: dict[Any, Any] = {
     latency.from_wave: lambda: {"wave": wave(4, 2, 6, 6)},
     latency.to_wave: lambda: {"times": times(2, 6, 6), "time_steps": 4, "dtype": torch.float32},
     latency.pad: lambda: {"times": times(2, 6, 6), "pad": (1, 1, 1, 1), "time_steps": 4},
-    latency.pooling: lambda: {"times": times(2, 6, 6), "kernel_size": 2, "stride": 2, "padding": 0},
+    latency.pooling: lambda: {
+        "times": times(2, 6, 6),
+        "kernel_size": 2,
+        "stride": 2,
+        "padding": 0,
+        "earliest": 1,
+    },
     latency.convolution_fire: lambda: convolution(),
     latency.convolution_winners: lambda: {
         **convolution(),
@@ -250,7 +256,7 @@ CALLS: dict[Any, Any] = {
         "inhibition_radius": 0,
     },
     snn.SpikingConvolution.forward: lambda: {"self": spiking(), "times": times(2, 6, 6)},
-    snn.SpikingPooling: lambda: {"kernel_size": 2, "stride": 2, "padding": 0},
+    snn.SpikingPooling: lambda: {"kernel_size": 2, "stride": 2, "padding": 0, "earliest": 1},
     snn.SpikingPooling.forward: lambda: {"self": snn.SpikingPooling(2), "input": times(2, 6, 6)},
     snn.STDP.learn: lambda: {
         "self": snn.STDP(spiking(), (0.1, -0.1)),

@@ -7,6 +7,7 @@ They are defined by schemas: ``torch.library.custom_op`` would import torch._dyn
 """
 
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -258,31 +259,36 @@ def _window(kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence
     return Geometry((kernel_size[0], kernel_size[1]), (stride[0], stride[1]), (padding[0], padding[1]))
 
 
-def _empty_pooled(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints) -> Tensor:
+def _empty_pooled(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, earliest: int = 1) -> Tensor:
     size = (*times.shape[:2], *_window(kernel_size, stride, padding).output_size(*times.shape[2:]))
     return torch.empty(size, dtype=times.dtype, device=times.device, memory_format=torch.channels_last)
 
 
-def _plain_pooling(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints) -> Tensor:
-    pooled = plain.pooling(times, _window(kernel_size, stride, padding))
+def _plain_pooling(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, earliest: int = 1) -> Tensor:
+    pooled = plain.pooling(times, _window(kernel_size, stride, padding), earliest)
     return _empty_pooled(times, kernel_size, stride, padding).copy_(pooled)
 
 
-def _pooling(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints) -> Tensor:
+def _pooling(times: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, earliest: int = 1) -> Tensor:
     if not _numba():
-        return _plain_pooling(times, kernel_size, stride, padding)
+        return _plain_pooling(times, kernel_size, stride, padding, earliest)
     from spyketorch.kernels.loops import layout, maps
 
     shape, pooled = _window(kernel_size, stride, padding), _empty_pooled(times, kernel_size, stride, padding)
     source, into = channels_last(times), channels_last(pooled)
-    taps = layout.reach(source.shape[1:3], into.shape[1:3], shape)
-    in_parallel(len(source), partial(maps.pooling, source, taps, into), source[0].size)
+    if earliest == 1:
+        taps = layout.reach(source.shape[1:3], into.shape[1:3], shape)
+        in_parallel(len(source), partial(maps.pooling, source, taps, into), source[0].size)
+    else:
+        window = shape.kernel_size, shape.stride, shape.padding
+        work = into[0].size * math.prod(shape.kernel_size) * earliest
+        in_parallel(len(source), partial(maps.later_pooling, source, *window, earliest, into), work)
     return pooled
 
 
-#: earliest spike of each window
+#: earliest spike of each window, or the one that is so many-th
 pooling = _define(
-    "pooling(Tensor times, int[] kernel_size, int[] stride, int[] padding) -> Tensor",
+    "pooling(Tensor times, int[] kernel_size, int[] stride, int[] padding, int earliest=1) -> Tensor",
     _empty_pooled,
     _pooling,
     _plain_pooling,

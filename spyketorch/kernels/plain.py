@@ -4,6 +4,8 @@ On a CPU input spikes are found and gathered (:mod:`.gather`); on other devices,
 layers are convolutions of frames.
 """
 
+import itertools
+
 import torch
 import torch.nn.functional as fn
 from torch import Tensor
@@ -45,10 +47,27 @@ def last_potentials(times: Tensor, weight: Tensor, time_steps: int, shape: Geome
     return conv2d((times < time_steps).to(weight.dtype), weight, shape)
 
 
-def pooling(times: Tensor, shape: Geometry) -> Tensor:
-    """Earliest spike of each window."""
+def pooling(times: Tensor, shape: Geometry, earliest: int) -> Tensor:
+    """Earliest spike of each window, or a later one."""
+    if earliest > 1:
+        return _later_pooling(times, shape, earliest)
     later = -times.to(torch.float32)  # torch pools floating maps on every device; these hold the times exactly
     return -fn.max_pool2d(later, shape.kernel_size, shape.stride, shape.padding)
+
+
+def _later_pooling(times: Tensor, shape: Geometry, earliest: int) -> Tensor:
+    """The earliest ones found so far are kept in order; each time goes down their list and pushes a later one out."""
+    (down, right), (top, left), never = shape.stride, shape.padding, min(torch.iinfo(times.dtype).max, 2**31 - 1)
+    rows, columns = (
+        (size - 1) * step for size, step in zip(shape.output_size(*times.shape[2:]), shape.stride, strict=True)
+    )
+    around = fn.pad(times, (left, left, top, top), value=never)
+    found = [torch.full_like(around[:, :, : rows + 1 : down, : columns + 1 : right], never)] * earliest
+    for y, x in itertools.product(*map(range, shape.kernel_size)):
+        time = around[:, :, y : y + rows + 1 : down, x : x + columns + 1 : right]
+        for k, kept in enumerate(found):
+            found[k], time = torch.minimum(kept, time), torch.maximum(kept, time)
+    return found[-1]
 
 
 def rank_order(intensities: Tensor, time_steps: int) -> Tensor:

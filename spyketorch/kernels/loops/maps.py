@@ -22,3 +22,40 @@ def pooling(times: Array, taps: Taps, pooled: Array, begin: int, end: int) -> No
                             first = pooled[n, row_taps[a, 0], runs[b, 0] + k]
                             for c in range(channels):
                                 first[c] = min(first[c], time[c])
+
+
+@compiled
+def later_pooling(
+    times: Array,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    earliest: int,
+    pooled: Array,
+    begin: int,
+    end: int,
+) -> None:
+    """The spike of each window before which ``earliest`` - 1 others came, of the images begin..end - 1.
+
+    The earliest ones found so far are kept in order; each time goes down their list and pushes a later one out.
+    """
+    height, width, channels = times.shape[1:]
+    found, time = np.empty((earliest, channels), times.dtype), np.empty(channels, times.dtype)
+    for n in range(begin, end):
+        for row in range(pooled.shape[1]):
+            top = row * stride[0] - padding[0]
+            for column in range(pooled.shape[2]):
+                left = column * stride[1] - padding[1]
+                found[:] = np.iinfo(times.dtype).max
+                for y in range(max(top, 0), min(top + kernel[0], height)):
+                    for x in range(max(left, 0), min(left + kernel[1], width)):
+                        spike = times[n, y, x]
+                        for c in range(channels):
+                            time[c] = spike[c]
+                        for k in range(earliest):
+                            kept = found[k]
+                            for c in range(channels):
+                                sooner = min(kept[c], time[c])
+                                time[c] = max(kept[c], time[c])
+                                kept[c] = sooner
+                pooled[n, row, column] = found[earliest - 1]
