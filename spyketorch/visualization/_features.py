@@ -86,9 +86,13 @@ def plot_features(features: Tensor, *, columns: int = 10, title: str | None = No
     """
     if check.tensor(features, "features").ndim != 3 or 0 in features.shape:
         raise check.fail("features", "of shape (features, height, width)", features)
-    features = features.detach().cpu().float()
-    low = features.amin((1, 2), keepdim=True)
-    pictures = (features - low) / (features.amax((1, 2), keepdim=True) - low).clamp(min=1e-12)
-    image = tiles(pictures, columns, [], ax, cmap="gray", vmin=0, vmax=1)
+    image = tiles(shades(features), columns, [], ax, cmap="gray", vmin=0, vmax=1)
     image.axes.set_title(titled(title))
     return figure_of(image.axes)
+
+
+def shades(features: Tensor) -> Tensor:
+    """Pictures (features, height, width), each from 0, black, to 1, white."""
+    features = features.detach().cpu().float()
+    low = features.amin((1, 2), keepdim=True)
+    return (features - low) / (features.amax((1, 2), keepdim=True) - low).clamp(min=1e-12)

@@ -158,17 +158,7 @@ def get_network_features(network: Network, stage: int) -> Tensor:
         >>> get_network_features(models.kheradpisheh2018(), 1).shape
         torch.Size([150, 14, 14])
     """
-    feature, stride = torch.ones(1, 1, 1), (1, 1)
-    for step in _steps(network, stage):
-        if isinstance(step.module, Filter):
-            if stride != (1, 1):
-                raise check.fail("network", "one whose encoder filters the image before it pools", network.encoder)
-            feature = step.module.kernels.detach().cpu()[:, 0]
-        elif isinstance(step.module, Convolution):
-            feature, stride = _through_convolution(feature, stride, step)
-        elif step.window != (1, 1) or step.stride != (1, 1):
-            feature, stride = get_deep_feature(feature, stride, step.window, step.stride)
-    return feature
+    return Sight.of(network, stage).features()
 
 
 class _Step(NamedTuple):
@@ -212,13 +202,54 @@ def _step(module: nn.Module) -> Iterator[_Step]:
         raise check.fail("network", "made of convolutions and pooling of spyketorch.snn, filters and pooling", module)
 
 
-def _through_convolution(feature: Tensor, stride: _Pair, step: _Step) -> tuple[Tensor, _Pair]:
-    layer: Any = step.module
-    weight = layer.weight.detach().to(feature)
-    spread = weight.new_zeros(*weight.shape[:2], *step.window)  # zeros between the synapses of a dilated window
-    spread[..., :: layer.dilation[0], :: layer.dilation[1]] = weight - weight.min()
-    if len(feature) == 1:  # every channel is the image itself
-        feature = feature.expand(layer.in_channels, -1, -1)
-    groups = zip(feature.chunk(layer.groups), spread.chunk(layer.groups), strict=True)
-    pictures = [get_deep_feature(part, stride, step.window, step.stride, weights) for part, weights in groups]
-    return torch.cat([picture for picture, _ in pictures]), pictures[0][1]
+class Sight(NamedTuple):
+    """All that the features of a layer look through, without its own weights, which may go on learning.
+
+    Attributes:
+        pictures: of what feeds the layer, ``(C, height, width)``; one where every channel is the image itself.
+        stride: pixels between its inputs.
+        step: the layer.
+    """
+
+    pictures: Tensor
+    stride: _Pair
+    step: _Step
+
+    @classmethod
+    def of(cls, network: Network, stage: int) -> "Sight":
+        *below, layer = _steps(network, stage)
+        sight = cls(torch.ones(1, 1, 1), (1, 1), layer)
+        for step in below:
+            if isinstance(step.module, Filter):
+                if sight.stride != (1, 1):
+                    raise check.fail("network", "one whose encoder filters the image before it pools", network.encoder)
+                sight = sight._replace(pictures=step.module.kernels.detach().cpu()[:, 0])
+            elif isinstance(step.module, Convolution):
+                seen = sight._replace(step=step)
+                sight = cls(seen.features(), seen.stride_above, layer)
+            elif step.window != (1, 1) or step.stride != (1, 1):
+                sight = cls(*get_deep_feature(sight.pictures, sight.stride, step.window, step.stride), layer)
+        return sight
+
+    @property
+    def stride_above(self) -> _Pair:
+        """Pixels between the neurons of the layer itself."""
+        return self.stride[0] * self.step.stride[0], self.stride[1] * self.step.stride[1]
+
+    def features(self, chosen: Tensor | None = None) -> Tensor:
+        """Pictures of the layer's features, with the weights as they are; of some, where they are chosen, ascending."""
+        layer: Any = self.step.module
+        weight = layer.weight.detach().to(self.pictures)
+        spread = weight.new_zeros(*weight.shape[:2], *self.step.window)  # zeros between synapses of a dilated window
+        spread[..., :: layer.dilation[0], :: layer.dilation[1]] = weight - weight.min()
+        features = torch.arange(len(weight)) if chosen is None else chosen
+        group = features // (len(weight) // layer.groups)
+        below = self.pictures
+        if len(below) == 1:
+            below = below.expand(layer.in_channels, -1, -1)
+        return torch.cat(
+            [
+                get_deep_feature(part, self.stride, self.step.window, self.step.stride, spread[features[group == i]])[0]
+                for i, part in enumerate(below.chunk(layer.groups))
+            ]
+        )
