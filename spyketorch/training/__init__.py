@@ -14,6 +14,7 @@ from spyketorch.training._lesson import FinalLesson as FinalLesson
 from spyketorch.training._lesson import Learned as Learned
 from spyketorch.training._lesson import Lesson as Lesson
 from spyketorch.training._lesson import Period as Period
+from spyketorch.training._moment import Moment as Moment
 from spyketorch.training._readout import Readout as Readout
 from spyketorch.training._reinforced import Reinforced as Reinforced
 from spyketorch.training._schedules import Adaptive as Adaptive

@@ -27,6 +27,7 @@ from spyketorch.training import _diagnosis as diagnosis
 from spyketorch.training._answers import Answers
 from spyketorch.training._diagnosis import Course, Report, TrainingWarning
 from spyketorch.training._lesson import FinalLesson, Learned, Lesson, Period, wins
+from spyketorch.training._moment import Moment
 from spyketorch.training._schedules import Progress
 
 _SAMPLE = 500  # images that a report looks at
@@ -63,6 +64,9 @@ class Trainer:
         on_silence: "stop" raises where a layer's input, or the layer itself, is silent, as nothing can be learned from
             it; "warn" goes on.
         writer: what has ``add_scalar(name, value, step)``, such as TensorBoard's ``SummaryWriter``.
+        watch: called with a :class:`Moment` after each period, such as :class:`spyketorch.visualization.Watch`, which
+            draws the features as they change; An error that it raises stops the run, after the
+            period.
 
     Attributes:
         history: a dict per period: ``layer``, ``seen`` (images), ``hits``, ``misses``, ``silent`` (shares of the
@@ -92,6 +96,7 @@ class Trainer:
         progress: bool | None = None,
         on_silence: str = "stop",
         writer: Any = None,
+        watch: Callable[[Moment], object] | None = None,
     ) -> None:
         if not isinstance(network, Network):
             raise check.fail_type("network", "a models.Network", network)
@@ -117,6 +122,9 @@ class Trainer:
         if writer is not None and not callable(getattr(writer, "add_scalar", None)):
             raise check.fail_type("writer", "None, or an object with add_scalar(name, value, step)", writer)
         self.writer = writer
+        if watch is not None:
+            check.callable_(watch, "watch")
+        self.watch = watch
         if on_silence not in ("stop", "warn"):
             raise check.fail("on_silence", '"stop" or "warn"', on_silence)
         self.on_silence = on_silence
@@ -240,6 +248,8 @@ class Trainer:
                     self._record(number, learned)
                 bar.update(len(period.times))
                 bar.set_postfix_str(self._text(learned))
+                if self.watch is not None:
+                    self.watch(Moment(self.network, number, total, self.history))
                 if interrupted():
                     self._save()
                     raise self._stopped()

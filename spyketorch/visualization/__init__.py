@@ -21,3 +21,4 @@ from spyketorch.visualization._spikes import animate_wave as animate_wave
 from spyketorch.visualization._spikes import plot_times as plot_times
 from spyketorch.visualization._spikes import plot_wave as plot_wave
 from spyketorch.visualization._spikes import plot_winners as plot_winners
+from spyketorch.visualization._watch import Watch as Watch
