@@ -15,8 +15,8 @@ import torch
 from test_training import LESSONS, bars, network, weights
 
 from spyketorch import _files, testing
-from spyketorch.learning import RSTDP, STDP
-from spyketorch.training import Constant, FinalLesson, Learned, Lesson, Reinforced, Trainer, Unsupervised
+from spyketorch.learning import RSTDP, STDP, TargetTime
+from spyketorch.training import Constant, Decaying, FinalLesson, Learned, Lesson, Reinforced, Trainer, Unsupervised
 
 pytestmark = pytest.mark.filterwarnings("ignore::spyketorch.training.TrainingWarning")
 
@@ -101,9 +101,20 @@ class Structural:
 
 
 STDP_LESSON = Unsupervised(kwta=2, inhibition_radius=2, rates=(0.05, -0.04), schedule=Constant(), period=10)
+TARGET = Unsupervised(
+    rates=(0.1, -0.1),
+    steepness=1.0,
+    thresholds=TargetTime(0.25, rate=0.5, floor=0.5),
+    schedule=Decaying(),
+    patches=True,
+    answering=0.75,
+    period=10,
+)
 OWN = {"patient": (Patient, 1), "state": (lambda: Tired(rates=(0.05, -0.04), period=10), 0)}
+KILLED = {**OWN, "target times": (lambda: TARGET, 0)}
 KEPT = {
-    **OWN,
+    **KILLED,
+    "target times of maps": (lambda: replace(TARGET, patches=False, steepness=None, answering=1.0, kwta=2), 0),
     "noise": (lambda: Noisy(kwta=2, rates=(0.05, -0.04), period=10), 0),
     "inherits from nothing": (Structural, 0),
     "unsupervised": (lambda: STDP_LESSON, 0),
@@ -120,7 +131,7 @@ def test_lessons_keep_their_contract(name):
 
 
 def lessons(name):
-    make, stage = OWN[name]
+    make, stage = KILLED[name]
     return [STDP_LESSON, Patient()] if stage else [make(), LESSONS[1]]
 
 
@@ -148,7 +159,7 @@ SCRIPT = """
 """
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", KILLED)
 def test_a_lesson_of_ones_own_that_is_killed_goes_on_to_the_same_bits(tmp_path, name):
     want, whole = train(name)
     path = {**os.environ, "PYTHONPATH": str(Path(testing.__file__).parents[1])}
@@ -159,7 +170,10 @@ def test_a_lesson_of_ones_own_that_is_killed_goes_on_to_the_same_bits(tmp_path, 
     made, trainer = train(name, tmp_path, resume=True)
     assert all(map(torch.equal, weights(made), weights(want)))
     assert trainer.history == whole.history
-    if name == "patient":
+    assert torch.equal(made.stages[0].layer.threshold, want.stages[0].layer.threshold)
+    if name == "target times":
+        assert len(set(want.stages[0].layer.threshold.tolist())) == 4
+    elif name == "patient":
         assert max(row["showings"] for row in trainer.history if row["layer"] == 2) > 1
         assert trainer.history[-1]["hits"] > 0.8
     else:

@@ -44,10 +44,14 @@ def check_layer(layer: Any) -> None:
         raise check.fail_type("conv_layer", "an snn.Convolution, or a module with its attributes", layer)
 
 
-def adaptable(layer: Any, thresholds: Any) -> None:
-    """A layer with a threshold for each feature, that the thresholds given may move."""
+def check_thresholds(thresholds: Any) -> None:
     if not isinstance(thresholds, Thresholds) or not hasattr(thresholds, "_fields"):
         raise check.fail_type("thresholds", "None, or a NamedTuple with `excess` and `adapt`", thresholds)
+
+
+def adaptable(layer: Any, thresholds: Any) -> None:
+    """A layer with a threshold for each feature, that the thresholds given may move."""
+    check_thresholds(thresholds)
     if getattr(layer, "threshold", None) is None:
         raise check.fail_type("conv_layer", "a layer with a threshold, as `thresholds` moves it", layer)
     layer.threshold = layer.limit()

@@ -20,6 +20,7 @@ from spyketorch.training._reinforced import Reinforced as Reinforced
 from spyketorch.training._schedules import Adaptive as Adaptive
 from spyketorch.training._schedules import Combined as Combined
 from spyketorch.training._schedules import Constant as Constant
+from spyketorch.training._schedules import Decaying as Decaying
 from spyketorch.training._schedules import Doubling as Doubling
 from spyketorch.training._schedules import Fading as Fading
 from spyketorch.training._schedules import Progress as Progress

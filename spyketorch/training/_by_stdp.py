@@ -40,10 +40,11 @@ def check_settings(lesson: Any, *rates: str) -> None:
 
 @contextmanager
 def paced(rule: STDP, named: Sequence[float], factor: float) -> Iterator[float]:
-    """The rates of a rule times a factor, for a while; gives the largest.
+    """The rates of a rule times a factor, for a while, and that of its thresholds; gives the largest of the rule.
 
     Where they are those that a lesson names, these count in all their digits.
     """
+    adapting: Any = rule.thresholds
     stored, kept = rule._stored(), rule._rates
     rates = [stored[name] for name in names(range(rule.conv_layer.out_channels))]
     made, exact = kept.cpu(), torch.tensor(named, dtype=torch.float64, device="cpu")
@@ -54,8 +55,12 @@ def paced(rule: STDP, named: Sequence[float], factor: float) -> Iterator[float]:
         else:
             for feature, pair in enumerate(pairs):
                 rule.update_learning_rate(feature, *pair)
+        if hasattr(adapting, "rate"):
+            rule.thresholds = adapting._replace(rate=factor * adapting.rate)
         yield max(abs(rate) for pair in pairs for rate in pair)
     finally:
+        if hasattr(adapting, "rate"):
+            rule.thresholds = adapting
         with torch.no_grad():
             torch._foreach_zero_(rates)
             torch._foreach_add_(rates, kept.flatten().tolist())

@@ -199,13 +199,41 @@ def _judged(course: Course) -> bool:
     return course.rows[-1]["seen"] >= _JUDGED
 
 
+def unanswered(heard: Tensor, winners: Tensor, blank: float) -> float:
+    """The share of samples that nobody answers to, of those of whose inputs more than the share ``blank`` fired."""
+    loud = heard.flatten(1).double().mean(1) > blank
+    return int((loud & (winners[:, 0, 0] < 0)).sum()) / max(1, int(loud.sum()))
+
+
 def silent_in_the_end(course: Course) -> Iterator[str]:
-    """A layer that has weakened its weights until nothing fires."""
+    """A layer that has weakened its weights, or raised its thresholds, until nothing fires."""
     silent = course.rows[-1]["silent"]
-    if silent > 0.1:
+    if "unanswered" in course.rows[-1]:
+        yield from _left_behind(course)
+    elif silent > 0.1:
         yield (
             f"at the end {silent:.0%} of the images are silent, about which later layers learn nothing. "
             "Lower the threshold, or let depression (LTD) be weaker."
+        )
+
+
+def _left_behind(course: Course) -> Iterator[str]:
+    """Thresholds that have risen beyond all potentials; where nobody answers nothing is learned."""
+    shares = [row["unanswered"] for row in course.rows]
+    late, mean = shares[9 * len(shares) // 10 :], sum(shares) / len(shares)
+    last = sum(late) / len(late)
+    if not _judged(course):
+        return
+    way = "Let them aim at an earlier time (target), by smaller steps (rate), from a lower start"
+    if last > 0.2:
+        yield (
+            f"thresholds are beyond what the layer reaches: at the end nobody answers to {last:.0%} of the samples "
+            f"that are not nearly blank. {way}; answering=0.7 lets the layer answer with lower ones than it learned."
+        )
+    elif mean > 0.25:
+        yield (
+            f"thresholds were beyond what the layer reaches, and fell again: {mean:.0%} of the samples that are not "
+            f"nearly blank have taught nothing. {way}."
         )
 
 

@@ -80,6 +80,24 @@ class Fading:
 
 
 @dataclass(frozen=True)
+class Decaying:
+    """From the full rates at the start to ``to`` times the rates at the end, by the same share in each epoch.
+
+    0.0076 is that of 30 epochs, each of which leaves 0.85.
+    """
+
+    to: float = 0.01
+
+    def __post_init__(self) -> None:
+        if check.number(self.to, "to") <= 0:
+            raise check.fail("to", "above 0, as no share that is left ends there; Fading does", self.to)
+
+    def __call__(self, progress: Progress) -> tuple[float, float]:
+        factor = self.to ** (_known(progress).seen / progress.total)
+        return factor, factor
+
+
+@dataclass(frozen=True)
 class Adaptive:
     """Rewards count more the more mistakes there are, punishments the more hits: shares of the last period.
 

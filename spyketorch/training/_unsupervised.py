@@ -8,6 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from spyketorch import _checks as check
+from spyketorch._identity import Content, users_own
+from spyketorch._plasticity import Thresholds
+from spyketorch.learning._layer import check_thresholds
+from spyketorch.learning._multiplicative import MultiplicativeSTDP
 from spyketorch.learning._stdp import STDP
 from spyketorch.models._network import Network
 from spyketorch.models._stage import Stage
@@ -16,6 +20,7 @@ from spyketorch.training import _diagnosis as diagnosis
 from spyketorch.training._by_stdp import check_settings, decided, layer_of, paced
 from spyketorch.training._diagnosis import Course
 from spyketorch.training._lesson import Learned, Lesson, Period, wins, with_threshold
+from spyketorch.training._patches import drawn, seen_alone
 from spyketorch.training._schedules import Doubling, Schedule, factors, told
 
 
@@ -37,6 +42,15 @@ class Unsupervised(Lesson):
             that win less get lower ones, and the ``state_dict`` of the network holds them. 0 keeps them as they are.
         threshold: of the layer while it learns; None for its own. A lower one makes features of the few first inputs,
             which answer more selectively at the threshold of their own.
+        thresholds: how thresholds, one per feature, adapt after each sample, such as
+            :class:`spyketorch.learning.TargetTime`, whose rate follows the ``schedule`` as the others do; None leaves
+            them. They are learned, and saved, as the weights are.
+        steepness: of :class:`spyketorch.learning.MultiplicativeSTDP`, which then learns in place of STDP and without a
+            stabilizer; None for STDP.
+        patches: learn from one window of each image, where a neuron drawn by chance looks, in place of the whole map:
+            a layer is learned in seconds.
+        answering: the share of the thresholds it has learned that the layer answers with after the lesson: below 1 more
+            neurons answer.
     """
 
     kwta: int = 1
@@ -51,6 +65,10 @@ class Unsupervised(Lesson):
     minibatch: int = 1
     homeostasis: float = 0.0
     threshold: float | None = None
+    thresholds: Thresholds | None = None
+    steepness: float | None = None
+    patches: bool = False
+    answering: float = 1.0
 
     def __post_init__(self) -> None:
         check_settings(self, "rates")
@@ -59,27 +77,63 @@ class Unsupervised(Lesson):
             raise check.fail("homeostasis", "a share of at least 0 and below 1", self.homeostasis)
         if self.threshold is not None:
             check.number(self.threshold, "threshold")
-        if self.homeostasis and self.threshold is not None:
-            raise check.fail("threshold", "None with homeostasis, which moves the layer's own", self.threshold)
+        check.flag(self.patches, "patches")
+        if self.thresholds is not None:
+            check_thresholds(self.thresholds)
+        if self.steepness is not None:
+            check.number(self.steepness, "steepness")
+        if self.homeostasis and self.thresholds is not None:
+            raise check.fail("homeostasis", "0 with `thresholds`, which move the same", self.homeostasis)
+        if self.learns_threshold and self.threshold is not None:
+            way = "thresholds" if self.thresholds is not None else "homeostasis"
+            raise check.fail("threshold", f"None with `{way}`, which moves the layer's own", self.threshold)
+        if check.number(self.answering, "answering") <= 0:
+            raise check.fail("answering", "a share above 0", self.answering)
+        if self.answering != 1 and not self.learns_threshold:
+            way = "give `layer.threshold` another value after learning"
+            raise check.fail("answering", "1 without `thresholds` or `homeostasis`", self.answering, way)
 
     def rule(self, stage: Stage) -> STDP:
-        return STDP(layer_of(stage), self.rates, self.use_stabilizer, *self.bounds)
+        layer, adapt = layer_of(stage), self.thresholds
+        if self.steepness is not None:
+            return MultiplicativeSTDP(layer, self.rates, *self.bounds, steepness=self.steepness, thresholds=adapt)
+        return STDP(layer, self.rates, self.use_stabilizer, *self.bounds, thresholds=adapt)
+
+    @property
+    def _stabilized(self) -> bool:
+        """Whether weights decide for a bound."""
+        return self.use_stabilizer and self.steepness is None
 
     def learn(self, rule: STDP, period: Period) -> Learned:
         layer: Any = rule.conv_layer
         factor, _ = factors(self.schedule, period.progress)
         with paced(rule, self.rates, factor) as rate, self.prepared(layer):
-            fast = tuple(diagnosis.too_fast(rate, layer.weight, self.bounds, self.use_stabilizer))
+            fast = tuple(diagnosis.too_fast(rate, layer.weight, self.bounds, self._stabilized))
+            times, winners = self._taught(rule, period)
+        figures = decided(layer.weight, self.bounds, self._stabilized)
+        if self.homeostasis:
+            layer.threshold = self._moved(layer.threshold, wins(winners, layer.out_channels))
+        if self.thresholds is not None:
+            blank = 0.25 if self.patches else 0.0  # of the inputs of a patch; images are rarely so full
+            figures |= {"unanswered": diagnosis.unanswered(times < layer.time_steps, winners, blank)}
+        if self.answering != 1 and period.progress.seen + len(winners) >= period.progress.total:
+            layer.threshold = layer.threshold * self.answering
+        return Learned(winners, None, figures, fast)
+
+    def _taught(self, rule: STDP, period: Period) -> tuple[Tensor, Tensor]:
+        """What the rule has learned from, and the winners."""
+        layer: Any = rule.conv_layer
+        patches = drawn(period.times, layer, period.random) if self.patches else None
+        times = period.times if patches is None else patches.times
+        with nullcontext() if patches is None else seen_alone(layer):
             winners = rule.learn(
-                period.times,
+                times,
                 self.kwta,
                 self.inhibition_radius,
                 pointwise_inhibition=self.pointwise_inhibition,
                 minibatch=self.minibatch,
             )
-        if self.homeostasis:
-            layer.threshold = self._moved(layer.threshold, wins(winners, layer.out_channels))
-        return Learned(winners, None, decided(layer.weight, self.bounds, self.use_stabilizer), fast)
+        return times, winners if patches is None else patches.named(winners)
 
     def _moved(self, threshold: Tensor, wins: Tensor) -> Tensor:
         """Higher thresholds of features that win more than their part, lower ones of the others."""
@@ -88,21 +142,23 @@ class Unsupervised(Lesson):
         return threshold * (1 + self.homeostasis * surplus.clamp(max=1))
 
     def fits(self, network: Network, number: int) -> None:
-        if self.homeostasis and network.stages[number].layer.threshold is None:
-            raise ValueError("`homeostasis` needs a layer with a threshold; this one fires at the last time step")
+        if self.learns_threshold and network.stages[number].layer.threshold is None:
+            way = "thresholds" if self.thresholds is not None else "homeostasis"
+            raise ValueError(f"`{way}` needs a layer with a threshold; this one fires at the last time step")
 
     def identity(self) -> str:
-        return told(self.schedule)
+        own = self.thresholds is not None and users_own(type(self.thresholds))
+        return told(self.schedule) + (f"\ncode of thresholds {Content()(type(self.thresholds))[:16]}" if own else "")
 
     @property
     def learns_threshold(self) -> bool:
-        return self.homeostasis > 0
+        return self.homeostasis > 0 or self.thresholds is not None
 
     def prepared(self, layer: SpikingConvolution) -> AbstractContextManager[None]:
         return nullcontext() if self.threshold is None else with_threshold(layer, self.threshold)
 
     def before(self, layer: SpikingConvolution) -> Iterator[str]:
-        if self.use_stabilizer:
+        if self._stabilized:
             yield from diagnosis.on_bounds(layer.weight, self.bounds)
         yield from diagnosis.signs("rates", self.rates, (1, -1))
 

@@ -1,0 +1,203 @@
+"""Thresholds that adapt while a layer learns, and patches: against what rule and slices give by hand."""
+
+import math
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from test_training import T, bars, network
+
+from spyketorch import latency, snn
+from spyketorch.learning import STDP, MultiplicativeSTDP, TargetTime
+from spyketorch.training import Constant, Decaying, Progress, Trainer, TrainingWarning, Unsupervised
+from spyketorch.training._patches import Patches, drawn, seen_alone
+
+LESSON = Unsupervised(
+    rates=(0.1, -0.1),
+    steepness=1.0,
+    thresholds=TargetTime(0.25, rate=0.5, floor=0.5),
+    schedule=Decaying(0.1),
+    patches=True,
+    period=10,
+)
+
+
+def fit(lesson, count=40, made=None, **options):
+    made = made or network()
+    trainer = Trainer(made, [lesson], progress=False, shuffle=False, **options)
+    (report,) = trainer.fit(bars(count)[0])
+    return made.stages[0].layer, trainer, report
+
+
+GEOMETRIES = [{}, {"padding": (2, 1)}, {"stride": 2, "dilation": (2, 1)}, {"groups": 2, "padding": 1, "stride": (1, 3)}]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_patches_are_what_a_neuron_sees(geometry):
+    """Of the neuron at (row, column), place by place; what lies outside of the map is silent."""
+    layer = snn.SpikingConvolution(4, 6, (3, 2), 1.0, time_steps=T, **geometry)
+    times = torch.randint(0, T + 1, (50, 4, 9, 8), dtype=torch.uint8)
+    patches = drawn(times, layer, np.random.default_rng(0))
+    sizes = layer.output_size(9, 8)
+    assert patches.times.shape == (50, 4, 3, 2)
+    assert [set(places) for places in patches.places.T.tolist()] == [set(range(size)) for size in sizes]
+    for image, patch, (row, column) in zip(times, patches.times, patches.places.tolist(), strict=True):
+        for (c, i, j), time in np.ndenumerate(patch.numpy()):
+            y = row * layer.stride[0] - layer.padding[0] + i * layer.dilation[0]
+            x = column * layer.stride[1] - layer.padding[1] + j * layer.dilation[1]
+            assert time == (image[c, y, x] if 0 <= y < 9 and 0 <= x < 8 else T)
+    layer.load_weight(torch.randint(1, 64, layer.weight.shape) / 64)
+    at = patches.places[:, None, None, :].expand(50, 6, 1, 2)
+    whole = layer(times)
+    with seen_alone(layer):
+        alone = layer(patches.times)
+    for n in range(50):
+        assert torch.equal(alone[n, :, 0, 0], whole[n, :, at[n, 0, 0, 0], at[n, 0, 0, 1]])
+
+
+def test_a_layer_is_itself_again_after_an_error():
+    layer = snn.SpikingConvolution(1, 1, 3, 1.0, time_steps=T, padding=1, dilation=2)
+    before = layer.geometry
+    with pytest.raises(RuntimeError), seen_alone(layer):
+        assert (layer.padding, layer.dilation) == ((0, 0), (1, 1))
+        raise RuntimeError
+    assert layer.geometry == before
+
+
+def test_winners_are_named_by_their_place():
+    patches = Patches(torch.zeros(2, 1, 1, 1), torch.tensor([[4, 5], [6, 7]]))
+    winners = torch.tensor([[[1, 0, 0], [2, 0, 0]], [[3, 0, 0], [-1, -1, -1]]])
+    assert patches.named(winners).tolist() == [[[1, 4, 5], [2, 4, 5]], [[3, 6, 7], [-1, -1, -1]]]
+
+
+@pytest.mark.parametrize("patches", [True, False])
+@pytest.mark.parametrize("steepness", [1.0, None])
+def test_the_lesson_is_the_rule_with_rates_that_fade(patches, steepness):
+    """Steps of weights and of thresholds alike, to the bit."""
+    lesson = replace(LESSON, patches=patches, steepness=steepness)
+    layer, trainer, _ = fit(lesson)
+    made = network()
+    times, mine = made.features(bars(40)[0], 0), made.stages[0].layer
+    for start in range(0, 40, 10):
+        factor = 0.1 ** (start / 40)
+        rates, thresholds = (factor * 0.1, factor * -0.1), TargetTime(0.25, rate=factor * 0.5, floor=0.5)
+        if steepness is None:
+            rule = STDP(mine, rates, thresholds=thresholds)
+        else:
+            rule = MultiplicativeSTDP(mine, rates, steepness=steepness, thresholds=thresholds)
+        part = times[start : start + 10]
+        if patches:
+            mine.padding = 0
+            random = np.random.default_rng([0, 2, 0, start])
+            rows, columns = (torch.from_numpy(random.integers(12, size=10)) for _ in "yx")
+            around = latency.pad(part, (1, 1, 1, 1), T)
+            part = torch.stack(
+                [around[n, :, y : y + 3, x : x + 3] for n, (y, x) in enumerate(zip(rows, columns, strict=True))]
+            )
+        rule.learn(part)
+        mine.padding = 1
+    assert torch.equal(layer.weight, mine.weight)
+    assert torch.equal(layer.threshold, mine.threshold)
+    assert layer.threshold.shape == (4,)
+    assert trainer._rules[0].thresholds == lesson.thresholds
+    assert ("convergence" in trainer.history[0]) is (steepness is None)
+
+
+def test_features_come_to_fire_at_the_wanted_time():
+    late = {}
+    for target in (0.3, 0.5):
+        lesson = Unsupervised(rates=(0.0, 0.0), schedule=Constant(), thresholds=TargetTime(target, 0.02, 0.5), epochs=5)
+        layer, _, _ = fit(lesson, 200)
+        times = network().features(bars(200)[0], 0)
+        winners = layer.winners(times, pointwise_inhibition=True)[:, 0]
+        late[target] = float(layer(times)[torch.arange(200), *winners.T].float().mean()) / T
+    assert late[0.3] == pytest.approx(0.3, abs=0.1)
+    assert late[0.5] == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_layer_answers_with_a_share_of_what_it_learned():
+    whole, _, _ = fit(LESSON)
+    part, trainer, _ = fit(replace(LESSON, answering=0.5, epochs=1))
+    assert torch.equal(part.threshold, whole.threshold * 0.5)
+    assert torch.equal(part.weight, whole.weight)
+    with pytest.warns(UserWarning, match="has finished"):
+        trainer.fit(bars(40)[0])
+    assert torch.equal(part.threshold, whole.threshold * 0.5)
+
+
+def test_a_layer_that_is_left_behind_is_told():
+    high = replace(LESSON, thresholds=TargetTime(0.99, rate=20.0))
+    with pytest.warns(TrainingWarning, match=r"thresholds are beyond .*: at the end nobody answers to \d+% of the s"):
+        _, trainer, report = fit(high, 600)
+    assert "TargetTime" not in report.warnings[0]
+    assert "earlier time (target)" in report.warnings[0]
+    assert trainer.history[-1]["unanswered"] > 0.1
+
+
+def test_blank_patches_are_no_fault():
+    """Though nobody answers to them."""
+    _, trainer, report = fit(LESSON, 600)
+    late = trainer.history[-20:]
+    assert sum(row["silent"] for row in late) > 20 * 0.1
+    assert sum(row["unanswered"] for row in late) < 20 * 0.1
+    assert report.warnings == ()
+
+
+def test_a_fall_and_a_rise_are_told():
+    """Thresholds that start beyond all reach fall until somebody answers."""
+    lesson = Unsupervised(
+        **{**vars(LESSON), "thresholds": TargetTime(0.25, rate=0.05, floor=0.5), "schedule": Constant()}
+    )
+    with pytest.warns(TrainingWarning) as told:
+        _, trainer, _ = fit(lesson, 600, network(threshold=12.0), on_silence="warn")
+    assert "thresholds were beyond what the layer reaches, and fell again" in str(told[-1].message)
+    assert trainer.history[0]["unanswered"] == 1
+    assert trainer.history[-1]["unanswered"] < 0.2
+
+
+class Tiring(NamedTuple):
+    """Winners become harder to win with; there is no `rate` that could fade."""
+
+    step: float = 0.125
+    excess: bool = False
+
+    def adapt(self, threshold, response):
+        for k in range(len(response.winners)):
+            threshold[response.winners[k, 0]] += self.step
+
+
+def test_thresholds_of_ones_own():
+    layer, trainer, _ = fit(replace(LESSON, thresholds=Tiring()))
+    assert torch.equal(layer.threshold, 6 + trainer._wins[0] * 0.125)
+    assert "code of thresholds" in Unsupervised(thresholds=Tiring()).identity()
+    assert "code of thresholds" not in LESSON.identity()
+
+
+def test_settings_that_cannot_be():
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"thresholds": 0.75}, "`thresholds` must be None, or a NamedTuple"),
+        ({"homeostasis": 0.1}, "`homeostasis` must be 0 with `thresholds`"),
+        ({"threshold": 4}, "`threshold` must be None with `thresholds`"),
+        ({"answering": 0}, "`answering` must be a share above 0"),
+        ({"steepness": "no"}, "`steepness`"),
+        ({"patches": "no"}, "`patches`"),
+    ]
+    for settings, told in wrong:
+        with pytest.raises((ValueError, TypeError), match=told):
+            replace(LESSON, **settings)
+    with pytest.raises(ValueError, match=r"`answering` must be 1 without `thresholds` or `homeostasis`; got 0\.7"):
+        Unsupervised(answering=0.7)
+    with pytest.raises(ValueError, match="`thresholds` needs a layer with a threshold"):
+        Trainer(network(threshold=None), [LESSON])
+    with pytest.raises(ValueError, match="`to` must be above 0"):
+        Decaying(0)
+
+
+def test_decaying_leaves_the_same_share_in_each_epoch():
+    schedule = Decaying(0.85**30)
+    for epoch in range(30):
+        factor, other = schedule(Progress(epoch * 100, 3000))
+        assert factor == other == pytest.approx(0.85**epoch)
+        assert not math.isclose(factor, 1) or epoch == 0
