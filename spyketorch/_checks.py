@@ -353,6 +353,16 @@ def classes(value: Any, features: int) -> Tensor:
     return indices(value, "classes", features, torch.device("cpu"))
 
 
+def names(value: Any, name: str) -> tuple[str, ...]:
+    """Texts that differ, such as the names of classes."""
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(one, str) for one in value):
+        raise fail_type(name, "a list of texts, or None", value)
+    if len(set(value)) < len(value):
+        twice = next(one for one in value if value.count(one) > 1)
+        raise fail(name, f"a list of texts that differ; {twice!r} is there twice", value)
+    return tuple(value)
+
+
 def broadcasts(shape: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether a shape can be expanded to another."""
     pairs = zip(reversed(shape), reversed(wanted), strict=False)

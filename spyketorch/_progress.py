@@ -6,8 +6,10 @@ from typing import Any
 
 
 @contextmanager
-def progress_bar(text: str, total: int, show: bool | None = None, *, initial: int = 0) -> Iterator[Any]:
+def progress_bar(text: str, total: int | None, show: bool | None = None, *, initial: int = 0) -> Iterator[Any]:
     """What has ``update(count)`` and ``set_postfix_str(text)``; it is seen where tqdm is installed.
+
+    With a total the bar tells how long it will take, with or without it how many a second.
 
     Args:
         text: in front of the bar.

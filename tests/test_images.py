@@ -264,12 +264,14 @@ def on_one_channel(**options):
 
 
 IMAGES, LABELS = torch.rand(20, 1, 12, 12), torch.arange(20) % 10
-WAYS = {
+FORMS = {  # that a network itself does not take, only `predict`, `scores`, `evaluate` and `fit`
     "an array": (IMAGES.numpy(), "a float32 ndarray of shape (20, 1, 12, 12): `torch.as_tensor`"),
     "lists": (IMAGES.tolist(), "a list of 20 x 1 x 12 x 12"),
     "a list of images": (list(IMAGES), "`torch.stack` makes one"),
     "a data set": (TensorDataset(IMAGES, LABELS), "an object of TensorDataset: stack its items"),
     "a loader": (DataLoader(TensorDataset(IMAGES)), "an object of DataLoader: stack its items"),
+}
+WAYS = {
     "one image": (IMAGES[0], "`images[None]`"),
     "no channel": (IMAGES[:, 0], "`images[:, None]`"),
     "one without channel": (IMAGES[0, 0], "`images[None, None]`"),
@@ -289,6 +291,14 @@ def test_images_that_do_not_fit_are_told_the_way_on(given, spec):
         with pytest.raises((TypeError, ValueError), match=r"`images`.* must be") as caught:
             call(images)
         assert way in str(caught.value)
+
+
+@pytest.mark.parametrize("given", FORMS)
+def test_a_network_itself_takes_tensors(given):
+    images, way = FORMS[given]
+    with pytest.raises(TypeError, match=r"`images` must be") as caught:
+        on_one_channel()(images)
+    assert way in str(caught.value)
 
 
 def test_an_encoder_alone_tells_the_same():

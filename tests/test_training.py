@@ -18,6 +18,7 @@ import torch
 from test_files import refused_or_whole
 
 from spyketorch import _files, latency, snn
+from spyketorch.data._source import sourced
 from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
 from spyketorch.learning import STDP
 from spyketorch.models import Network, Stage
@@ -252,7 +253,7 @@ def test_flipped_bits_of_checkpoints_and_answers(tmp_path):
 
     assert refused_or_whole(tmp_path / "checkpoint.pt", read, same, flips=150, cuts=50) == 200
     path = min(tmp_path.glob("answers-0-*.npy"))
-    read_answers = Answers(want, images, "", tmp_path, 0, False)._open
+    read_answers = Answers(want, sourced(images), tmp_path, 0, False)._open
     whole = torch.from_numpy(np.load(path))
     assert refused_or_whole(path, lambda: read_answers(path, 0).clone(), lambda found: torch.equal(found, whole)) == 600
 
@@ -316,7 +317,7 @@ def refused_with(folder, change):
 
 def test_answers_with_times_beyond_the_last_are_refused(tmp_path):
     images, _ = bars(40)
-    answers = Answers(network(), images, "name", tmp_path, 0, False)
+    answers = Answers(network(), sourced(images), tmp_path, 0, False)
     for dtype, value, fine in (
         (np.uint8, T, True),
         (np.uint8, T + 1, False),

@@ -25,6 +25,9 @@ class Parted(Protocol):
 def batches(network: Parted, images: Tensor) -> Iterator[Tensor]:
     """The images in parts, beside the network, within its ``batch_memory``."""
     device = network.stages[0].layer.weight.device
+    if len(images) == 1:
+        yield images.to(device)
+        return
     for part in torch.split(images, batch_size(network, images)):
         yield part.to(device)
 

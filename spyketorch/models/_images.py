@@ -16,7 +16,7 @@ _told: ContextVar[list[str] | None] = ContextVar("spyketorch_images", default=No
 
 
 class InputWarning(UserWarning):
-    """Images on another scale than the network was made for, or an encoder whose silence is another time."""
+    """Images on another scale than the network was made for, random ones, an encoder whose silence is another time."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from spyketorch import _checks as check
 from spyketorch import _files
 from spyketorch import _identity as identity
 from spyketorch._state import numbers
-from spyketorch.models._batches import batches
+from spyketorch.data._source import Images, sourced
+from spyketorch.learning._task import answer
+from spyketorch.models._batches import batch_size, batches
 from spyketorch.models._images import ImageSpec, look, looked_at, quiet_encoder
 from spyketorch.models._stage import Part, Stage
 from spyketorch.models._summary import Summary, Tally, classes_row, readout_row, shaped
@@ -34,6 +36,8 @@ class Network(nn.Module):
         classes: class of each feature of the last layer, for decisions by its first winner. The last stage has no pool,
             shortcut, hook or ``forward`` of its own then, which would not be heard.
         images: what images it is made for, an :class:`ImageSpec`, or None: others are refused, or warned of.
+        names: of the classes, from that of number 0 on, which :meth:`predict` gives; None for numbers. They are saved
+            with the weights. :class:`spyketorch.training.Trainer` takes those of its data where there are none.
 
     Attributes:
         readout: None, or a module from :meth:`features` to class scores ``(N, classes)``, which then decides.
@@ -54,7 +58,7 @@ class Network(nn.Module):
     classes: Tensor
     stages: Sequence[Stage]
     batch_memory: float = 2**28
-    _decides_nothing = ("images", "batch_memory")  # of the attributes, which a state_dict does not compare
+    _decides_nothing = ("images", "batch_memory", "_names")  # of the attributes, which a state_dict does not compare
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class Network(nn.Module):
         classes: Sequence[int] | Tensor | None = None,
         *,
         images: ImageSpec | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(stages, Sequence | nn.ModuleList) or not len(stages):
@@ -84,6 +89,7 @@ class Network(nn.Module):
             classes = check.classes(classes, features)
         self.register_buffer("classes", classes, persistent=False)
         self.images = images
+        self.names = names
         self.readout: nn.Module | None = None
         self._shape: tuple[int, ...] | None = None  # of the images that it answered to last
         self._probed: tuple[nn.Module, int] | None = None  # an encoder that has been asked what silence is
@@ -192,6 +198,79 @@ class Network(nn.Module):
         heard = (times < self.stages[-1].layer.time_steps).flatten(1).any(1)
         return torch.where(heard, readout(times).argmax(1), -1)
 
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Of the classes, from that of number 0 on; None where they are but numbers."""
+        return self._names
+
+    @names.setter
+    def names(self, names: Sequence[str] | None) -> None:
+        self._names = None if names is None else check.names(names, "names")
+
+    def predict(self, images: Images) -> list[str | int | None]:
+        """The class of each image: its name, or its number where it has no name; None where no neuron fired.
+
+        Args:
+            images: one image ``(C, H, W)``, a batch, an array, a picture of PIL, a list of those, a ``Dataset`` or an
+                iterable of batches, such as a DataLoader. They are prepared as those that it learned from, such as by
+                the same transform.
+
+        Example:
+            >>> from spyketorch import models
+            >>> network = models.mozafari2018()
+            >>> network.names = ["face", "motorbike"]
+            >>> network.predict(torch.zeros(1, 97, 120))  # nothing to be seen
+            [None]
+        """
+        names = self.names or ()
+        decided = self._of_each(images, self)
+        return [None if one < 0 else names[one] if one < len(names) else one for one in decided.tolist()]
+
+    def scores(self, images: Images) -> Tensor:
+        """How much speaks for each class, ``(N, classes)``, on the CPU; the largest is that of the decision.
+
+        - With a read-out its scores: about 1 for a class that it is sure of, -1 for others.
+        - Where the last layer has a threshold, how early the first of a class' neurons fires, and with which potential
+          v: T - t + (1 + v / (1 + abs(v))) / 2, between 1 and T + 1; 0 where none of them fires.
+        - Where it fires at the last time step, the largest potential of a class' neurons; 0 where none of them fires.
+
+        Of classes that are equal the one that is decided gets the last bit more. An image that is not decided, as no
+        neuron answers to it, has a row of 0, or with a read-out the scores of silence.
+
+        Args:
+            images: as for :meth:`predict`.
+
+        Example:
+            >>> from spyketorch import models
+            >>> models.mozafari2018().scores(torch.zeros(1, 97, 120))
+            tensor([[0., 0.]])
+        """
+        return self._of_each(images, self._scores)
+
+    @torch.no_grad()
+    def _of_each(self, images: Images, answers: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a function makes of images in any form, on the CPU."""
+        source, device = sourced(images, single=True), self.stages[0].layer.weight.device
+        with looked_at(self.images, source.at_hand, stacklevel=5):
+            size = 1 if source.count == 1 else batch_size(self, source.head)
+            return torch.cat([answers(some.to(device)).cpu() for some in source.chunks(size)])
+
+    def _scores(self, images: Tensor) -> Tensor:
+        if self.readout is not None:
+            scores: Tensor = self.readout(self.features(images))
+            return scores
+        decided, layer = self(images)[:, None], self._deciding().layer
+        times, potentials = answer(layer, self.features(images, -1))
+        early = layer.time_steps - times.to(potentials)
+        value = potentials if layer.threshold is None else early + (1 + potentials / (1 + potentials.abs())) / 2
+        best = torch.where((early > 0) & (potentials != 0), value, 0).flatten(2).amax(2)  # of each feature
+        count = int(self.classes.max()) + 1
+        column = torch.where(self.classes < 0, count, self.classes).expand(len(best), -1)  # the last stands for none
+        scores = best.new_zeros(len(best), count + 1).scatter_reduce(1, column, best, "amax")[:, :count]
+        first = scores.gather(1, decided.clamp(min=0))
+        scores = scores.minimum(torch.nextafter(first, torch.zeros_like(first))).scatter(1, decided.clamp(min=0), first)
+        return torch.where(decided < 0, 0, scores)
+
     def batches(self, images: Tensor) -> Iterator[Tensor]:
         """The images in parts, beside the network, each as large as ``batch_memory`` allows."""
         return batches(self, check.images(images))
@@ -230,18 +309,23 @@ class Network(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """How the network is built and, where parts are the user's own, its answers to a sample; for ``state_dict``."""
-        kept = {"settings": identity.written(identity.settings(self, "network")), "sample": self._sample(self._shape)}
+        kept: dict[str, Any] = {
+            "settings": identity.written(identity.settings(self, "network")),
+            "sample": self._sample(self._shape),
+        }
+        kept |= {"names": self.names} if self.names is not None else {}
         return torch.frombuffer(bytearray(json.dumps(kept).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Refuse the ``state_dict`` of a network that is built otherwise."""
+        """Refuse the ``state_dict`` of a network that is built otherwise; take the names of its classes."""
         try:
-            settings, _ = _kept(state)
+            settings, _, names = _kept(state)
             found = identity.unlike(settings, identity.written(identity.settings(self, "network")))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"`state_dict` does not tell how its network is built ({error!r}); {_ANYHOW}") from error
         if found:
             raise ValueError(f"`state_dict` is that of a network built otherwise: {found}. Build it alike; {_ANYHOW}")
+        self.names = self.names if names is None else names
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As every module's; but a network that is built otherwise is refused with a ValueError, unless not strict.
@@ -250,7 +334,7 @@ class Network(nn.Module):
         """
         found = super().load_state_dict(state_dict, strict, assign)
         if strict and _EXTRA in state_dict:
-            _, there = _kept(state_dict[_EXTRA])
+            _, there, _ = _kept(state_dict[_EXTRA])
             here = there and self._answers(there["images"])
             other = identity.share_unlike(there["answers"], here["answers"]) if there and here else 0.0
             if other > 0.01:  # the last bit of a computed intensity may move a spike
@@ -348,12 +432,13 @@ def _own_neurons(layer: nn.Module) -> bool:
     return not type(getattr(layer, "neuron", None)).__module__.startswith(("spyketorch.", "builtins"))
 
 
-def _kept(state: Tensor) -> tuple[dict[str, Any], dict[str, list[int]] | None]:
-    """The settings and the sample of a ``state_dict``; an error where it holds no such things."""
+def _kept(state: Tensor) -> tuple[dict[str, Any], dict[str, list[int]] | None, tuple[str, ...] | None]:
+    """The settings, the sample and the names of a ``state_dict``; an error where it holds no such things."""
     kept = json.loads(bytes(state.tolist()))
     settings, sample = kept["settings"], kept["sample"]
     if sample is not None:
         numbers = [*sample["images"], *sample["answers"]]
         if not all(type(number) is int for number in numbers) or not 0 < math.prod(sample["images"]) <= 2**26:
             raise ValueError("a sample that is none")
-    return settings, sample
+    names = kept.get("names")  # which came later
+    return settings, sample, None if names is None else check.names(names, "names")

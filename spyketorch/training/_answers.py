@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import spyketorch
-from spyketorch._files import atomic
+from spyketorch._files import atomic, load, save
 from spyketorch._identity import Content, code_of, digest, hashed, hooks, its_own, lines, settings, unhooked
 from spyketorch._progress import progress_bar
+from spyketorch.data._source import Source
 from spyketorch.models._batches import batch_size
 from spyketorch.models._network import Network
 from spyketorch.models._stage import Stage
@@ -26,13 +27,13 @@ _SAMPLE = 10  # images whose answers name a file
 class Answers:
     """First-spike times that each stage of a network gets for all images.
 
-    Those asked for last are kept, so that the next stage's take one step more. Past ``memory_limit`` bytes they go to a
-    memory-mapped file in ``directory``, whose name holds a hash of all that they depend on; a later run finds it there.
+    Those asked for last are kept, so that the next stage's take one step more, and the images are read once. Past
+    ``memory_limit`` bytes they go to a memory-mapped file in ``directory``, whose name holds a hash of all that they
+    depend on; a later run finds it there, and beside it what a pass over the images told.
 
     Args:
         network: whose stages are finished, up to the one that is asked for.
-        images: ``(N, C, H, W)``, as its encoder takes them.
-        name: of the images, a text with their hash.
+        images: as its encoder takes them.
         directory: of the files; None keeps all in memory.
         memory_limit: bytes that the answers to one stage may take in memory.
         progress: whether to show a bar; None shows one where tqdm is installed.
@@ -41,58 +42,74 @@ class Answers:
     def __init__(
         self,
         network: Network,
-        images: Tensor,
-        name: str,
+        images: Source,
         directory: Path | None,
         memory_limit: float,
         progress: bool | None,
     ) -> None:
-        self.network, self.images, self.name, self.progress = network, images, name, progress
+        self.network, self.images, self.progress = network, images, progress
         self.directory, self.memory_limit = directory, memory_limit
-        self._stage, self._times = -1, images  # -1 is before the encoder
+        self._stage = -1  # before the encoder
+        self._times: Tensor | None = None
+        self._note = self._noted()
 
     def __call__(self, stage: int) -> Tensor:
         """The times that ``stage`` gets, ``(N, C, H, W)``; those of the last one are asked for by their number."""
         for number in range(stage, self._stage, -1):  # an earlier run may have left some
             path = self._path(number)
-            if path is not None and path.exists():
+            if path is not None and path.exists() and self.images.identity is not None:
                 self._stage, self._times = number, self._open(path, number)
                 break
-        if self._stage < stage:
+        if self._times is None or self._stage < stage:
             self._times = self._compute(stage)
             self._stage = stage
         return self._times
+
+    def _noted(self) -> Path | None:
+        """The file of what a pass over the images tells, which is read, where an earlier run has left it."""
+        if self.directory is None or self.images.identity is not None or self.images.name is None:
+            return None
+        path = self.directory / f"images-{self.images.name[:16]}.pt"
+        if path.exists():
+            try:
+                self.images.recall(**load(path))
+            except TypeError as error:
+                raise ValueError(f"{str(path)!r} tells of no images; delete it, and they are read anew") from error
+        return path
 
     def _compute(self, stage: int) -> Tensor:
         steps: list[Callable[[Tensor], Tensor]] = [self.network._encode]
         steps += self.network.stages
         parts = steps[self._stage + 1 : stage + 1]
-        source, device = self._times, self.network.stages[0].layer.weight.device
+        size, count = batch_size(self.network, self.images.head), len(self.images)
+        chunks = self.images.chunks(size) if self._times is None else iter(torch.split(self._times, size))
+        device = self.network.stages[0].layer.weight.device
 
-        size = batch_size(self.network, self.images)
-
-        def answer(start: int) -> Tensor:
-            times = source[start : start + size].to(device)
+        def answer(times: Tensor) -> Tensor:
+            times = times.to(device)
             for part in parts:
                 times = part(times)
             return times.cpu()
 
-        first = answer(0)
-        shape, path = (len(source), *first.shape[1:]), self._path(stage)
-        with progress_bar(f"answers of layer {stage}" if stage else "encoding", len(source), self.progress) as bar:
+        first = answer(next(chunks))
+        shape, path = (count, *first.shape[1:]), self._path(stage)
+        with progress_bar(f"answers of layer {stage}" if stage else "encoding", count, self.progress) as bar:
 
             def answers() -> Iterator[Tensor]:
-                for start in range(0, len(source), size):
-                    yield answer(start) if start else first
-                    bar.update(min(size, len(source) - start))
+                for some in itertools.chain([first], map(answer, chunks)):
+                    yield some
+                    bar.update(len(some))
 
-            if path is None or first[0].nbytes * len(source) <= self.memory_limit:
+            if path is None or first[0].nbytes * count <= self.memory_limit:
                 kept = torch.empty(shape, dtype=first.dtype)
                 for place, some in zip(torch.split(kept, size), answers(), strict=True):
                     place.copy_(some)
-                return kept
-            self._write(path, shape, first.numpy().dtype, answers())
-        return self._open(path, stage)
+            else:
+                self._write(path, shape, first.numpy().dtype, answers())
+                kept = self._open(path, stage)
+        if self._note is not None:
+            save({"identity": self.images.identity, "labels": self.images.labels}, self._note)
+        return kept
 
     def _path(self, stage: int) -> Path | None:
         """The file, named by all that the answers depend on.
@@ -101,8 +118,9 @@ class Answers:
         """
         if self.directory is None:
             return None
-        sample = self.images[:_SAMPLE].to(self.network.stages[0].layer.weight.device)
-        parts = [spyketorch.__version__, self.name, *identity(self.network, stage), *detail(self.network, stage)]
+        sample = self.images.head[:_SAMPLE].to(self.network.stages[0].layer.weight.device)
+        name = self.images.name or self.images.identity or "to be read"
+        parts = [spyketorch.__version__, name, *identity(self.network, stage), *detail(self.network, stage)]
         parts += [digest(below.layer.weight) for below in self.network.stages[:stage]]
         parts += [digest(self.network.features(sample, stage))]
         return self.directory / f"answers-{stage}-{hashed(*parts)[:16]}.npy"

@@ -22,10 +22,8 @@ _SHARES = ("hits", "misses", "silent")
 _ROW = {"layer", "seen", *_SHARES}  # and perhaps the convergence
 
 
-def identify(
-    network: Network, lessons: Sequence[Lesson], last: FinalLesson | None, images: Tensor, labels: Tensor | None
-) -> dict[str, str]:
-    """Whose a checkpoint is: what a run depends on, without what it learns."""
+def identify(network: Network, lessons: Sequence[Lesson], last: FinalLesson | None, images: Tensor) -> dict[str, str]:
+    """Whose a checkpoint is: what a run depends on, without what it learns, and without its data; a few images."""
     stages = network.stages
     with ExitStack() as stack:
         for lesson, stage in zip(lessons, stages, strict=False):
@@ -41,8 +39,6 @@ def identify(
         "lessons": re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join(map(repr, [*lessons, last]))),
         "network": "\n".join([*built, str(network.readout)]),
         "network in detail": "\n".join(parts),
-        "images": f"{tuple(images.shape)} {images.dtype} {digest(images)}",
-        "labels": "none" if labels is None else digest(labels),
         "lessons in detail": "\n".join(lesson.identity() for lesson in lessons),
     }
 
@@ -93,7 +89,7 @@ def read(
     last: FinalLesson | None,
     images: int,
 ) -> Any:
-    """The content of a checkpoint, once it is whole, of the same run, and makes sense.
+    """The content of a checkpoint, once it is whole, of the same run as far as that is known, and makes sense.
 
     Raises:
         ValueError: it is damaged, of another run, or holds what no run leaves; the network is as it was.
@@ -105,18 +101,24 @@ def read(
         raise ValueError(f"not a checkpoint of a Trainer: {error}; another directory begins anew") from error
     except (TypeError, KeyError, ValueError, IndexError) as error:
         raise ValueError(f"{str(path)!r} is not a checkpoint of a Trainer; another directory begins anew") from error
-    for name, mine in identity.items():
-        there = str(found.get(name, mine))  # 0.1 said less
-        if there != mine:
-            raise ValueError(
-                f"the checkpoint {str(path)!r} was made with other {name}: "
-                f"{difference(there.splitlines(), mine.splitlines())}; another directory begins anew"
-            )
+    same(path, found, identity)
     try:
         _check(content, network, lessons, last, images)
     except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
         raise _senseless(path, error) from error
     return content
+
+
+def same(path: Path, found: dict[str, Any], identity: dict[str, str]) -> None:
+    """Raise where a checkpoint's identity is another."""
+    for name, mine in identity.items():
+        there = str(found.get(name, mine))  # 0.1 said less
+        if there != mine:
+            way = " (where they are drawn at random, each pass gives others)" if name == "images" else ""
+            raise ValueError(
+                f"the checkpoint {str(path)!r} was made with other {name}{way}: "
+                f"{difference(there.splitlines(), mine.splitlines())}; another directory begins anew"
+            )
 
 
 def _check(content: Any, network: Network, lessons: Sequence[Lesson], last: FinalLesson | None, images: int) -> None:

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch._files import owned, save, sweep
+from spyketorch._identity import digest
 from spyketorch._progress import progress_bar
+from spyketorch.data._source import Images, Source, sourced
 from spyketorch.models._batches import probe
-from spyketorch.models._images import looked_at
+from spyketorch.models._images import InputWarning, looked_at
 from spyketorch.models._network import Network
 from spyketorch.training import _checkpoint as checkpoint
 from spyketorch.training import _diagnosis as diagnosis
@@ -29,8 +31,6 @@ from spyketorch.training._diagnosis import Course, Report, TrainingWarning
 from spyketorch.training._lesson import FinalLesson, Learned, Lesson, Period, wins
 from spyketorch.training._moment import Moment
 from spyketorch.training._schedules import Progress
-
-_SAMPLE = 500  # images that a report looks at
 
 
 class _Place(NamedTuple):
@@ -143,12 +143,16 @@ class Trainer:
         """The file of the checkpoint, None without a directory."""
         return None if self.directory is None else self.directory / "checkpoint.pt"
 
-    def fit(self, images: Tensor, labels: Tensor | None = None) -> list[Report]:
+    def fit(self, images: Images, labels: Any = None) -> list[Report]:
         """Train all layers that have a lesson.
 
         Args:
-            images: ``(N, C, H, W)``, as the encoder of the network takes them.
-            labels: integers ``(N,)``, for :class:`Reinforced` and :class:`Readout`.
+            images: as the encoder of the network takes them: a tensor or an array ``(N, C, H, W)``, also one that is
+                mapped from a file; a ``Dataset`` or a list of images or of pairs (image, label); a DataLoader or a list
+                of batches. They are read once, in order, whatever their size; the trainer shuffles by itself.
+            labels: of the images, for :class:`Reinforced` and :class:`Readout`, where they do not come with them:
+                ``(N,)``, integers or names of classes. Names, and the ``classes`` of a data set, become the
+                network's ``names`` where it has none.
 
         Returns:
             A report per trained layer, with all that was warned of.
@@ -156,6 +160,7 @@ class Trainer:
         Raises:
             FileExistsError: there is a checkpoint and ``resume`` is False.
             BlockingIOError: another run that is still going owns the directory; nothing of it is touched.
+            TypeError, ValueError: images or labels in none of these forms; the sentence says the way on.
             ValueError: the checkpoint is damaged, or belongs to another network, recipe or data set, or an earlier call
                 had others; or a layer is silent.
             KeyboardInterrupt: after Ctrl-C, once the state is saved.
@@ -163,28 +168,40 @@ class Trainer:
         However it ends, the network is as after a whole number of periods, and a further call goes on from there. When
         all lessons are learned a further call learns nothing, warns and gives the same reports.
         """
-        if check.images(images).is_meta:
-            raise check.fail_type("images", "a tensor with values", images)
+        source = sourced(images, labels)
         self.network._ready()
         if self.network.images is not None:
-            self.network.images.fit(images)
-        if labels is not None:
-            labels = check.labels(labels, len(images), torch.device("cpu"))
-        else:
-            ask = [type(lesson).__name__ for lesson in [*self.lessons, self.last] if lesson and lesson.needs_labels]
-            if ask:
-                raise check.fail("labels", f"the class of each image, from which {ask[0]} learns", labels)
+            self.network.images.fit(source.head)
+        ask = [type(lesson).__name__ for lesson in [*self.lessons, self.last] if lesson and lesson.needs_labels]
+        if ask and not source.labelled:
+            raise check.fail("labels", f"the class of each image, from which {ask[0]} learns", labels)
+        if source.random:
+            warnings.warn(
+                "`images` are random, by a transform that draws or by shuffle=True of a DataLoader: each is read once, "
+                "and its first draw is learned in all epochs; a run that is stopped goes on with the same draws alone. "
+                "Leave out what draws (the trainer shuffles by itself), or give several draws of each image",
+                InputWarning,
+                stacklevel=2,
+            )
         if self.last is not None:  # what would fail hours later
             device = self.network.stages[0].layer.weight.device
-            self.last.module(self.network)(self.network._features(images[:1].to(device), None))
-        identity = checkpoint.identify(self.network, self.lessons, self.last, images, labels)
+            self.last.module(self.network)(self.network._features(source.head[:1].to(device), None))
+        identity = checkpoint.identify(self.network, self.lessons, self.last, source.head)
         identity["seed"] = f"{self.seed}, shuffle {self.shuffle}"
         self._code = self._code or checkpoint.users_code(self.lessons, self.last, self.network.stages)
         identity |= self._code
-        with nullcontext() if self.directory is None else self._own(self.directory):
-            self._begin(identity, len(images))
+        with (
+            nullcontext() if self.directory is None else self._own(self.directory),
+            looked_at(self.network.images, source.at_hand, stacklevel=3) as told,
+            _interrupts(deferred=self.directory is not None) as interrupted,
+        ):
+            content = self._found(identity, len(source))
+            answers = Answers(self.network, source, self.directory, self.memory_limit, self.progress)
+            labels = self._begin(content, identity, source, answers)
             if not self._reports:
-                self._reports = self._run(images, labels)
+                if told is not None and self._place == _Place():
+                    self._warnings[0].append(told)
+                self._reports = self._run(source, answers, labels, interrupted)
                 return self._reports
         warnings.warn(
             "this Trainer has finished, so this call learned nothing and gives the reports of its run; to teach the "
@@ -193,24 +210,18 @@ class Trainer:
         )
         return self._reports
 
-    def _run(self, images: Tensor, labels: Tensor | None) -> list[Report]:
+    def _run(
+        self, source: Source, answers: Answers, labels: Tensor | None, interrupted: Callable[[], bool]
+    ) -> list[Report]:
         reports = []
-        name = self._identity["images"]
-        answers = Answers(self.network, images, name, self.directory, self.memory_limit, self.progress)
-        with (
-            looked_at(self.network.images, images, stacklevel=4) as told,
-            _interrupts(deferred=self.directory is not None) as interrupted,
-        ):
-            if told is not None and self._place == _Place():
-                self._warnings[0].append(told)
-            for number, lesson in enumerate(self.lessons):
-                if number >= self._place.stage:
-                    self._learn(number, lesson, answers(number), labels, interrupted)
-                reports.append(self._report(number, lesson, images))
-                if interrupted():  # while the layers below answered, or in the report
-                    raise self._stopped()
-            if self.last is not None and self._place.stage == len(self.lessons):
-                self._read(self.last, answers(len(self.network.stages)), labels, interrupted)
+        for number, lesson in enumerate(self.lessons):
+            if number >= self._place.stage:
+                self._learn(number, lesson, answers(number), labels, interrupted)
+            reports.append(self._report(number, lesson, source))
+            if interrupted():  # while the layers below answered, or in the report
+                raise self._stopped()
+        if self.last is not None and self._place.stage == len(self.lessons):
+            self._read(self.last, answers(len(self.network.stages)), labels, interrupted)
         return reports
 
     def _read(self, lesson: FinalLesson, times: Tensor, labels: Tensor | None, interrupted: Callable[[], bool]) -> None:
@@ -357,13 +368,13 @@ class Trainer:
         return f"{accuracy}silent {row['silent']:.1%}{''.join(figures)}"
 
     @torch.no_grad()
-    def _report(self, number: int, lesson: Lesson, images: Tensor) -> Report:
+    def _report(self, number: int, lesson: Lesson, source: Source) -> Report:
         stage, counts = self.network.stages[number], []
-        for part in self.network.batches(images[:_SAMPLE]):
+        for part in self.network.batches(source.head):
             times = self.network.features(part, number)
             passed = next(stage.parts(times)).times
             counts.append((passed < stage.layer.time_steps).flatten(1).sum(1).cpu())
-        spikes, hints = torch.cat(counts).double(), list(diagnosis.few_images(lesson.epochs * len(images)))
+        spikes, hints = torch.cat(counts).double(), list(diagnosis.few_images(lesson.epochs * len(source)))
         return Report(
             layer=number + 1,
             convergence=self._rows(number)[-1].get("convergence"),
@@ -385,15 +396,23 @@ class Trainer:
         with owned(directory):
             yield
 
-    def _begin(self, identity: dict[str, str], images: int) -> None:
-        """Go on from the checkpoint, if there is one, or from an earlier call."""
-        for name in ("images", "labels"):
-            if self._identity.get(name, identity[name]) != identity[name]:
+    def _begin(self, content: Any, identity: dict[str, str], source: Source, answers: Answers) -> Tensor | None:
+        """Go on from a checkpoint, if there is one, or from an earlier call, with the same data; gives the labels."""
+        if source.identity is None:  # only a pass tells what images and labels there are: that of the encoder
+            answers(0)
+        labels, names = source.numbered(self.network.names)
+        data = {"images": str(source.identity), "labels": "none" if labels is None else digest(labels)}
+        for name, mine in data.items():
+            if self._identity.get(name, mine) != mine:
                 raise ValueError(f"this Trainer has begun with other {name}; make a new one to learn these")
-        self._load(identity, images)
+        if content is not None and self.checkpoint is not None:
+            checkpoint.same(self.checkpoint, content["identity"], data)
+            self._restore(content, self.checkpoint)
         if self.directory is not None:  # a run that was killed could not
             sweep([*self.directory.glob(".checkpoint.pt.*.part"), *self.directory.glob(".answers-*.part")])
-        self._identity, self._saved = identity, time.monotonic()
+        self.network.names = names
+        self._identity, self._saved = identity | data, time.monotonic()
+        return labels
 
     def _stopped(self) -> KeyboardInterrupt:
         return KeyboardInterrupt(f"stopped; {str(self.directory)!r} holds the state, resume=True goes on")
@@ -421,17 +440,21 @@ class Trainer:
         }
         save(content, self.checkpoint)
 
-    def _load(self, identity: dict[str, str], images: int) -> None:
+    def _found(self, identity: dict[str, str], images: int) -> Any:
+        """The checkpoint of this run, None where there is none."""
         if self.checkpoint is None or not self.checkpoint.exists():
-            return
+            return None
         if not self.resume and not self._identity:
             raise FileExistsError(
                 f"{str(self.checkpoint)!r} holds a run: resume=True goes on with it, another directory begins anew"
             )
-        content = checkpoint.read(self.checkpoint, identity, self.network, self.lessons, self.last, images)
+        return checkpoint.read(self.checkpoint, identity, self.network, self.lessons, self.last, images)
+
+    def _restore(self, content: Any, path: Path) -> None:
+        """Take the state that a checkpoint holds."""
         for number, state in enumerate(content.get("rules", [])):
             if state is not None:
-                checkpoint.restore(self._rule(number), state, self.checkpoint)
+                checkpoint.restore(self._rule(number), state, path)
         for stage, weight, threshold in zip(
             self.network.stages, content["weights"], content["thresholds"], strict=True
         ):
