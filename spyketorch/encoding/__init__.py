@@ -13,6 +13,7 @@ Encoders are modules without parameters that take one image or a batch, so they 
 from spyketorch.encoding._encoder import Encoder as Encoder
 from spyketorch.encoding._events import EventLatency as EventLatency
 from spyketorch.encoding._filter import Filter as Filter
+from spyketorch.encoding._filter_bank import FilterBank as FilterBank
 from spyketorch.encoding._inhibition import LateralIntencityInhibition as LateralIntencityInhibition
 from spyketorch.encoding._inhibition import generate_inhibition_kernel as generate_inhibition_kernel
 from spyketorch.encoding._kernels import DoGKernel as DoGKernel
