@@ -5,6 +5,8 @@ A :class:`Trainer` takes a :class:`spyketorch.models.Network` and one lesson per
 with the weights that the one before left; where a run is stopped and resumed does not change a bit of the result.
 """
 
+from spyketorch.training._calibration import Calibration as Calibration
+from spyketorch.training._calibration import calibrate as calibrate
 from spyketorch.training._diagnosis import Course as Course
 from spyketorch.training._diagnosis import Report as Report
 from spyketorch.training._diagnosis import TrainingWarning as TrainingWarning

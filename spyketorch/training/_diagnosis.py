@@ -84,7 +84,8 @@ def silence(layer: SpikingConvolution, times: Tensor) -> str | None:
     limit = "0" if layer.threshold is None else f"{float(layer.threshold.min()):g}"
     return (
         f"nothing fires: on {len(times)} images the largest potential is {_highest(layer, times):g}, the threshold "
-        f"{limit}. Lower the threshold, or raise weight_mean."
+        f"{limit}. Lower the threshold, or raise weight_mean; training.calibrate(network, images, share=0.1) finds one "
+        "that lets a tenth of the neurons fire."
     )
 
 
@@ -100,7 +101,8 @@ def before(layer: SpikingConvolution, times: Tensor) -> Iterator[str]:
     if silent > 0.1:
         yield (
             f"{silent:.0%} of the images are silent, and teach nothing. Lower the threshold, or those of the filters: "
-            "images on another scale than they were chosen for (such as 0..1 instead of 0..255) look like that."
+            "images on another scale than they were chosen for (such as 0..1 instead of 0..255) look like that. "
+            "training.calibrate finds a threshold that fits the images."
         )
     spikes = int((times < layer.time_steps).sum()) / len(times)
     if spikes < layer.time_steps:
@@ -111,7 +113,7 @@ def before(layer: SpikingConvolution, times: Tensor) -> Iterator[str]:
     if layer.threshold is not None and _at_once(layer, layer.threshold, fired):
         yield (
             "nearly every neuron that fires does so at the first spike it sees, so the order of spikes says nothing. "
-            "Raise the threshold or lower weight_mean."
+            "Raise the threshold (training.calibrate finds one that fits), or lower weight_mean."
         )
 
 
