@@ -277,14 +277,20 @@ def gabor_kernel(window_size, orientation, div=4.0):
 
 
 def filter_image(image, kernels, padding=0, thresholds=None, use_abs=False):
-    """Responses `(K, H', W')` of an image `(H, W)`; below the threshold 0, then the absolute value if asked."""
-    size = max(k.shape[0] for k in kernels)
-    weight = np.zeros((len(kernels), 1, size, size))
+    """Responses `(K', H', W')` of an image `(H, W)` or `(C, H, W)`; below the threshold 0, then absolute if asked.
+
+    A kernel of two dimensions answers each channel, channel by channel; one of three reads all of them.
+    """
+    image = image.reshape(-1, *image.shape[-2:])
+    if kernels[0].ndim == 2 and len(image) > 1:
+        return np.concatenate([filter_image(plane, kernels, padding, thresholds, use_abs) for plane in image])
+    size = max(k.shape[-1] for k in kernels)
+    weight = np.zeros((len(kernels), len(image), size, size))
     for k, kernel in enumerate(kernels):
-        margin = (size - kernel.shape[0]) // 2
-        for i, j in np.ndindex(kernel.shape):
-            weight[k, 0, margin + i, margin + j] = kernel[i, j]
-    out = convolution(image[None, None], weight, padding=padding)[0]
+        margin = (size - kernel.shape[-1]) // 2
+        for *c, i, j in np.ndindex(kernel.shape):
+            weight[k, c[0] if c else 0, margin + i, margin + j] = kernel[(*c, i, j)]
+    out = convolution(image[None], weight, padding=padding)[0]
     if thresholds is not None:
         limits = np.broadcast_to(thresholds, (len(kernels),))
         for place in np.ndindex(out.shape):

@@ -90,19 +90,24 @@ limits = st.sampled_from([None, 0, 0.25, -0.5, "each", "tensor"])
     threshold=limits,
     use_abs=st.booleans(),
     contiguous=st.booleans(),
+    channels=st.integers(1, 3),
+    reads_all=st.booleans(),
 )
-def test_filter(seed, radii, height, width, padding, threshold, use_abs, contiguous):
+def test_filter(seed, radii, height, width, padding, threshold, use_abs, contiguous, channels, reads_all):
     rng = np.random.default_rng(seed)
-    kernels = [dyadic(rng, (2 * r + 1, 2 * r + 1), -1, 1, 4) for r in radii]
-    image = dyadic(rng, (height, width), 0, 2, 4)
+    planes = (channels,) if reads_all else ()
+    kernels = [dyadic(rng, (*planes, 2 * r + 1, 2 * r + 1), -1, 1, 4) for r in radii]
+    image = dyadic(rng, (channels, height, width), 0, 2, 4)
     each = [i / 4 - 0.25 for i in range(len(kernels))]
     given_limits = {"each": each, "tensor": torch.tensor(each)}.get(threshold, threshold)
-    layer = encoding.Filter([tensor(k, torch.float32) for k in kernels], padding, given_limits, use_abs)
-    x = tensor(image[None], torch.float32, contiguous)
+    bank = [tensor(k, torch.float32) for k in kernels]
+    layer = encoding.Filter(bank, padding, given_limits, use_abs, channels=channels)
+    x = tensor(image, torch.float32, contiguous)
     expected = ref.filter_image(image, kernels, padding, each if isinstance(threshold, str) else threshold, use_abs)
     same(layer(x), expected)
     same(layer(x[None]), expected[None])
-    same(x, image[None])
+    same(layer(x[None], rounding=False), expected[None])
+    same(x, image)
     assert layer.max_window_size == 2 * max(radii) + 1
     assert layer.number_of_kernels == len(kernels)
     assert len(layer.kernels) == len(kernels)
@@ -422,15 +427,43 @@ def test_pickles_of_0_1_find_their_classes(name):
     assert pickle.loads(f"cspyketorch.encoding\n{name}\n.".encode()) is getattr(encoding, name)
 
 
+@pytest.mark.parametrize(
+    "wrong, channels, names",
+    [
+        ([torch.ones(3, 5, 5)], 1, r"2-D, or of `channels`=1 planes; got .*\(3, 5, 5\)"),
+        ([torch.ones(2, 5, 5)], 3, r"2-D, or of `channels`=3 planes; got .*\(2, 5, 5\)"),
+        ([torch.ones(3, 5, 5), torch.ones(5, 5)], 3, r"all 2-D, for each channel, or all 3-D, for all"),
+        ([torch.ones(5)], 3, r"2-D or 3-D tensors"),
+        ([torch.ones(3, 3)], 0, r"`channels` must be an integer of at least 1"),
+    ],
+)
+def test_kernels_that_fit_no_channels_are_refused(wrong, channels, names):
+    with pytest.raises(ValueError, match=names):
+        encoding.Filter(wrong, channels=channels)
+
+
+def test_a_filter_says_which_channels_it_reads():
+    grey, colour = encoding.Filter([torch.ones(3, 3)]), encoding.Filter([torch.ones(3, 3)], channels=3)
+    with pytest.raises(ValueError, match=r"of `channels`=1, \(1, H, W\).*Filter\(..., channels=3\)` reads.*mean\(0"):
+        grey(torch.rand(3, 8, 8))
+    with pytest.raises(ValueError, match=r"of `channels`=3, .*got .*\(2, 1, 8, 8\): .*channels=1\)` reads"):
+        colour(torch.rand(2, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"permute\(0, 3, 1, 2\)"):
+        colour(torch.rand(2, 8, 8, 3))
+    assert "channels" not in repr(grey) and "channels=3" in repr(colour)
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 @pytest.mark.parametrize("window, count", [(2, 1), (3, 1), (3, 6), (5, 4), (7, 2), (13, 6)])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_filters_answer_a_batch_as_its_images_to_the_bit(kind, window, count, workers, device, threads):
+@pytest.mark.parametrize("planes", [1, 3])
+def test_filters_answer_a_batch_as_its_images_to_the_bit(kind, window, count, workers, planes, device, threads):
     if device.type != "cpu":
         pytest.skip("other devices promise it up to rounding")
     threads(workers)
-    bank = encoding.Filter([torch.randn(window, window) for _ in range(count)], padding=window // 2)
-    images = 255 * torch.rand(8, 1, 17, 18, dtype=kind)
+    kernels = [torch.randn(planes, window, window) for _ in range(count)]
+    bank = encoding.Filter(kernels, padding=window // 2, channels=planes)
+    images = 255 * torch.rand(8, planes, 17, 18, dtype=kind)
     kernels, before = bank.kernels.to(kind), torch.get_rng_state()
     want = torch.cat([fn.conv2d(image, kernels, padding=window // 2) for image in images.split(1)])
     assert torch.equal(torch.stack([bank(image) for image in images]), want)

@@ -909,7 +909,7 @@ def test_outcomes(call, exception, parts):
     ("gabor_div_negative", lambda: utils.GaborKernel(5, 45, -4), ValueError, r"\bdiv\b", r"-4", POSITIVE),
     ("filter_empty", lambda: utils.Filter([]), ValueError, r"filter_kernels", r"empty|\[\]|\b0\b|at least one"),
     ("filter_number", lambda: utils.Filter([3]), EITHER, r"filter_kernels", r"\b3\b|int", r"callable|tensor"),
-    ("filter_rank", lambda: utils.Filter([torch.ones(1, 3, 3)]), ValueError, r"filter_kernels", r"1, 3, 3"),
+    ("filter_rank", lambda: utils.Filter([torch.ones(2, 3, 3)]), ValueError, r"filter_kernels", r"2, 3, 3"),
     ("filter_nan", lambda: utils.Filter([nan(3, 3)]), ValueError, r"filter_kernels", FINITE),
     (
         "filter_thresholds_length",

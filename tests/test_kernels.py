@@ -217,15 +217,17 @@ def test_local_normalization_adds_along_rows_then_columns(dtype, radius):
 # images to times in one pass
 
 
-def banks(draw, rng):
-    """Kernels of several sizes, and thresholds below which nothing is negative."""
+def banks(draw, rng, channels):
+    """Kernels of several sizes, for each channel or for all, and thresholds below which nothing is negative."""
     sizes = draw(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4))
-    kernels = [tensor(dyadic(rng, size, -1, 1), torch.float32) for size in sizes]
+    planes = draw(st.sampled_from([(), (channels,)]))
+    kernels = [tensor(dyadic(rng, (*planes, *size), -1, 1), torch.float32) for size in sizes]
     padding = draw(st.tuples(st.integers(3, 6), st.integers(3, 6)))
     thresholds = draw(st.sampled_from([None, 0, 0.25, 3, "each"]))
     each = [i / 2 for i in range(len(kernels))]
     absolute = thresholds is None or draw(st.booleans())
-    return encoding.Filter(kernels, padding, each if thresholds == "each" else thresholds, absolute)
+    limits = each if thresholds == "each" else thresholds
+    return encoding.Filter(kernels, padding, limits, absolute, channels=channels)
 
 
 @given(data=st.data(), seed=seeds, n=st.integers(1, 3), height=st.integers(1, 12), width=st.integers(1, 12))
@@ -233,10 +235,10 @@ def test_one_pass_is_its_parts(data, seed, n, height, width):
     """On a grid where sums are exact: filters add in any order there."""
     from spyketorch.kernels import encoding as kernels
 
-    rng = np.random.default_rng(seed)
-    bank, radius = banks(data.draw, rng), data.draw(st.sampled_from([None, 0, 1, 3, 9]))
+    rng, channels = np.random.default_rng(seed), data.draw(st.integers(1, 3))
+    bank, radius = banks(data.draw, rng, channels), data.draw(st.sampled_from([None, 0, 1, 3, 9]))
     kind = data.draw(st.sampled_from([torch.float32, torch.uint8, torch.float16]))
-    images = tensor(rng.integers(0, data.draw(st.sampled_from([2, 9, 255])), (n, 1, height, width)), kind)
+    images = tensor(rng.integers(0, data.draw(st.sampled_from([2, 9, 255])), (n, channels, height, width)), kind)
     encode = encoding.LatencyEncoder(bank, data.draw(st.sampled_from([1, 4, 15, 300])), radius)
     for order in (True, False):
         with mock.patch.object(kernels, "_adds_as_torch", return_value=order) as asked:
@@ -252,15 +254,18 @@ def test_one_pass_is_its_parts(data, seed, n, height, width):
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("windows", [(3, 7, 13), (5,), (3,), (4, 9)], ids=str)
 @pytest.mark.parametrize("threshold", [0, 5])
-def test_one_pass_rounds_as_torch_does(windows, threshold, count, threads):
+@pytest.mark.parametrize("channels, reads_all", [(1, False), (3, False), (3, True)])
+def test_one_pass_rounds_as_torch_does(windows, threshold, count, channels, reads_all, threads):
     """Real images and kernels: to the bit those of the separate operations, in any batch; else it is not taken."""
     threads(count)
     kernels = [encoding.DoGKernel(w, *s) for w in windows for s in ((w / 9, 2 * w / 9), (2 * w / 9, w / 9))]
-    bank = encoding.Filter(kernels, padding=max(windows) // 2, thresholds=threshold)
-    images = 255 * torch.rand(20, 1, 28, 27, generator=torch.Generator().manual_seed(0))
+    if reads_all:
+        kernels = [torch.stack([kernel(), -kernel(), 0.3 * kernel()]) for kernel in kernels]
+    bank = encoding.Filter(kernels, padding=max(windows) // 2, thresholds=threshold, channels=channels)
+    images = 255 * torch.rand(20, channels, 28, 27, generator=torch.Generator().manual_seed(0))
     images[3:6] = images[3:6].round()
-    images[6, 0, :9] = images[7] = 0
-    images[8], images[9, 0, :, :20] = 77.7, 0.1  # flat, where rounding leaves something
+    images[6, :, :9] = images[7] = 0
+    images[8], images[9, :, :, :20] = 77.7, 0.1  # flat, where rounding leaves something
     encode = encoding.LatencyEncoder(bank, 15, 8)
     values = torch.stack([latency.local_normalization(bank(image, rounding=False), 8) for image in images])
     want = latency.rank_order(values, 15)
@@ -281,19 +286,21 @@ def test_one_pass_is_for_finite_numbers(value, name):
 
 
 def test_filters_add_row_by_row():
-    """Each product goes into the sum by itself, rounded with it where the processor does that, else before it."""
+    """Each product goes into the sum by itself, at each place channel by channel, rounded with it where the processor
+    does that, else before it.
+    """
     from spyketorch.kernels.loops import intensities as loops
 
     rng = np.random.default_rng(0)
-    image, kernel = (rng.random(size).astype(np.float32) - np.float32(0.5) for size in ((17, 19), (6, 7)))
+    image, kernel = (rng.random(size).astype(np.float32) - np.float32(0.5) for size in ((2, 17, 19), (2, 6, 7)))
     found, limits = np.empty((1, 14, 17), np.float32), np.full(1, -np.inf, np.float32)
     loops.contrasts(image, loops.Bank(kernel[None], (1, 2), limits, False), found)
-    padded = np.pad(image, ((1, 1), (2, 2)))
+    padded = np.pad(image, ((0, 0), (1, 1), (2, 2)))
     once, twice = np.zeros((14, 17), np.float32), np.zeros((14, 17), np.float32)
-    for y, x in np.ndindex(kernel.shape):
-        part = padded[y : y + 14, x : x + 17]
-        once = (part.astype(np.float64) * kernel[y, x] + once).astype(np.float32)
-        twice += part * kernel[y, x]
+    for y, x, c in np.ndindex(6, 7, 2):
+        part = padded[c, y : y + 14, x : x + 17]
+        once = (part.astype(np.float64) * kernel[c, y, x] + once).astype(np.float32)
+        twice += part * kernel[c, y, x]
     assert np.array_equal(found[0], once) or np.array_equal(found[0], twice)
 
 

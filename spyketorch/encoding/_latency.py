@@ -28,13 +28,13 @@ class LatencyEncoder(nn.Module):
     :class:`spyketorch.models.Network` saves them, and refuses those of another.
 
     Args:
-        filter: a :class:`Filter`, or any module from images ``(N, 1, H, W)`` to intensities of 0 or more; a Filter
+        filter: a :class:`Filter`, or any module from images ``(N, C, H, W)`` to intensities of 0 or more; a Filter
             gives such with ``thresholds`` of 0 or more, or with ``use_abs``.
         time_steps: T, how many there are.
         normalization_radius: of :func:`spyketorch.latency.local_normalization`; None for none.
 
     Shape:
-        ``(1, H, W)`` to ``(K, H', W')`` or ``(N, 1, H, W)`` to ``(N, K, H', W')``, uint8 (int16 where T > 254,
+        ``(C, H, W)`` to ``(K, H', W')`` or ``(N, C, H, W)`` to ``(N, K, H', W')``, uint8 (int16 where T > 254,
         int32 where T > 32,767).
 
     Raises:

@@ -24,7 +24,7 @@ class Filters(Protocol):
 
 
 def why_not(images: Tensor, filters: Filters) -> str | None:
-    """Why the loops do not encode such images (N, 1, H, W), or None where they do, to the bit as torch would."""
+    """Why the loops do not encode such images (N, C, H, W), or None where they do, to the bit as torch would."""
     kernels = filters.kernels
     if not images.dtype == kernels.dtype == torch.float32:
         return f"images are {images.dtype} and kernels {kernels.dtype}, not float32"
@@ -37,26 +37,27 @@ def why_not(images: Tensor, filters: Filters) -> str | None:
 
 
 def encode(images: Tensor, filters: Filters, radius: int | None, eps: float, time_steps: int) -> Tensor:
-    """First-spike times (N, K, rows, columns) of images (N, 1, H, W) that :func:`why_not` says nothing against.
+    """First-spike times (N, maps, rows, columns) of images (N, C, H, W) that :func:`why_not` says nothing against.
 
     Raises:
         FloatingPointError: images, or answers of filters, that are NaN or infinite.
     """
     kernels = filters.kernels.detach()
     rows, columns = _window(kernels.shape, filters.padding).output_size(*images.shape[2:])
-    times = torch.empty((len(images), len(kernels), rows, columns), dtype=time_dtype(time_steps))
+    maps = images.shape[1] // kernels.shape[1] * len(kernels)
+    times = torch.empty((len(images), maps, rows, columns), dtype=time_dtype(time_steps))
     thresholds = np.full(len(kernels), -np.inf, np.float32)
     if filters.thresholds is not None:
         thresholds[:] = filters.thresholds
-    bank = loops.Bank(_maps(kernels), filters.padding, thresholds, filters.use_abs)
+    bank = loops.Bank(_array(kernels), filters.padding, thresholds, filters.use_abs)
     norm = loops.Normalization.of(radius, eps, (rows, columns), np.float32)
-    work = partial(loops.encode, _maps(images), bank, norm, time_steps, times.numpy())
-    in_parallel(len(images), work, kernels.numel() * rows * columns)
+    work = partial(loops.encode, _array(images), bank, norm, time_steps, times.numpy())
+    in_parallel(len(images), work, images.shape[1] // kernels.shape[1] * kernels.numel() * rows * columns)
     return times
 
 
-def _maps(x: Tensor) -> Array:
-    return np.ascontiguousarray(x.numpy()[:, 0])
+def _array(x: Tensor) -> Array:
+    return np.ascontiguousarray(x.numpy())
 
 
 def _window(kernels: Size, padding: tuple[int, int]) -> Geometry:
@@ -67,8 +68,8 @@ def _window(kernels: Size, padding: tuple[int, int]) -> Geometry:
 def _adds_as_torch(size: Size, kernels: Size, padding: tuple[int, int], threads: int, mkldnn: bool) -> bool:
     """Whether the loop adds as torch's convolution of one image, which the sizes decide: seen in noise."""
     draw, window = torch.Generator("cpu").manual_seed(0), _window(kernels, padding)
-    noise, weights = (torch.rand(s, generator=draw, device="cpu") - 0.5 for s in ((1, 1, *size), kernels))
+    noise, weights = (torch.rand(s, generator=draw, device="cpu") - 0.5 for s in ((1, kernels[1], *size), kernels))
     found = np.empty((len(weights), *window.output_size(*size)), np.float32)
-    bank = loops.Bank(_maps(weights), padding, np.full(len(weights), -np.inf, np.float32), False)
-    loops.contrasts(_maps(noise)[0], bank, found)
+    bank = loops.Bank(_array(weights), padding, np.full(len(weights), -np.inf, np.float32), False)
+    loops.contrasts(_array(noise)[0], bank, found)
     return torch.equal(conv2d(noise, weights, window)[0], torch.from_numpy(found))

@@ -4,6 +4,7 @@ Maps are flat, one row behind the other with a margin between them, so that what
 place is one contiguous piece: whatever is added for all places of a map is added in one pass.
 """
 
+import math
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -13,7 +14,10 @@ from spyketorch.kernels.loops.layout import Array
 
 
 class Bank(NamedTuple):
-    """A bank of filters: kernels (K, rows, columns), each with the threshold below which its answers are 0."""
+    """A bank of filters: kernels (K, D, rows, columns), each with the threshold below which its answers are 0.
+
+    They read D channels of an image at once: all, or, where D is 1, each by itself.
+    """
 
     kernels: Array
     padding: tuple[int, int]
@@ -49,25 +53,27 @@ def _span(values: Array) -> tuple[int, int]:
 
 
 @contracted
-def _correlate(padded: Array, span: tuple[int, int], wide: int, kernel: Array, map: Array) -> None:
-    """Add the answers of a kernel to an image, whose rows are ``wide``, to a flat map of rows as wide.
+def _correlate(padded: Array, span: tuple[int, int], plane: int, wide: int, kernel: Array, map: Array) -> None:
+    """Add the answers of a kernel (D, rows, columns) to an image, to a flat map of rows as wide.
 
-    In the order of torch's own convolution: row by row, a product and the sum it goes into rounded once. Zeros, of the
-    kernel and around the image, change nothing and are left out. A pass takes four taps, to store the map once.
+    The image's channels lie ``plane`` apart, its rows ``wide``. In the order of torch's own convolution: row by row, and
+    of each pixel channel by channel, a product and the sum it goes into rounded once. Zeros, of the kernel and around
+    the image, change nothing and are left out. A pass takes four taps, to store the map once.
     """
     offsets, taps = np.empty(kernel.size, np.int64), np.empty(kernel.size, kernel.dtype)
     count = 0
-    for y in range(kernel.shape[0]):
-        for x in range(kernel.shape[1]):
-            if kernel[y, x] != 0:
-                offsets[count], taps[count] = y * wide + x, kernel[y, x]
-                count += 1
+    for y in range(kernel.shape[1]):
+        for x in range(kernel.shape[2]):
+            for c in range(kernel.shape[0]):
+                if kernel[c, y, x] != 0:
+                    offsets[count], taps[count] = c * plane + y * wide + x, kernel[c, y, x]
+                    count += 1
     begin, end = span
     for k in range(0, count - 3, 4):
-        first, last = max(0, begin - offsets[k + 3]), min(map.size, end - offsets[k])
+        e, f, g, h = offsets[k], offsets[k + 1], offsets[k + 2], offsets[k + 3]
+        first, last = max(0, begin - max(e, f, g, h)), min(map.size, end - min(e, f, g, h))
         to, (a, b, c, d) = map[first:last], (taps[k], taps[k + 1], taps[k + 2], taps[k + 3])
-        one, two = padded[first + offsets[k] :], padded[first + offsets[k + 1] :]
-        three, four = padded[first + offsets[k + 2] :], padded[first + offsets[k + 3] :]
+        one, two, three, four = padded[first + e :], padded[first + f :], padded[first + g :], padded[first + h :]
         for i in range(to.size):
             to[i] = d * four[i] + (c * three[i] + (b * two[i] + (a * one[i] + to[i])))
     for k in range(count - count % 4, count):
@@ -79,26 +85,30 @@ def _correlate(padded: Array, span: tuple[int, int], wide: int, kernel: Array, m
 
 @compiled
 def contrasts(image: Array, bank: Bank, maps: Array) -> None:
-    """Answers (K, rows, columns) of a bank to an image; 0 below the threshold, or where rounding may have made them."""
-    (height, width), (top, left) = image.shape, bank.padding
-    wide, tall, side = width + 2 * left, height + 2 * top, bank.kernels.shape[2]
-    number = image.dtype.type
-    padded, largest, finite = np.zeros(tall * wide + side, image.dtype), number(0), True
-    for y in range(height):
-        for x in range(width):
-            padded[(top + y) * wide + left + x] = image[y, x]
-            finite &= abs(image[y, x]) < np.inf
-            largest = max(largest, abs(image[y, x]))
+    """Answers (K, rows, columns) of a bank to D channels of an image, which they read at once.
+
+    0 below the threshold, or where rounding may have made them.
+    """
+    (depth, height, width), (top, left) = image.shape, bank.padding
+    wide, tall, side = width + 2 * left, height + 2 * top, bank.kernels.shape[3]
+    number, plane = image.dtype.type, tall * wide
+    padded, largest, finite = np.zeros(depth * plane + side, image.dtype), number(0), True
+    for c in range(depth):
+        for y in range(height):
+            for x in range(width):
+                padded[c * plane + (top + y) * wide + left + x] = image[c, y, x]
+                finite &= abs(image[c, y, x]) < np.inf
+                largest = max(largest, abs(image[c, y, x]))
     span = _span(padded)
     count, rows, columns = maps.shape
     map = np.empty(rows * wide, image.dtype)
     for k in range(count):
         map[:] = 0
-        _correlate(padded, span, wide, bank.kernels[k], map)
+        _correlate(padded, span, plane, wide, bank.kernels[k], map)
         strength = 0.0
         for weight in bank.kernels[k].flat:
             strength += abs(weight)
-        threshold, lost = bank.thresholds[k], largest * (number(strength) * number(side * 2.0**-24))
+        threshold, lost = bank.thresholds[k], largest * (number(strength) * number(math.sqrt(depth) * side * 2.0**-24))
         for y in range(rows):
             for x in range(columns):
                 value = map[y * wide + x]
@@ -228,11 +238,13 @@ def _sort(keys: Array, index: Array, spare_keys: Array, spare_index: Array) -> N
 @compiled
 def encode(images: Array, bank: Bank, norm: Normalization, steps: int, times: Array, begin: int, end: int) -> None:
     """First-spike times (K, rows, columns) of the images begin..end - 1: filters, normalisation and rank order."""
+    count, depth = bank.kernels.shape[:2]
     maps = np.empty(times.shape[1:], images.dtype)
     normalized = np.empty_like(maps) if norm.radius >= 0 else maps
     flat, into = normalized.reshape(1, -1), times.reshape(len(times), -1)
     for n in range(begin, end):
-        contrasts(images[n], bank, maps)
+        for c in range(images.shape[1] // depth):
+            contrasts(images[n, c * depth : (c + 1) * depth], bank, maps[c * count : (c + 1) * count])
         if norm.radius >= 0:
             local_normalization(maps, norm, normalized, 0, len(maps))
         rank_order(flat, steps, into[n : n + 1], 0, 1)
