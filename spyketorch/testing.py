@@ -29,6 +29,7 @@ from spyketorch._convolution import geometry
 from spyketorch._identity import Content
 from spyketorch._warnings import quiet
 from spyketorch.encoding._filter import Filter
+from spyketorch.encoding._fitted import Fitted
 from spyketorch.encoding._latency import LatencyEncoder
 from spyketorch.kernels import plain
 from spyketorch.learning._back_ends import BACK_ENDS
@@ -115,13 +116,15 @@ def check_encoder(
     """Check an encoder of images into first-spike times, an :class:`~spyketorch.encoding.Encoder`, or into waves.
 
     Times lie within 0..T in an integer type that holds T; waves are binary and cumulative; a batch is the stack of its
-    images; the input is left as it was; a second call gives the same; and a blank image is silent. What an encoder has
-    learned (by ``fit``, say) is saved: a copy that was put out of order, or fitted to other images, answers as the
-    encoder again once it has loaded its ``state_dict``.
+    images; the input is left as it was; a second call gives the same; and a blank image is silent. An encoder that is
+    :class:`~spyketorch.encoding.Fitted` asks for ``fit`` before it is fitted, and answers the same whether it was
+    fitted to one tensor or to batches. What an encoder has learned is saved: a copy that was put out of order, or
+    fitted to other images, answers as the encoder again once it has loaded its ``state_dict``.
 
     Args:
         encoder: takes ``(C, H, W)`` or ``(N, C, H, W)``; gives times ``(C', H', W')`` or ``(N, C', H', W')``, and tells
-            ``time_steps``; or waves ``(T, C', H', W')`` or ``(N, T, C', H', W')``.
+            ``time_steps``; or waves ``(T, C', H', W')`` or ``(N, T, C', H', W')``. If it is not fitted yet, a copy is
+            fitted to the images, and checked.
         images: a batch ``(N, C, H, W)`` of two or more.
         blank_is_silent: whether an image of zeros must give no spike.
         waves: for an encoder that gives times, what gives the same as waves: they must be ``to_wave`` of the times.
@@ -129,6 +132,8 @@ def check_encoder(
     check.callable_(encoder, "encoder")
     assert len(check.images(images)) > 1, f"images must be (N, C, H, W) with N > 1; got {tuple(images.shape)}"
     before = images.clone()
+    if isinstance(encoder, Fitted):
+        encoder = _check_fit(encoder, images)
     answers = encoder(images)
     assert isinstance(answers, Tensor), f"an encoder must return a tensor; got {check.describe(answers)}"
     _assert_same(images, before, "the images after the call")
@@ -168,6 +173,26 @@ def _assert_times(times: Tensor, encoder: Any) -> int:
     low, high = int(times.amin()), int(times.amax())
     assert low >= 0 and high <= time_steps, f"times must lie within 0..{time_steps}; got {low} to {high}"
     return time_steps
+
+
+def _check_fit(encoder: Any, images: Tensor) -> Any:
+    """The encoder, or where it is not fitted a copy that is, once it is known to be fitted alike to any batches."""
+    alike = []
+    if not encoder.fitted:
+        try:
+            encoder(images)
+        except ValueError as error:
+            assert "fit" in str(error), f"an encoder that is not fitted must name `fit`; it says {error}"
+        else:
+            raise AssertionError("an encoder that is not fitted must raise a ValueError that names `fit`")
+    for given in (images, list(torch.split(images, 1))):
+        copied = copy.deepcopy(encoder)
+        fitted = copied.fit(given)
+        assert fitted is copied, f"`fit` must give the encoder itself; got {check.describe(fitted)}"
+        assert copied.fitted is True, f"`fitted` must be True once it is; got {copied.fitted!r}"
+        alike.append(copied)
+    _assert_same(alike[1](images), alike[0](images), "an encoder that was fitted to batches of one image")
+    return encoder if encoder.fitted else alike[0]
 
 
 def _check_saved(encoder: nn.Module, images: Tensor, answers: Tensor) -> None:

@@ -262,6 +262,44 @@ def dog_kernel(window_size, sigma1, sigma2):
     return normalized_kernel(window_size, lambda x, y: gauss(x * x + y * y, sigma1) - gauss(x * x + y * y, sigma2))
 
 
+def whitening(images, components, window, regularization, patches, seed):
+    """Kernels `(C, C, w, w)` of the middle of whitened patches, of images `(N, C, H, W)`."""
+    count, channels, height, width = images.shape
+    places, rows = np.random.default_rng(seed).random((count, patches, 2)), []
+    for image, drawn in zip(images, places, strict=True):
+        for y, x in drawn:
+            top, left = int(y * (height - window + 1)), int(x * (width - window + 1))
+            rows.append(image[:, top : top + window, left : left + window].ravel())
+    covariance = np.cov(np.array(rows), rowvar=False, bias=True)
+    values, vectors = np.linalg.eigh(covariance)
+    spread = values + regularization * np.trace(covariance) / len(covariance)
+    whitened = np.zeros_like(covariance)
+    for i in np.argsort(values)[::-1][:components]:
+        whitened += np.outer(vectors[:, i], vectors[:, i]) / np.sqrt(spread[i])
+    kernels = np.zeros((channels, channels, window, window))
+    for c, plane in np.ndindex(channels, channels):
+        middle = c * window**2 + window**2 // 2
+        kernel = whitened[middle].reshape(channels, window, window)[plane]
+        kernels[c, plane] = kernel - kernel.mean()
+    return kernels
+
+
+def equalized(values, training, steps):
+    """Times of values 0..1 by the share of training values above 0 that are stronger, told apart to a 2,048th."""
+
+    def level(value):
+        fraction, power = np.frexp(value)  # value = fraction * 2^power, the fraction in 1/2..1
+        return min(31, power + 31), min(2047, int((2 * fraction - 1) * 2048)) if value < 1 else 2047
+
+    known = [level(v) for v in training.ravel() if v > 0]
+    times = np.full(values.shape, steps)
+    for place in np.ndindex(values.shape):
+        if values[place] > 0:
+            stronger = sum(other > level(values[place]) for other in known)
+            times[place] = min(steps - 1, steps * stronger // len(known))
+    return times
+
+
 def gabor_kernel(window_size, orientation, div=4.0):
     """Gabor function of an orientation in degrees."""
     length = 2 * window_size / div

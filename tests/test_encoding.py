@@ -304,7 +304,7 @@ def test_fitting_takes_images_in_parts(monkeypatch):
     images, cells = torch.rand(40, 1, 9, 8), encoding.Filter([encoding.DoGKernel(5, 1, 2)], 2, thresholds=0)
     for per_place in (False, True):
         whole = encoding.LinearLatency(cells, 15, per_place=per_place).fit(images).largest
-        monkeypatch.setattr(encoding._linear, "_AT_ONCE", 7)
+        monkeypatch.setattr(encoding._fitted, "_AT_ONCE", 7)
         assert torch.equal(encoding.LinearLatency(cells, 15, per_place=per_place).fit(images).largest, whole)
         answers = cells(images)
         assert torch.equal(whole, answers.amax(0) if per_place else answers.amax().view(1, 1, 1))
@@ -355,7 +355,7 @@ def test_a_scale_that_is_none_is_not_loaded(saved):
 
 def test_an_encoder_that_was_not_fitted_says_so():
     images = torch.rand(2, 1, 7, 5)
-    with pytest.raises(ValueError, match=r"`largest` must be known.*`fit` with training images.*saved.*`largest`"):
+    with pytest.raises(ValueError, match=r"`largest` must be known.*`fit` of this LinearLatency.*saved"):
         fitted()(images)
     with pytest.raises(ValueError, match=r"`largest`, \(2, 7, 5\), was fitted to; got \(2, 9, 9\): `fit`"):
         fitted(images, per_place=True)(torch.rand(2, 1, 9, 9))
@@ -461,8 +461,8 @@ def test_filters_answer_a_batch_as_its_images_to_the_bit(kind, window, count, wo
     if device.type != "cpu":
         pytest.skip("other devices promise it up to rounding")
     threads(workers)
-    kernels = [torch.randn(planes, window, window) for _ in range(count)]
-    bank = encoding.Filter(kernels, padding=window // 2, channels=planes)
+    drawn = [torch.randn(planes, window, window) for _ in range(count)]
+    bank = encoding.Filter(drawn, padding=window // 2, channels=planes)
     images = 255 * torch.rand(8, planes, 17, 18, dtype=kind)
     kernels, before = bank.kernels.to(kind), torch.get_rng_state()
     want = torch.cat([fn.conv2d(image, kernels, padding=window // 2) for image in images.split(1)])

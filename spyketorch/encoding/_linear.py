@@ -1,21 +1,18 @@
 """From images straight to first-spike times, by value."""
 
-import itertools
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch import latency
-from spyketorch._state import CheckedState, finite
+from spyketorch.encoding._by_value import ByValue
 from spyketorch.encoding._filter import IMAGES
-from spyketorch.encoding._intensities import intensities_of
-
-_AT_ONCE = 256  # images that are looked at together by `fit`, which bounds memory
 
 
-class LinearLatency(CheckedState):
+class LinearLatency(ByValue):
     r"""Images straight to first-spike times that fall with intensity in a straight line.
 
     .. math:: v = x / x_\text{largest}, \qquad t = \min(T - 1, \lfloor (1 - v)\, T \rfloor)
@@ -53,8 +50,6 @@ class LinearLatency(CheckedState):
         arXiv:1904.01908.
     """
 
-    largest: Tensor | None
-
     def __init__(
         self,
         filter: nn.Module,
@@ -63,59 +58,26 @@ class LinearLatency(CheckedState):
         *,
         per_place: bool = False,
     ) -> None:
-        super().__init__()
-        self.filter = check.module(filter, "filter")
-        self.time_steps = check.steps(time_steps)
-        self.per_place = check.flag(per_place, "per_place")
-        self.register_buffer("largest", None if largest is None else _scale(largest))
+        super().__init__(filter, time_steps, None if largest is None else _scale(largest), per_place)
 
-    @torch.no_grad()
-    def fit(self, images: Tensor) -> "LinearLatency":
-        """Take the largest intensities that the front end makes of images ``(N, C, H, W)``; gives the encoder itself.
+    def fit(self, images: Tensor | Iterable[Any]) -> Self:
+        """Take the largest intensities that the front end makes of images; gives the encoder itself.
+
+        Parts of the front end that are not fitted yet are fitted first.
+
+        Args:
+            images: ``(N, C, H, W)``, or batches of them, as in :func:`fit`; they are gone through once, and once for
+                each part.
 
         Example:
             >>> LinearLatency(torch.nn.Identity(), 4).fit(torch.tensor([[[[0.5, 2.0]]], [[[0.0, 1.0]]]])).largest
             tensor([[[2.]]])
         """
-        axes = (0,) if self.per_place else (0, 2, 3)
-        parts = torch.split(check.images(images), _AT_ONCE)
-        found = torch.cat([self._intensities(part).amax(axes, keepdim=True) for part in parts])
-        self.largest = found.amax(0)
-        return self
-
-    def _intensities(self, images: Tensor) -> Tensor:
-        intensities = intensities_of(self.filter, images)
-        check.finite(intensities, "intensities")
-        return intensities
+        return super().fit(images)
 
     @torch.no_grad()
     def forward(self, input: Tensor) -> Tensor:
-        check.image(input, IMAGES)
-        if self.largest is None:
-            raise ValueError(
-                "`largest` must be known before images are encoded: call `fit` with training images, load a saved "
-                "state, or give the largest intensity as `largest`"
-            )
-        intensities = self._intensities(input)
-        if not check.broadcasts(self.largest.shape, intensities.shape[-3:]):
-            raise ValueError(
-                f"`{IMAGES}` must give intensities that `largest`, {tuple(self.largest.shape)}, was fitted to; got "
-                f"{tuple(intensities.shape[-3:])}: `fit` the encoder to images of this size"
-            )
-        check.same_device(intensities, IMAGES, self.largest, "largest")
-        # 0 / 0 is taken for 0; what fires where nothing did in training is above the largest
-        values = torch.where(intensities > 0, intensities / self.largest.to(intensities.dtype), 0)
-        return latency.linear(values.clamp(max=1), self.time_steps)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        saved = state_dict.get(f"{prefix}largest")
-        if self.largest is None and isinstance(saved, Tensor) and saved.ndim == 3 and finite(saved):
-            beside = next(itertools.chain(self.parameters(), self.buffers()), saved)
-            self.largest = torch.zeros_like(saved, device=beside.device)
-        super()._load_from_state_dict(state_dict, prefix, *others)
-
-    def extra_repr(self) -> str:
-        return f"time_steps={self.time_steps}, per_place={self.per_place}"
+        return latency.linear(self._values(check.image(input, IMAGES)), self.time_steps)
 
 
 def _scale(largest: Any) -> Tensor:

@@ -56,7 +56,7 @@ def _span(values: Array) -> tuple[int, int]:
 def _correlate(padded: Array, span: tuple[int, int], plane: int, wide: int, kernel: Array, map: Array) -> None:
     """Add the answers of a kernel (D, rows, columns) to an image, to a flat map of rows as wide.
 
-    The image's channels lie ``plane`` apart, its rows ``wide``. In the order of torch's own convolution: row by row, and
+    The image's channels lie ``plane`` apart, its rows ``wide``. As torch adds, by its own convolution: row by row, and
     of each pixel channel by channel, a product and the sum it goes into rounded once. Zeros, of the kernel and around
     the image, change nothing and are left out. A pass takes four taps, to store the map once.
     """
