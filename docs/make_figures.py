@@ -1,6 +1,6 @@
 """Draw the pictures of the documentation, docs/images/*: `python docs/make_figures.py` (about a minute, seed 0).
 
-Everything is drawn by the library from the digits that scikit-learn ships, and from bars.
+Everything is drawn by the library from the digits and pictures that scikit-learn ships, and from bars.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as fn
 from matplotlib.animation import PillowWriter
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 
 from spyketorch import encoding, latency, models, snn
 from spyketorch import functional as sf
@@ -223,6 +223,38 @@ def overview(network, image, label):
     save(figure, "ideas-network.png")
 
 
+def colour():
+    """A flower through three front ends of docs/colour.md."""
+    pictures = [torch.from_numpy(picture.copy()).permute(2, 0, 1) for picture in load_sample_images().images]
+    small = torch.stack([fn.interpolate(one[None].float(), (80, 120), mode="area")[0] for one in pictures])
+    spots = [encoding.DoGKernel(7, 1, 2), encoding.DoGKernel(7, 2, 1)]
+    edges = torch.nn.ReplicationPad2d(3)
+    fronts = {
+        "brightness": (encoding.Luminance(), edges, encoding.Filter(spots, 0, 0)),
+        "opponent colours": (encoding.OpponentColours(), edges, encoding.Filter(spots, 0, 0, channels=3)),
+        "whitening": (encoding.Whitening(), encoding.OnOff()),
+    }
+    names = {
+        "brightness": ["brighter", "darker"],
+        "opponent colours": ["redder", "greener", "yellower", "bluer"],
+        "whitening": ["more red", "less red", "more blue", "less blue"],
+    }
+    kept = {"brightness": [0, 1], "opponent colours": [2, 3, 4, 5], "whitening": [0, 1, 4, 5]}
+    figure, axes = plt.subplots(3, 5, figsize=(9.6, 4.6), layout="constrained")
+    for row, (name, front) in enumerate(fronts.items()):
+        encoder = encoding.EqualizedLatency(torch.nn.Sequential(*front), T, per_place=False).fit(small)
+        axes[row, 0].imshow(small[1].permute(1, 2, 0) / 255)
+        axes[row, 0].set_ylabel(name)
+        for ax in axes[row, 1:]:
+            ax.axis("off")
+        for ax, place, title in zip(axes[row, 1:], kept[name], names[name], strict=False):
+            ax.imshow(T - encoder(small[1])[place].float(), cmap="gray", vmin=0, vmax=T)
+            ax.set_title(title)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+    save(figure, "colour.png")
+
+
 def main():
     """Draw them all."""
     torch.set_num_threads(1)
@@ -238,6 +270,7 @@ def main():
     overview(network, image, 3)
     rule()
     bars()
+    colour()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from test_files import refused_or_whole
 
 from spyketorch import _files, latency, snn
 from spyketorch.data._source import sourced
-from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
+from spyketorch.encoding import DoGKernel, EqualizedLatency, Filter, LatencyEncoder, OnOff, Whitening
 from spyketorch.learning import STDP
 from spyketorch.models import Network, Stage
 from spyketorch.readout import LinearReadout
@@ -80,6 +80,54 @@ def train(images, labels, directory=None, *, lessons=LESSONS, **options):
 
 def weights(made):
     return [stage.layer.weight.clone() for stage in made.stages]
+
+
+def fitted_network():
+    """Of an encoder that is fitted in three passes."""
+    made, front = network(), torch.nn.Sequential(Whitening(window=3), OnOff())
+    return Network(EqualizedLatency(front, T), made.stages, made.classes)
+
+
+def test_an_encoder_is_fitted_first(tmp_path):
+    images, labels = bars(64)
+    made = fitted_network()
+    Trainer(made, LESSONS, tmp_path / "run", progress=False).fit(images, labels)
+    want = fitted_network().encoder.fit(images)
+    assert made.encoder.fitted and torch.equal(made.encoder(images), want(images))
+    batches = [(images[start : start + 10], labels[start : start + 10]) for start in range(0, 64, 10)]
+    by_batches = fitted_network()
+    Trainer(by_batches, LESSONS, progress=False).fit(batches)
+    assert all(map(torch.equal, weights(by_batches), weights(made)))
+    given = fitted_network()
+    given.encoder.fit(images.flip(-1))
+    Trainer(given, LESSONS, progress=False).fit(images, labels)
+    assert torch.equal(given.encoder(images), fitted_network().encoder.fit(images.flip(-1))(images))
+    made.save(tmp_path / "network.pt")
+    loaded = fitted_network()
+    loaded.load(tmp_path / "network.pt")
+    assert torch.equal(loaded(images), made(images))
+
+
+def test_a_run_with_an_encoder_that_is_fitted_goes_on(tmp_path, monkeypatch):
+    images, labels = bars(64)
+    whole = fitted_network()
+    Trainer(whole, LESSONS, progress=False).fit(images, labels)
+    trainer = Trainer(fitted_network(), LESSONS, tmp_path, progress=False)
+    learn, calls = trainer._count, itertools.count()
+
+    def stop(*args):
+        if next(calls) == 6:
+            raise KeyboardInterrupt
+        learn(*args)
+
+    monkeypatch.setattr(trainer, "_count", stop)
+    trainer.checkpoint_seconds = 0
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(images, labels)
+    resumed = fitted_network()  # another process, in which nothing is fitted
+    Trainer(resumed, LESSONS, tmp_path, resume=True, progress=False).fit(images, labels)
+    assert all(map(torch.equal, weights(resumed), weights(whole)))
+    assert torch.equal(resumed.encoder.table, whole.encoder.table)
 
 
 def test_it_learns():

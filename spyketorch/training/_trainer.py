@@ -21,6 +21,7 @@ from spyketorch._files import owned, save, sweep
 from spyketorch._identity import digest
 from spyketorch._progress import progress_bar
 from spyketorch.data._source import Images, Source, sourced
+from spyketorch.encoding._fitted import fit
 from spyketorch.models._batches import probe
 from spyketorch.models._images import InputWarning, looked_at
 from spyketorch.models._network import Network
@@ -31,6 +32,19 @@ from spyketorch.training._diagnosis import Course, Report, TrainingWarning
 from spyketorch.training._lesson import FinalLesson, Learned, Lesson, Period, wins
 from spyketorch.training._moment import Moment
 from spyketorch.training._schedules import Progress
+
+_AT_ONCE = 500  # images that an encoder is fitted to at once
+
+
+class _Batches:
+    """Images in batches beside a network, to which parts of its encoder are fitted."""
+
+    def __init__(self, source: Source, device: torch.device) -> None:
+        self.source, self.device = source, device
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for images in self.source.chunks(_AT_ONCE):
+            yield images.to(self.device)
 
 
 class _Place(NamedTuple):
@@ -149,7 +163,8 @@ class Trainer:
         Args:
             images: as the encoder of the network takes them: a tensor or an array ``(N, C, H, W)``, also one that is
                 mapped from a file; a ``Dataset`` or a list of images or of pairs (image, label); a DataLoader or a list
-                of batches. They are read once, in order, whatever their size; the trainer shuffles by itself.
+                of batches. They are read once, in order, whatever their size; the trainer shuffles by itself. To parts
+                of the encoder that are not fitted yet they are shown before: see :func:`spyketorch.encoding.fit`.
             labels: of the images, for :class:`Reinforced` and :class:`Readout`, where they do not come with them:
                 ``(N,)``, integers or names of classes. Names, and the ``classes`` of a data set, become the
                 network's ``names`` where it has none.
@@ -183,6 +198,7 @@ class Trainer:
                 InputWarning,
                 stacklevel=2,
             )
+        fit(self.network.encoder, _Batches(source, self.network.stages[0].layer.weight.device))
         if self.last is not None:  # what would fail hours later
             device = self.network.stages[0].layer.weight.device
             self.last.module(self.network)(self.network._features(source.head[:1].to(device), None))
