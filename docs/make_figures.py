@@ -248,7 +248,7 @@ def colour():
         for ax in axes[row, 1:]:
             ax.axis("off")
         for ax, place, title in zip(axes[row, 1:], kept[name], names[name], strict=False):
-            ax.imshow(T - encoder(small[1])[place].float(), cmap="gray", vmin=0, vmax=T)
+            ax.imshow(T - encoder(small[1])[place].float(), cmap="gray", vmin=0, vmax=T, interpolation="nearest")
             ax.set_title(title)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
