@@ -1,5 +1,6 @@
 """The published networks."""
 
+from collections.abc import Sequence
 from importlib import resources
 
 import torch
@@ -20,19 +21,34 @@ from spyketorch.snn import SpikingConvolution, SpikingPooling
 TIME_STEPS = 15
 
 
-def mozafari2019(pretrained: bool = False, *, whole_map: bool = True, features_per_class: int = 20) -> Network:
+def mozafari2019(
+    pretrained: bool = False,
+    *,
+    whole_map: bool = True,
+    features_per_class: int = 20,
+    classes: int = 10,
+    image_shape: Sequence[int] | None = None,
+) -> Network:
     """Digits by reward: three layers, the last of which decides (Mozafari et al. 2019).
 
-    On- and off-centre cells of three sizes, 30 features of 5 x 5, 250 of 3 x 3, and for each digit
+    On- and off-centre cells of three sizes, 30 features of 5 x 5, 250 of 3 x 3, and for each class
     ``features_per_class`` that vote by the largest potential at the last time step.
 
     Args:
         pretrained: with the weights that `examples/mnist_mozafari.py` learned, which are shipped with the package.
-        whole_map: decision features see the whole map of 4 x 4 places at once; False as published, 5 x 5 at each place.
+        whole_map: decision features see the whole map at once, of digits 4 x 4 places; False as published, 5 x 5 at
+            each place.
         features_per_class: of the last layer.
+        classes: how many there are.
+        image_shape: (channels, rows, columns) of the images, at least 6 x 6; others are refused then. None: that of
+            digits, for the size of a whole map, and any that are not smaller are taken.
 
     Shape:
         Images ``(N, 1, 28, 28)`` with values 0..255, uint8 or float.
+
+    Example:
+        >>> mozafari2019(classes=3, image_shape=(1, 64, 64)).stages[2].layer
+        SpikingConvolution(250, 60, kernel_size=10, threshold=None, time_steps=15)
 
     Reference:
         Bio-inspired digit recognition using reward-modulated spike-timing-dependent plasticity in deep convolutional
@@ -40,28 +56,40 @@ def mozafari2019(pretrained: bool = False, *, whole_map: bool = True, features_p
     """
     kernels = [k for w in (3, 7, 13) for k in (DoGKernel(w, w / 9, 2 * w / 9), DoGKernel(w, 2 * w / 9, w / 9))]
     encoder = LatencyEncoder(Filter(kernels, padding=6, thresholds=50), TIME_STEPS, normalization_radius=8)
-    deciding = _deciding(10, features_per_class)
-    kernel, padding = (4, 0) if whole_map else (5, 2)
+    size = _size(image_shape, 6, (28, 28))
+    kernel, padding = ((size[0] // 2 // 3, size[1] // 2 // 3), 0) if whole_map else ((5, 5), 2)
+    deciding = _deciding(classes, features_per_class, 250 * kernel[0] * kernel[1])
     decision = SpikingConvolution(250, deciding, kernel, None, 0.8, 0.05, time_steps=TIME_STEPS, padding=padding)
     stages = [
         Stage(SpikingConvolution(6, 30, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
         Stage(SpikingConvolution(30, 250, 3, 10, 0.8, 0.025, time_steps=TIME_STEPS, padding=1), SpikingPooling(3)),
         Stage(decision),
     ]
-    classes = torch.arange(deciding) // features_per_class
-    network = Network(encoder, stages, classes, images=_digits(pretrained))
+    voting = torch.arange(deciding) // features_per_class
+    network = Network(encoder, stages, voting, images=_digits(pretrained, image_shape))
     return _load(network, "mozafari2019") if pretrained else network
 
 
-def mozafari2018(pretrained: bool = False, *, features_per_class: int = 10) -> Network:
-    """Two kinds of objects by reward: orientations, and one layer that decides (Mozafari et al. 2018).
+def mozafari2018(
+    pretrained: bool = False,
+    *,
+    features_per_class: int = 10,
+    classes: int = 2,
+    image_shape: Sequence[int] | None = None,
+    whole_map: bool = False,
+) -> Network:
+    """Kinds of objects by reward: orientations, and one layer that decides (Mozafari et al. 2018).
 
-    Four Gabor filters, of which the strongest is heard in each 7 x 7 places; then, for each of two classes,
+    Four Gabor filters, of which the strongest is heard in each 7 x 7 places; then, for each class,
     ``features_per_class`` of 17 x 17 that vote by the largest potential at the last time step.
 
     Args:
         pretrained: with the weights that `examples/caltech_mozafari.py` learned: 0 is a face, 1 a motorbike.
         features_per_class: of the layer.
+        classes: how many there are.
+        image_shape: (channels, rows, columns) of the images; others are refused then. None takes any size.
+        whole_map: features see the whole map at once, of images of that shape, which may be smaller then; False as
+            published, 17 x 17 at each place.
 
     Shape:
         Grey images ``(N, 1, H, W)``, such as 160 x 240 and at least 97 x 97, with values 0..1, to decisions ``(N,)``.
@@ -81,11 +109,16 @@ def mozafari2018(pretrained: bool = False, *, features_per_class: int = 10) -> N
         LateralIntencityInhibition([0.15, 0.12, 0.1, 0.07, 0.05]),
         nn.ReLU(),
     )
-    deciding = _deciding(2, features_per_class)
-    layer = SpikingConvolution(4, deciding, 17, None, 0.8, 0.05, time_steps=TIME_STEPS)
-    classes = torch.arange(deciding) // features_per_class
-    images = ImageSpec((1, None, None), (0, 1))
-    network = Network(LatencyEncoder(filters, TIME_STEPS), [Stage(layer)], classes, images=images)
+    if check.flag(whole_map, "whole_map") and image_shape is None:
+        raise check.fail("whole_map", "False without an `image_shape`, which gives its size", whole_map)
+    least, way = (6, "") if whole_map else (97, "whole_map=True takes smaller ones")
+    size = _size(image_shape, least, (97, 97), way)
+    kernel = (-(-size[0] // 6), -(-size[1] // 6)) if whole_map else (17, 17)
+    deciding = _deciding(classes, features_per_class, 4 * kernel[0] * kernel[1])
+    layer = SpikingConvolution(4, deciding, kernel, None, 0.8, 0.05, time_steps=TIME_STEPS)
+    images = ImageSpec((1, None, None) if image_shape is None else (1, *size), (0, 1))
+    voting = torch.arange(deciding) // features_per_class
+    network = Network(LatencyEncoder(filters, TIME_STEPS), [Stage(layer)], voting, images=images)
     return _load(network, "mozafari2018") if pretrained else network
 
 
@@ -96,7 +129,9 @@ class _Strongest(nn.Module):
         return torch.where(input == input.amax(-3, keepdim=True), input, 0)
 
 
-def kheradpisheh2018(pretrained: bool = False) -> Network:
+def kheradpisheh2018(
+    pretrained: bool = False, *, classes: int = 10, image_shape: Sequence[int] | None = None
+) -> Network:
     """Digits by a linear read-out of unsupervised features: two layers (Kheradpisheh et al. 2018).
 
     On- and off-centre cells, 32 features of 5 x 5, 150 of 2 x 2, learned by STDP alone. The read-out hears how early
@@ -105,6 +140,9 @@ def kheradpisheh2018(pretrained: bool = False) -> Network:
     Args:
         pretrained: with the weights and the read-out that `examples/mnist_kheradpisheh.py` learned; without, every
             decision is 0 until the read-out is fitted, as by the lesson :class:`spyketorch.training.Readout`.
+        classes: how many there are.
+        image_shape: (channels, rows, columns) of the images, at least 4 x 4; others are refused then. Each part that
+            the read-out hears is of 4 x 4 pixels. None: that of digits.
 
     Shape:
         Images ``(N, 1, 28, 28)`` with values 0..255, uint8 or float.
@@ -118,22 +156,42 @@ def kheradpisheh2018(pretrained: bool = False) -> Network:
         Stage(SpikingConvolution(2, 32, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
         Stage(second, SpikingPooling(3, 2), shortcut=SpikingPooling(2)),
     ]
-    network = Network(encoder, stages, images=_digits(pretrained))
-    network.readout = LinearReadout((150 + 32, 7, 7), 10, time_steps=TIME_STEPS)
+    size = _size(image_shape, 4, (28, 28))
+    network = Network(encoder, stages, images=_digits(pretrained, image_shape))
+    parts = (size[0] // 4, size[1] // 4)
+    network.readout = LinearReadout((150 + 32, *parts), check.integer(classes, "classes", 2), time_steps=TIME_STEPS)
     return _load(network, "kheradpisheh2018") if pretrained else network
 
 
-def _deciding(classes: int, features_per_class: int) -> int:
-    """How many features decide, none of which sees more than 5,000 inputs."""
-    count = classes * check.integer(features_per_class, "features_per_class", 1)
-    check.storable((5000, count), "features_per_class", features_per_class)
+def _size(image_shape: Sequence[int] | None, least: int, usual: tuple[int, int], way: str = "") -> tuple[int, int]:
+    """Rows and columns of the images; ``way`` is the way on where they are too few."""
+    if image_shape is None:
+        return usual
+    accepted = f"(1, rows, columns) of images of at least {least} x {least}"
+    if not isinstance(image_shape, Sequence) or isinstance(image_shape, str) or len(image_shape) != 3:
+        raise check.fail("image_shape", accepted, image_shape)
+    channels, rows, columns = (check.integer(size, "image_shape", 1) for size in image_shape)
+    if channels != 1:
+        way = "`images.float().mean(1, keepdim=True)` makes colours grey"
+        raise check.fail("image_shape", accepted, image_shape, way)
+    if min(rows, columns) < least:
+        raise check.fail("image_shape", accepted, image_shape, way)
+    check.storable((250, rows, columns), "image_shape", image_shape)
+    return rows, columns
+
+
+def _deciding(classes: int, features_per_class: int, inputs: int) -> int:
+    """How many features decide, each of which sees so many inputs."""
+    count = check.integer(classes, "classes", 2) * check.integer(features_per_class, "features_per_class", 1)
+    check.storable((inputs, classes), "classes", classes)
+    check.storable((inputs, count), "features_per_class", features_per_class)
     return count
 
 
-def _digits(pretrained: bool) -> ImageSpec:
+def _digits(pretrained: bool, image_shape: Sequence[int] | None) -> ImageSpec:
     """What has learned knows one size; what has not may learn another."""
-    size = 28 if pretrained else None
-    return ImageSpec((1, size, size), (0, 255))
+    size = (28, 28) if pretrained else (None, None)
+    return ImageSpec((1, *(size if image_shape is None else tuple(image_shape)[1:])), (0, 255))
 
 
 def _load(network: Network, name: str) -> Network:
