@@ -40,8 +40,9 @@ def mozafari2019(
             each place.
         features_per_class: of the last layer.
         classes: how many there are.
-        image_shape: (channels, rows, columns) of the images, at least 6 x 6; others are refused then. None: that of
-            digits, for the size of a whole map, and any that are not smaller are taken.
+        image_shape: (channels, rows, columns) of the images, at least 6 x 6; others are refused then. Of colours each
+            channel is filtered by itself. None: that of digits, for the size of a whole map; any that are not smaller
+            are taken.
 
     Shape:
         Images ``(N, 1, 28, 28)`` with values 0..255, uint8 or float.
@@ -55,13 +56,16 @@ def mozafari2019(
         networks, Pattern Recognition 94:87-95.
     """
     kernels = [k for w in (3, 7, 13) for k in (DoGKernel(w, w / 9, 2 * w / 9), DoGKernel(w, 2 * w / 9, w / 9))]
-    encoder = LatencyEncoder(Filter(kernels, padding=6, thresholds=50), TIME_STEPS, normalization_radius=8)
-    size = _size(image_shape, 6, (28, 28))
-    kernel, padding = ((size[0] // 2 // 3, size[1] // 2 // 3), 0) if whole_map else ((5, 5), 2)
+    channels, rows, columns = _shape(image_shape, 6, (1, 28, 28))
+    filters = Filter(kernels, padding=6, thresholds=50, channels=channels)
+    encoder = LatencyEncoder(filters, TIME_STEPS, normalization_radius=8)
+    kernel, padding = ((rows // 2 // 3, columns // 2 // 3), 0) if whole_map else ((5, 5), 2)
     deciding = _deciding(classes, features_per_class, 250 * kernel[0] * kernel[1])
     decision = SpikingConvolution(250, deciding, kernel, None, 0.8, 0.05, time_steps=TIME_STEPS, padding=padding)
     stages = [
-        Stage(SpikingConvolution(6, 30, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
+        Stage(
+            SpikingConvolution(6 * channels, 30, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)
+        ),
         Stage(SpikingConvolution(30, 250, 3, 10, 0.8, 0.025, time_steps=TIME_STEPS, padding=1), SpikingPooling(3)),
         Stage(decision),
     ]
@@ -87,7 +91,8 @@ def mozafari2018(
         pretrained: with the weights that `examples/caltech_mozafari.py` learned: 0 is a face, 1 a motorbike.
         features_per_class: of the layer.
         classes: how many there are.
-        image_shape: (channels, rows, columns) of the images; others are refused then. None takes any size.
+        image_shape: (channels, rows, columns) of the images; others are refused then. Of colours each channel is
+            filtered by itself. None takes grey ones of any size.
         whole_map: features see the whole map at once, of images of that shape, which may be smaller then; False as
             published, 17 x 17 at each place.
 
@@ -101,22 +106,22 @@ def mozafari2018(
     Reference:
         First-spike-based visual categorization using reward-modulated STDP, IEEE TNNLS 29:6178-6190.
     """
+    if check.flag(whole_map, "whole_map") and image_shape is None:
+        raise check.fail("whole_map", "False without an `image_shape`, which gives its size", whole_map)
+    least, way = (6, "") if whole_map else (97, "whole_map=True takes smaller ones")
+    channels, rows, columns = _shape(image_shape, least, (1, 97, 97), way)
     filters = nn.Sequential(
         nn.ReplicationPad2d(4),
-        Filter([GaborKernel(9, 22.5 + 45 * k) for k in range(4)], use_abs=True),
+        Filter([GaborKernel(9, 22.5 + 45 * k) for k in range(4)], use_abs=True, channels=channels),
         nn.MaxPool2d(7, 6, 3),
         _Strongest(),
         LateralIntencityInhibition([0.15, 0.12, 0.1, 0.07, 0.05]),
         nn.ReLU(),
     )
-    if check.flag(whole_map, "whole_map") and image_shape is None:
-        raise check.fail("whole_map", "False without an `image_shape`, which gives its size", whole_map)
-    least, way = (6, "") if whole_map else (97, "whole_map=True takes smaller ones")
-    size = _size(image_shape, least, (97, 97), way)
-    kernel = (-(-size[0] // 6), -(-size[1] // 6)) if whole_map else (17, 17)
-    deciding = _deciding(classes, features_per_class, 4 * kernel[0] * kernel[1])
-    layer = SpikingConvolution(4, deciding, kernel, None, 0.8, 0.05, time_steps=TIME_STEPS)
-    images = ImageSpec((1, None, None) if image_shape is None else (1, *size), (0, 1))
+    kernel = (-(-rows // 6), -(-columns // 6)) if whole_map else (17, 17)
+    deciding = _deciding(classes, features_per_class, 4 * channels * kernel[0] * kernel[1])
+    layer = SpikingConvolution(4 * channels, deciding, kernel, None, 0.8, 0.05, time_steps=TIME_STEPS)
+    images = ImageSpec((1, None, None) if image_shape is None else (channels, rows, columns), (0, 1))
     voting = torch.arange(deciding) // features_per_class
     network = Network(LatencyEncoder(filters, TIME_STEPS), [Stage(layer)], voting, images=images)
     return _load(network, "mozafari2018") if pretrained else network
@@ -141,8 +146,8 @@ def kheradpisheh2018(
         pretrained: with the weights and the read-out that `examples/mnist_kheradpisheh.py` learned; without, every
             decision is 0 until the read-out is fitted, as by the lesson :class:`spyketorch.training.Readout`.
         classes: how many there are.
-        image_shape: (channels, rows, columns) of the images, at least 4 x 4; others are refused then. Each part that
-            the read-out hears is of 4 x 4 pixels. None: that of digits.
+        image_shape: (channels, rows, columns) of the images, at least 4 x 4; others are refused then. Of colours each
+            channel is filtered by itself. The read-out hears parts of 4 x 4 pixels. None: that of digits.
 
     Shape:
         Images ``(N, 1, 28, 28)`` with values 0..255, uint8 or float.
@@ -150,34 +155,36 @@ def kheradpisheh2018(
     Reference:
         STDP-based spiking deep convolutional neural networks for object recognition, Neural Networks 99:56-67.
     """
-    encoder = LatencyEncoder(Filter([DoGKernel(7, 1, 2), DoGKernel(7, 2, 1)], padding=3, thresholds=10), TIME_STEPS)
+    channels, rows, columns = _shape(image_shape, 4, (1, 28, 28))
+    filters = Filter([DoGKernel(7, 1, 2), DoGKernel(7, 2, 1)], padding=3, thresholds=10, channels=channels)
+    encoder = LatencyEncoder(filters, TIME_STEPS)
     second = SpikingConvolution(32, 150, 2, 6, 0.8, 0.05, time_steps=TIME_STEPS, padding=1)
     stages = [
-        Stage(SpikingConvolution(2, 32, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)),
+        Stage(
+            SpikingConvolution(2 * channels, 32, 5, 15, 0.8, 0.05, time_steps=TIME_STEPS, padding=2), SpikingPooling(2)
+        ),
         Stage(second, SpikingPooling(3, 2), shortcut=SpikingPooling(2)),
     ]
-    size = _size(image_shape, 4, (28, 28))
     network = Network(encoder, stages, images=_digits(pretrained, image_shape))
-    parts = (size[0] // 4, size[1] // 4)
-    network.readout = LinearReadout((150 + 32, *parts), check.integer(classes, "classes", 2), time_steps=TIME_STEPS)
+    shape = 150 + 32, rows // 4, columns // 4
+    network.readout = LinearReadout(shape, check.integer(classes, "classes", 2), time_steps=TIME_STEPS)
     return _load(network, "kheradpisheh2018") if pretrained else network
 
 
-def _size(image_shape: Sequence[int] | None, least: int, usual: tuple[int, int], way: str = "") -> tuple[int, int]:
-    """Rows and columns of the images; ``way`` is the way on where they are too few."""
+def _shape(
+    image_shape: Sequence[int] | None, least: int, usual: tuple[int, int, int], way: str = ""
+) -> tuple[int, int, int]:
+    """Channels, rows and columns of the images; ``way`` is the way on where they are too few."""
     if image_shape is None:
         return usual
-    accepted = f"(1, rows, columns) of images of at least {least} x {least}"
+    accepted = f"(channels, rows, columns) of images of at least {least} x {least}"
     if not isinstance(image_shape, Sequence) or isinstance(image_shape, str) or len(image_shape) != 3:
         raise check.fail("image_shape", accepted, image_shape)
     channels, rows, columns = (check.integer(size, "image_shape", 1) for size in image_shape)
-    if channels != 1:
-        way = "`images.float().mean(1, keepdim=True)` makes colours grey"
-        raise check.fail("image_shape", accepted, image_shape, way)
     if min(rows, columns) < least:
         raise check.fail("image_shape", accepted, image_shape, way)
-    check.storable((250, rows, columns), "image_shape", image_shape)
-    return rows, columns
+    check.storable((250, channels, rows, columns), "image_shape", image_shape)
+    return channels, rows, columns
 
 
 def _deciding(classes: int, features_per_class: int, inputs: int) -> int:
@@ -190,8 +197,8 @@ def _deciding(classes: int, features_per_class: int, inputs: int) -> int:
 
 def _digits(pretrained: bool, image_shape: Sequence[int] | None) -> ImageSpec:
     """What has learned knows one size; what has not may learn another."""
-    size = (28, 28) if pretrained else (None, None)
-    return ImageSpec((1, *(size if image_shape is None else tuple(image_shape)[1:])), (0, 255))
+    size = 28 if pretrained else None
+    return ImageSpec((1, size, size) if image_shape is None else tuple(image_shape), (0, 255))  # type: ignore[arg-type]
 
 
 def _load(network: Network, name: str) -> Network:
