@@ -327,6 +327,8 @@ def _winners(
     neuron: Neuron,
 ) -> Tensor:
     """:func:`convolution_winners` of what has been checked but for (kwta, radius, inhibition)."""
+    if torch.compiler.is_compiling():  # which cannot look into what imports the loops
+        return _winners_of(*_answer(times, weight, limit, shape, steps, True, neuron), steps, chosen)
     kwta, radius = choice(*chosen[:2], weight.shape[0], *shape.output_size(*times.shape[-2:]))
     wanted, limit = Choice(kwta, radius, chosen[2]), None if limit is None else limit.to(weight.dtype)
     reason = operators.why_no_search(weight, limit, shape, wanted, neuron)

@@ -46,6 +46,7 @@ SLOW = [
     "test_kernels.py::test_without_numba",
     "test_latency.py::test_a_network_compiles_without_graph_breaks",
     "test_latency.py::test_a_network_exports",
+    "test_latency.py::test_a_network_that_decides",
     "test_latency.py::test_operations_compile",
     "test_lessons.py::test_a_lesson_of_ones_own",
     "test_loops_cache.py::test_a_broken_numba",

@@ -27,7 +27,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.torch_version import TorchVersion
 
 import spyketorch.functional as sf
-from spyketorch import encoding, latency, learning, snn
+from spyketorch import encoding, latency, learning, models, snn
 from spyketorch.kernels import operators
 
 contiguous = st.booleans()
@@ -708,6 +708,19 @@ def test_a_network_compiles_without_graph_breaks(backend):
     got = torch.compile(net.features, fullgraph=True, backend=backend)(net.encode(images))
     assert torch.equal(got[0], fired)
     assert torch.equal(got[1], potentials)
+
+
+@new_tracer
+@pytest.mark.parametrize("threshold", [3.0, None])
+def test_a_network_that_decides_compiles(threshold):
+    torch._dynamo.reset()
+    encoder = encoding.LatencyEncoder(encoding.Filter([torch.ones(3, 3)], 1, 0), 5)
+    layer = snn.SpikingConvolution(1, 6, 5, threshold, time_steps=5)
+    layer.load_weight(torch.rand(6, 1, 5, 5))
+    made = models.Network(encoder, [models.Stage(layer)], torch.arange(6))
+    images = torch.rand(20, 1, 8, 8) * (torch.rand(20, 1, 8, 8) > 0.9)
+    assert len(made(images).unique()) > 1
+    assert torch.equal(torch.compile(made, fullgraph=True, backend="eager")(images), made(images))
 
 
 @new_tracer
