@@ -34,6 +34,17 @@ def test_digits(tmp_path):
     assert accuracy(again, "held-out") == accuracy(told, "held-out")
 
 
+def test_sweep(tmp_path):
+    told = run("sweep.py", "--quick", "--thresholds", 12, "--out", tmp_path)
+    rows = (tmp_path / "sweep.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "threshold,seed,epochs,accuracy"
+    assert len(rows) == 2
+    assert float(rows[1].rpartition(",")[2]) > 0.5
+    again = run("sweep.py", "--quick", "--thresholds", 12, "--out", tmp_path)  # nothing is run twice
+    assert again.splitlines() == told.splitlines()[1:]
+    assert (tmp_path / "sweep.csv").read_text(encoding="utf-8").splitlines() == rows
+
+
 def test_a_network_that_never_fires_stops_with_a_sentence(tmp_path):
     script = (
         f"import sys; sys.path.insert(0, {str(EXAMPLES)!r})\n"

@@ -609,6 +609,26 @@ def test_confusion_counts_and_shades():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["cup", "dog", "silent"]
 
 
+def ticks(figure):
+    return [label.get_text() for label in figure.axes[0].get_xticklabels()]
+
+
+def test_confusion_of_an_evaluation():
+    table = torch.tensor([[9, 0, 0], [1, 2, 1]])
+    of_numbers, of_names = training.Evaluation(table), training.Evaluation(table, ("cup", "dog"))
+    assert texts(vis.plot_confusion(of_numbers)) == ["9", "", "", "1", "2", "1"]
+    assert ticks(vis.plot_confusion(of_numbers)) == ["0", "1", "silent"]
+    assert ticks(vis.plot_confusion(of_names)) == ["cup", "dog", "silent"]
+    assert ticks(vis.plot_confusion(of_names, ["a", "b"])) == ["a", "b", "silent"]
+
+
+def test_long_names_of_classes_stand_upright():
+    names = [f"class {i}" for i in range(10)]
+    for given, angle in ((None, 0), (names, 90)):
+        figure = vis.plot_confusion(torch.eye(10), given)
+        assert {label.get_rotation() for label in figure.axes[0].get_xticklabels()} == {angle}
+
+
 def test_confusion_without_silence_and_with_a_class_without_images():
     figure = vis.plot_confusion(torch.tensor([[3, 1], [0, 0]]))
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "1"]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch.training._diagnosis import convergence
+from spyketorch.training._evaluation import Evaluation
 from spyketorch.visualization._canvas import (
     COLOURS,
     canvas,
@@ -69,20 +70,22 @@ def plot_weights(
 
 
 def plot_confusion(
-    confusion: Tensor, names: Sequence[str] | None = None, *, title: str | None = None, ax: Any = None
+    confusion: Tensor | Evaluation, names: Sequence[str] | None = None, *, title: str | None = None, ax: Any = None
 ) -> "Figure":
     """How often each class was taken for which.
 
     Args:
-        confusion: ``(classes, classes)`` or, with a last column for silence, ``(classes, classes + 1)``, as of
-            :attr:`spyketorch.training.Evaluation.confusion`.
-        names: of the classes; None counts them from 0.
+        confusion: a :class:`spyketorch.training.Evaluation`; or a tensor ``(classes, classes)`` or, with a last column
+            for silence, ``(classes, classes + 1)``.
+        names: of the classes; None takes those of the evaluation, or counts them from 0.
         title: above the picture.
         ax: matplotlib axes to draw into; None makes a figure.
 
     Example:
         >>> plot_confusion(torch.tensor([[9, 1, 0], [2, 8, 0]])).savefig("confusion.png")  # doctest: +SKIP
     """
+    if isinstance(confusion, Evaluation):
+        confusion = confusion.confusion
     if check.tensor(confusion, "confusion").ndim != 2 or not 0 <= confusion.shape[1] - confusion.shape[0] <= 1:
         raise check.fail("confusion", "of shape (classes, classes) or (classes, classes + 1)", confusion)
     labels = [str(i) for i in range(len(confusion))] if names is None else names
@@ -90,7 +93,7 @@ def plot_confusion(
         raise check.fail("names", f"one per class, {len(confusion)}", names)
     confusion = confusion.detach().cpu()
     shade = (confusion / confusion.sum(1, keepdim=True).clamp(min=1)).sqrt()  # the root makes rare mistakes visible
-    ax = canvas(ax, (5, 5))
+    ax = canvas(ax, (max(5, 0.45 * len(confusion)),) * 2)
     ax.imshow(shade.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row, counts in enumerate(confusion.tolist()):
         for column, count in enumerate(counts):
@@ -98,7 +101,9 @@ def plot_confusion(
             ax.text(column, row, str(count or ""), ha="center", va="center", color=colour, size="small")
     ax.set(xlabel="decision", ylabel="class", title=titled(title))
     ax.set_yticks(range(len(labels)), labels)
-    ax.set_xticks(range(confusion.shape[1]), [*labels, "silent"][: confusion.shape[1]])
+    columns = [*labels, "silent"][: confusion.shape[1]]
+    long = max(len(str(label)) for label in columns) * len(columns) > 50  # they would run into one another
+    ax.set_xticks(range(len(columns)), columns, rotation=90 if long else 0)
     return figure_of(ax)
 
 
