@@ -1,6 +1,6 @@
 """A sweep: every threshold with every seed, on several processes, on real handwritten digits; nothing to download.
 
-    python examples/sweep.py --processes 4          # some five minutes of one core, shared out
+    python examples/sweep.py --processes 4          # some two minutes of one core, shared out
     python examples/sweep.py --thresholds 8 12      # some of them
     python examples/sweep.py --quick                # to see that it runs
 
@@ -38,10 +38,10 @@ def run(setting: Setting) -> float:
     torch.set_num_threads(1)  # each process has one core: several threads in each would wait for one another
     torch.manual_seed(setting.seed)
     network = digits.build()
-    network.stages[0].layer.threshold = setting.threshold
+    network.stages[0].layer.threshold = torch.tensor(setting.threshold)
     images, labels, held_out, held_out_labels = digits.load()
     trainer = Trainer(network, digits.lessons(setting.epochs), seed=setting.seed, progress=False, on_silence="warn")
-    trainer.fit(digits.moved(images), labels.repeat(9))
+    trainer.fit(images, labels)
     return evaluate(network, held_out, held_out_labels).accuracy
 
 
@@ -58,9 +58,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--thresholds", type=float, nargs="+", default=[4, 8, 12, 16, 20], help="of layer 1")
     parser.add_argument("--seeds", type=common.at_least(1), default=3, help="how many (default 3)")
-    parser.add_argument("--epochs", type=common.at_least(1), default=3, help="of layer 2 (default 3)")
+    parser.add_argument("--epochs", type=common.at_least(1), default=10, help="of layer 2 (default 10)")
     parser.add_argument("--processes", type=common.at_least(1), default=2)
-    parser.add_argument("--quick", action="store_true", help="one epoch, one seed")
+    parser.add_argument("--quick", action="store_true", help="one epoch, one seed, to see that it runs")
     parser.add_argument("--out", type=common.folder, default=Path("outputs"), help="folder for sweep.csv")
     options = parser.parse_args()
 

@@ -620,6 +620,7 @@ def test_confusion_of_an_evaluation():
     assert ticks(vis.plot_confusion(of_numbers)) == ["0", "1", "silent"]
     assert ticks(vis.plot_confusion(of_names)) == ["cup", "dog", "silent"]
     assert ticks(vis.plot_confusion(of_names, ["a", "b"])) == ["a", "b", "silent"]
+    assert ticks(vis.plot_confusion(training.Evaluation(table, ("cup",)))) == ["cup", "1", "silent"]
 
 
 def test_long_names_of_classes_stand_upright():

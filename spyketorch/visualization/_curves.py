@@ -85,7 +85,8 @@ def plot_confusion(
         >>> plot_confusion(torch.tensor([[9, 1, 0], [2, 8, 0]])).savefig("confusion.png")  # doctest: +SKIP
     """
     if isinstance(confusion, Evaluation):
-        confusion = confusion.confusion
+        named = [str(confusion._name(label)) for label in range(len(confusion.confusion))]
+        confusion, names = confusion.confusion, named if names is None else names
     if check.tensor(confusion, "confusion").ndim != 2 or not 0 <= confusion.shape[1] - confusion.shape[0] <= 1:
         raise check.fail("confusion", "of shape (classes, classes) or (classes, classes + 1)", confusion)
     labels = [str(i) for i in range(len(confusion))] if names is None else names
