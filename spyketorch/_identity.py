@@ -75,6 +75,8 @@ class Content:
     def _parts(self, value: Any) -> Iterator[str]:
         if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
             yield digest(value)
+        elif isinstance(value, np.memmap) and value.mode == "r" and value.filename is not None:
+            yield _of_file(value)
         elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
             yield f"{value.shape} {value.dtype.str} {hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()}"
         elif isinstance(value, PurePath):
@@ -182,6 +184,17 @@ class Content:
         yield value.co_code.hex()
         yield from map(self, value.co_consts)
         yield repr((value.co_names, value.co_varnames, value.co_freevars, value.co_argcount, value.co_flags))
+
+
+def _of_file(array: "np.memmap[Any, Any]") -> str:
+    """What a mapped file holds where, by its name, size and time of change: it may be too large to be read for that."""
+    root: Any = array
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    place = root.offset + array.ctypes.data - root.ctypes.data
+    found = Path(str(array.filename)).stat()
+    laid_out = f"{place} {array.shape} {array.strides} {array.dtype.str}"
+    return f"{array.filename} {found.st_size} {found.st_mtime_ns} {laid_out}"
 
 
 def _name(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Images in every form: the same bits as from a tensor, read once, and a way on for what is none of the forms."""
 
+import os
 import re
 import sys
 import warnings
@@ -15,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 from spyketorch import models
 from spyketorch.data._source import sourced
 from spyketorch.models import InputWarning
-from spyketorch.training import Evaluation, Trainer, evaluate
+from spyketorch.readout import LinearReadout
+from spyketorch.training import Evaluation, Readout, Trainer, evaluate
 
 forks = pytest.mark.skipif(sys.platform != "linux", reason="the data set is of this module, which workers fork")
 IMAGES, LABELS = bars(40)
@@ -154,6 +156,72 @@ def test_spawned_workers():
     want, _ = fit(IMAGES, LABELS)
     made, _ = fit(DataLoader(TensorDataset(IMAGES, LABELS), 8, num_workers=1, multiprocessing_context="spawn"))
     assert all(map(torch.equal, weights(made), weights(want)))
+
+
+def test_a_second_pass_gives_the_same_images_or_an_error(tmp_path):
+    source = sourced(Pictures(tmp_path / "log"))
+    first, second = (torch.cat(list(source.chunks(9))) for _ in range(2))
+    assert torch.equal(first, second)
+    source = sourced(DataLoader(TensorDataset(IMAGES, LABELS), 8, shuffle=True))
+    list(source.chunks(9))
+    with pytest.raises(ValueError, match=r"`images` must be the same in each pass.*shuffle=True"):
+        list(source.chunks(9))
+    source = sourced((IMAGES, LABELS) for _ in range(1))
+    list(source.chunks(9))
+    with pytest.raises(TypeError, match="`images` must be something that can be read again, such as a Dataset"):
+        list(source.chunks(9))
+
+
+def test_files_that_change_under_stored_answers(tmp_path, monkeypatch):
+    """Their names are the same, so that the folder's note is found; the pass tells."""
+    monkeypatch.setattr("spyketorch.data._source._HEAD", 10)
+    np.save(tmp_path / "images.npy", IMAGES.numpy())
+
+    class Files(Dataset):
+        def __init__(self, folder):
+            self.folder = folder
+
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, index):
+            return np.load(self.folder / "images.npy")[index], int(LABELS[index])
+
+    fit(Files(tmp_path), directory=tmp_path / "run")
+    changed = IMAGES.numpy().copy()
+    changed[39] = 0
+    np.save(tmp_path / "images.npy", changed)
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    with pytest.raises(ValueError, match=r"`images` must be the same in each pass.*another directory"):
+        fit(Files(tmp_path), directory=tmp_path / "run")
+
+
+def test_a_mapped_file_is_told_by_its_place_and_time(tmp_path):
+    images = mapped(tmp_path)
+    name = sourced(images).name
+    assert sourced(np.load(tmp_path / "images.npy", mmap_mode="r")).name == name
+    others = [sourced(part).name for part in (images[:20], images[20:], images[::2], images[:, :, ::-1])]
+    assert len({name, *others}) == 5
+    os.utime(tmp_path / "images.npy", ns=(0, 0))
+    assert sourced(images).name != name
+    for part in (images[20:], images[::2], images[:, :, ::-1]):
+        assert torch.equal(torch.cat(list(sourced(part).chunks(7))), torch.from_numpy(np.array(part)))
+
+
+def test_a_note_that_is_damaged_is_told(tmp_path):
+    fit(Pictures(tmp_path / "log"), directory=tmp_path / "run")
+    (note,) = (tmp_path / "run").glob("images-*.pt")
+    whole = note.read_bytes()
+    torch.save({"other": 1}, note)
+    with pytest.raises(ValueError, match="tells of no images; delete it"):
+        fit(Pictures(tmp_path / "log"), directory=tmp_path / "run", resume=True)
+    note.write_bytes(whole[:-30])
+    with pytest.raises(ValueError, match="is damaged"):
+        fit(Pictures(tmp_path / "log"), directory=tmp_path / "run", resume=True)
+    note.unlink()
+    reads(tmp_path / "log")
+    fit(Pictures(tmp_path / "log"), directory=tmp_path / "run", resume=True)
+    assert sorted(reads(tmp_path / "log")) == list(range(40))
 
 
 def test_random_images_are_warned_of(tmp_path):
@@ -353,11 +421,12 @@ def test_pictures_of_every_mode():
 def test_bars_tell_rate_and_time(capsys):
     pytest.importorskip("tqdm")
     made = network()
-    Trainer(made, LESSONS[:1], progress=True).fit(TensorDataset(IMAGES, LABELS))
+    made.readout = LinearReadout((8, 1, 1), 2, time_steps=6)
+    Trainer(made, [LESSONS[0], Readout(iterations=2)], progress=True).fit(TensorDataset(IMAGES, LABELS))
     evaluate(made, IMAGES, LABELS, progress=True)
     told = capsys.readouterr().err
-    for text in ("encoding", "learning layer 1", "deciding"):
-        assert re.search(rf"{text}: 100%.*40/40 \[\d\d:\d\d<\d\d:\d\d, .*image", told), told
+    for text in ("encoding", "learning layer 1", "answers of layer 2", "deciding", "fitting the read-out"):
+        assert re.search(rf"{text}: .*\d+/\d+ \[\d\d:\d\d<[\d:?]+, .*image", told), told
 
 
 def test_unsupervised_layers_need_no_labels():

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import mmap
 import numbers
 import os
 import sys
@@ -237,8 +238,15 @@ class _Streamed(Source):
             raise check.fail("images", f"as many as their length says, {self.count}", seen)
         if self._labels is not None and len(self._labels) != seen:
             raise check.fail("labels", f"the class of each of {seen} images", self._labels)
-        kept = labels if self._labels is None else self._labels
-        self.recall(f"{shape} {kind} {found.hexdigest()[:16]}", kept if self.labelled else None)
+        kept = (labels if self._labels is None else self._labels) if self.labelled else None
+        identity = f"{shape} {kind} {found.hexdigest()[:16]}"
+        if self._identity is not None and (identity, kept) != (self._identity, self.labels):
+            raise ValueError(
+                "`images` must be the same in each pass, but those of an earlier pass were others: leave out what "
+                "draws at random, such as shuffle=True of a DataLoader; where files have changed, another directory "
+                "begins anew"
+            )
+        self.recall(identity, kept)
 
     def _checked(self, piece: _Piece, seen: int) -> _Piece:
         """A piece that is as the first image was; ``seen`` images lie before it."""
@@ -349,10 +357,16 @@ def _refused(images: Any) -> TypeError:
 
 def _mapped(images: "np.memmap[Any, Any]") -> _Form:
     rows = max(1, _ROWS // max(1, images[:1].nbytes))
+    file: Any = images
+    while isinstance(file, np.ndarray):
+        file = file.base
 
     def pieces() -> Iterator[_Piece]:
         for start in range(0, len(images), rows):
-            yield _Piece(_from_array(np.array(images[start : start + rows])), None)
+            copied = np.array(images[start : start + rows])
+            if images.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
+                file.madvise(mmap.MADV_DONTNEED)  # pages of the file that were read count as this process' memory
+            yield _Piece(_from_array(copied), None)
 
     return _Form(images, pieces, images=len(images))
 
