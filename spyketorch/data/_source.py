@@ -134,7 +134,7 @@ class _Held(Source):
         return len(self.at_hand)
 
     def chunks(self, size: int) -> Iterator[Tensor]:
-        yield from torch.split(self.at_hand, size)
+        yield from torch.split(self.at_hand, min(size, len(self)))
 
 
 class _Piece(NamedTuple):
