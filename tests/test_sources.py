@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from spyketorch import models
 from spyketorch.data._source import sourced
-from spyketorch.models import InputWarning
+from spyketorch.encoding import DoGKernel, Filter, LinearLatency
+from spyketorch.models import InputWarning, Network
 from spyketorch.readout import LinearReadout
-from spyketorch.training import Evaluation, Readout, Trainer, evaluate
+from spyketorch.training import Evaluation, Readout, Trainer, TrainingWarning, evaluate
 
 forks = pytest.mark.skipif(sys.platform != "linux", reason="the data set is of this module, which workers fork")
 IMAGES, LABELS = bars(40)
@@ -130,6 +131,23 @@ def test_each_item_is_read_once(tmp_path, memory_limit, monkeypatch):
     assert sorted(reads(log)) == list(range(40))
 
 
+def test_an_encoder_that_is_fitted(tmp_path):
+    def fitted():
+        encoder = LinearLatency(Filter([DoGKernel(3, 1 / 3, 2 / 3), DoGKernel(3, 2 / 3, 1 / 3)], 1, thresholds=10), 6)
+        return Network(encoder, network().stages, [0, 0, 0, 0, 1, 1, 1, 1])
+
+    made, want = fitted(), fitted()
+    log = tmp_path / "log"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrainingWarning)
+        Trainer(made, LESSONS, tmp_path / "run", progress=False).fit(Pictures(log))
+        assert sorted(reads(log)) == [*range(40)]  # not even that, as the first are kept, which are all here
+        Trainer(want, LESSONS, progress=False).fit(IMAGES, LABELS)
+        assert all(map(torch.equal, weights(made), weights(want)))
+        with pytest.raises(FileExistsError):
+            Trainer(fitted(), LESSONS, tmp_path / "run", progress=False).fit(Pictures(log))
+
+
 def test_other_data_are_refused(tmp_path):
     fit(Pictures(tmp_path / "log"), directory=tmp_path / "run")
     fit(IMAGES, LABELS, tmp_path / "run", resume=True)  # the same images in another form
@@ -158,7 +176,8 @@ def test_spawned_workers():
     assert all(map(torch.equal, weights(made), weights(want)))
 
 
-def test_a_second_pass_gives_the_same_images_or_an_error(tmp_path):
+def test_a_second_pass_gives_the_same_images_or_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("spyketorch.data._source._HEAD", 10)
     source = sourced(Pictures(tmp_path / "log"))
     first, second = (torch.cat(list(source.chunks(9))) for _ in range(2))
     assert torch.equal(first, second)
@@ -166,7 +185,7 @@ def test_a_second_pass_gives_the_same_images_or_an_error(tmp_path):
     list(source.chunks(9))
     with pytest.raises(ValueError, match=r"`images` must be the same in each pass.*shuffle=True"):
         list(source.chunks(9))
-    source = sourced((IMAGES, LABELS) for _ in range(1))
+    source = sourced((IMAGES, LABELS) for _ in range(2))
     list(source.chunks(9))
     with pytest.raises(TypeError, match="`images` must be something that can be read again, such as a Dataset"):
         list(source.chunks(9))

@@ -222,6 +222,8 @@ CALLS: dict[Any, Any] = {
 #: what is said of another argument, and rightly
 RIGHT = {
     (models.Network.summary, "images", "triple"),  # images of 2 x 3 pixels, smaller than the windows
+    (models.Network.predict, "images", "matrix"),  # one of 3 x 3, so
+    (models.Network.scores, "images", "matrix"),
     (readout.LinearReadout.fit, "tell", "function"),  # what the function itself raises
 }
 

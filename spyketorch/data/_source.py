@@ -179,7 +179,8 @@ class _Streamed(Source):
         if have > room:
             self.head = self.head.clone()  # without what lies behind it
         self.at_hand = self.head
-        self._begun: Iterator[_Piece] | None = itertools.chain(looked, begun)
+        self._looked, self._rest = looked, begun
+        self._fresh = True  # whether nothing was read behind those that were looked at
 
     @property
     def name(self) -> str | None:
@@ -223,10 +224,9 @@ class _Streamed(Source):
             yield _joined(waiting)
 
     def _pass(self) -> Iterator[Tensor]:
-        begun, self._begun = self._begun or self._form.pieces(), None
         shape, kind = (self.count, *self.head.shape[1:]), self.head.dtype
         found, seen, labels = hashlib.sha256(f"{shape} {kind}".encode()), 0, list[Any]()
-        for piece in begun:
+        for piece in self._in_order():
             images = self._checked(piece, seen).images
             seen += len(images)
             if self.count is not None and seen > self.count:
@@ -247,6 +247,16 @@ class _Streamed(Source):
                 "begins anew"
             )
         self.recall(identity, kept)
+
+    def _in_order(self) -> Iterator[_Piece]:
+        """All pieces; those that were looked at are not read again before the others were."""
+        if not self._fresh:
+            yield from self._form.pieces()
+            return
+        yield from self._looked
+        for piece in self._rest:
+            self._fresh, self._looked = False, []
+            yield piece
 
     def _checked(self, piece: _Piece, seen: int) -> _Piece:
         """A piece that is as the first image was; ``seen`` images lie before it."""

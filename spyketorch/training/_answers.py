@@ -67,10 +67,10 @@ class Answers:
 
     def _noted(self) -> Path | None:
         """The file of what a pass over the images tells, which is read, where an earlier run has left it."""
-        if self.directory is None or self.images.identity is not None or self.images.name is None:
+        if self.directory is None or self.images.name in (None, self.images.identity):
             return None
-        path = self.directory / f"images-{self.images.name[:16]}.pt"
-        if path.exists():
+        path = self.directory / f"images-{str(self.images.name)[:16]}.pt"
+        if path.exists() and self.images.identity is None:
             try:
                 self.images.recall(**load(path))
             except TypeError as error:

@@ -198,19 +198,13 @@ class Trainer:
                 InputWarning,
                 stacklevel=2,
             )
-        fit(self.network.encoder, _Batches(source, self.network.stages[0].layer.weight.device))
-        if self.last is not None:  # what would fail hours later
-            device = self.network.stages[0].layer.weight.device
-            self.last.module(self.network)(self.network._features(source.head[:1].to(device), None))
-        identity = checkpoint.identify(self.network, self.lessons, self.last, source.head)
-        identity["seed"] = f"{self.seed}, shuffle {self.shuffle}"
-        self._code = self._code or checkpoint.users_code(self.lessons, self.last, self.network.stages)
-        identity |= self._code
         with (
             nullcontext() if self.directory is None else self._own(self.directory),
             looked_at(self.network.images, source.at_hand, stacklevel=3) as told,
             _interrupts(deferred=self.directory is not None) as interrupted,
         ):
+            self._may_begin()
+            identity = self._identify(source)
             content = self._found(identity, len(source))
             answers = Answers(self.network, source, self.directory, self.memory_limit, self.progress)
             labels = self._begin(content, identity, source, answers)
@@ -412,6 +406,24 @@ class Trainer:
         with owned(directory):
             yield
 
+    def _may_begin(self) -> None:
+        """Refuse to write over a run, before anything is read that may take hours."""
+        if self.checkpoint is not None and self.checkpoint.exists() and not self.resume and not self._identity:
+            raise FileExistsError(
+                f"{str(self.checkpoint)!r} holds a run: resume=True goes on with it, another directory begins anew"
+            )
+
+    def _identify(self, source: Source) -> dict[str, str]:
+        """Whose a checkpoint is, but for its data, with an encoder that is fitted and all parts tried."""
+        device = self.network.stages[0].layer.weight.device
+        fit(self.network.encoder, _Batches(source, device))
+        if self.last is not None:  # what would fail hours later
+            self.last.module(self.network)(self.network._features(source.head[:1].to(device), None))
+        identity = checkpoint.identify(self.network, self.lessons, self.last, source.head)
+        identity["seed"] = f"{self.seed}, shuffle {self.shuffle}"
+        self._code = self._code or checkpoint.users_code(self.lessons, self.last, self.network.stages)
+        return identity | self._code
+
     def _begin(self, content: Any, identity: dict[str, str], source: Source, answers: Answers) -> Tensor | None:
         """Go on from a checkpoint, if there is one, or from an earlier call, with the same data; gives the labels."""
         if source.identity is None:  # only a pass tells what images and labels there are: that of the encoder
@@ -460,10 +472,6 @@ class Trainer:
         """The checkpoint of this run, None where there is none."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return None
-        if not self.resume and not self._identity:
-            raise FileExistsError(
-                f"{str(self.checkpoint)!r} holds a run: resume=True goes on with it, another directory begins anew"
-            )
         return checkpoint.read(self.checkpoint, identity, self.network, self.lessons, self.last, images)
 
     def _restore(self, content: Any, path: Path) -> None:
