@@ -362,6 +362,43 @@ def test_one_pass_hears_what_a_filter_has_of_its_own(change):
     assert not torch.equal(times, before) or change == "float64"
 
 
+class Own(torch.nn.Module):
+    """A front end of one's own, whose forward is not that of a Sequential."""
+
+    def __init__(self, *parts):
+        super().__init__()
+        self.parts = torch.nn.Sequential(*parts)
+
+    def forward(self, image):
+        return self.parts(image)
+
+
+@pytest.mark.parametrize("radius", [None, 3])
+def test_one_pass_behind_other_parts_of_a_front_end(radius, monkeypatch):
+    from spyketorch.kernels import encoding as kernels
+
+    taken = mock.Mock(side_effect=kernels.encode)
+    monkeypatch.setattr(kernels, "encode", taken)
+    images = torch.randint(0, 256, (5, 3, 20, 19), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    bank = encoding.Filter([encoding.DoGKernel(7, 1, 2), encoding.DoGKernel(7, 2, 1)], 0, 0, channels=3)
+    parts = (encoding.OpponentColours(), torch.nn.ReplicationPad2d(3), bank)
+    nested = torch.nn.Sequential(parts[0], torch.nn.Sequential(*parts[1:]))
+    for front, calls in ((torch.nn.Sequential(*parts), 6), (nested, 6), (Own(*parts), 0)):
+        taken.reset_mock()
+        encode = encoding.LatencyEncoder(front, 15, radius)
+        times = encode(images)
+        one_by_one = torch.stack([encode(image) for image in images])
+        assert taken.call_count == calls
+        values = bank(parts[1](parts[0](images)), rounding=False)
+        values = values if radius is None else latency.local_normalization(values, radius)
+        assert torch.equal(times, latency.rank_order(values, 15)) or calls == 0  # it leaves what rounding made
+        assert torch.equal(one_by_one, times)
+    encode = encoding.LatencyEncoder(nested, 15, radius).double()
+    taken.reset_mock()
+    encode(images)
+    assert not taken.called
+
+
 def test_one_pass_hears_a_patched_class(monkeypatch):
     bank, images = encoding.Filter([torch.eye(5)], 2, 3), torch.rand(2, 1, 9, 9)
     monkeypatch.setattr(encoding.Filter, "forward", replaced)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from spyketorch import _checks as check
 from spyketorch import latency
 from spyketorch.encoding._filter import IMAGES, Filter
-from spyketorch.encoding._intensities import intensities_of
+from spyketorch.encoding._intensities import checked, contrasts, split, taken
 from spyketorch.kernels import operators
 
 _EPS = 1e-12  # beside the mean of a square, so that a blank one can be divided by
@@ -55,26 +55,29 @@ class LatencyEncoder(nn.Module):
         self.normalization_radius = _radius(normalization_radius)
 
     def forward(self, input: Tensor) -> Tensor:
-        check.image(input, IMAGES)
-        times = self._in_one_pass(input)
+        given = taken(self.filter, check.image(input, IMAGES))
+        before, last = split(self.filter)
+        for part in before:
+            with torch.no_grad():  # times carry no gradient
+                given = contrasts(part, given)
+        times = self._in_one_pass(last, given)
         if times is not None:
             return times
-        with torch.no_grad():  # times carry no gradient
-            intensities = intensities_of(self.filter, input)
+        with torch.no_grad():
+            intensities = checked(contrasts(last, given), input)
         if self.normalization_radius is not None:
             intensities = latency.local_normalization(intensities, self.normalization_radius, _EPS)
         return latency.rank_order(intensities, self.time_steps)
 
-    def _in_one_pass(self, input: Tensor) -> Tensor | None:
+    def _in_one_pass(self, filters: nn.Module, given: Tensor) -> Tensor | None:
         """The times, where the compiled loops give those of the separate operations to the bit."""
-        filters = self.filter
-        if not isinstance(filters, Filter) or filters._own() or not check.free_to_read(input):
+        if not isinstance(filters, Filter) or filters._own() or not check.free_to_read(given):
             return None
-        if filters.kernels.dtype != torch.float32 or not operators.has_loops(filters.kernels):
+        if not given.dtype == filters.kernels.dtype == torch.float32 or not operators.has_loops(filters.kernels):
             return None
         from spyketorch.kernels import encoding as loops
 
-        images = filters._taken(input.detach().to(torch.float32))
+        images = filters._taken(given)
         batch = images if images.ndim == 4 else images.unsqueeze(0)
         if loops.why_not(batch, filters) is not None:
             return None
