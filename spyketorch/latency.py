@@ -413,7 +413,7 @@ def linear(values: Tensor, time_steps: int) -> Tensor:
     """
     known, steps = check.intensities(values, "values"), check.steps(time_steps)
     times = ((1 - known) * steps).floor().clamp(0, steps - 1)
-    return torch.where(known > 0, times, steps).to(operators.time_dtype(steps))
+    return (times + (known <= 0)).to(operators.time_dtype(steps))  # T where silent; a `where` is several times as slow
 
 
 def local_normalization(input: Tensor, normalization_radius: int, eps: float = 1e-12) -> Tensor:

@@ -336,7 +336,7 @@ def test_what_is_fitted_is_saved(name):
 def test_a_table_that_is_none_is_not_loaded(table):
     made = FITTED["EqualizedLatency"]()
     encoding.fit(made, pictures())
-    with pytest.raises(RuntimeError, match=r"table must hold 65536 times of 0\.\.4"):
+    with pytest.raises(RuntimeError, match=r"table must hold 65537 times, 5 and then 0\.\.4"):
         FITTED["EqualizedLatency"]().load_state_dict({**made.state_dict(), "table": table})
 
 

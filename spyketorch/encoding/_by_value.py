@@ -68,8 +68,8 @@ class ByValue(FittedState):
             )
         check.same_device(intensities, IMAGES, self.largest, "largest")
         # 0 / 0 is taken for 0; what fires where nothing did in training is above the largest
-        values = torch.where(intensities > 0, intensities / self.largest.to(intensities.dtype), 0)
-        return values.clamp(max=1)
+        largest = self.largest.to(intensities.dtype).clamp(min=torch.finfo(intensities.dtype).tiny)
+        return (intensities / largest).clamp_(max=1)
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}, per_place={self.per_place}"

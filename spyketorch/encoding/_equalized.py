@@ -13,6 +13,7 @@ from spyketorch.encoding._fitted import Batches, unfitted
 from spyketorch.kernels.operators import time_dtype
 
 _LEVELS = 2**16  # of values, each with its time: 2,048 from each power of two to the next, from 2^-32 to 1
+_SILENT = 0  # the level of what is less
 
 
 class EqualizedLatency(ByValue):
@@ -22,7 +23,7 @@ class EqualizedLatency(ByValue):
 
     .. math:: t = \lfloor T \cdot (\text{share of all training spikes that are stronger than } v) \rfloor
 
-    where it is above 0, else it is silent; values are told apart to a 2,048th of themselves. Most intensities are
+    where it is above 0 (from 2^-32 up), else it is silent; values are told apart to a 2,048th of themselves. Most are
     faint, so a straight line, :class:`LinearLatency`, puts most spikes into the last of its steps; here each step gets
     as many. And as the table is the same for every image, which :meth:`fit` makes once, a faint image is still later
     than a strong one; by rank order, :class:`LatencyEncoder`, it is not.
@@ -39,7 +40,8 @@ class EqualizedLatency(ByValue):
         As of :class:`LatencyEncoder`.
 
     Attributes:
-        table: ``(65536,)``, the time of each level of values, of the type of times; None until it is fitted.
+        table: ``(65537,)``, the time of each level of values, the first of which is silent; of the type of times; None
+            until it is fitted.
 
     Raises:
         ValueError: as :class:`LinearLatency`.
@@ -80,37 +82,39 @@ class EqualizedLatency(ByValue):
 
     def _fit(self, images: Batches) -> None:
         super()._fit(images)
-        counts = torch.zeros(_LEVELS, dtype=torch.int64)
+        counts = torch.zeros(_LEVELS + 1, dtype=torch.int64)
         for batch in images:
-            values = self._values(batch)
-            counts += torch.bincount(_level(values[values > 0]), minlength=_LEVELS).cpu()
-        stronger = counts.sum() - counts.cumsum(0)
-        steps = self.time_steps
+            levels = _level(self._values(batch))
+            counts += torch.bincount(levels.flatten(), minlength=_LEVELS + 1).cpu()
+        counts[_SILENT] = 0
+        stronger, steps = counts.sum() - counts.cumsum(0), self.time_steps
         times = (steps * stronger // counts.sum().clamp(min=1)).clamp(max=steps - 1)
-        self.table = times.to(values.device, time_dtype(steps))
+        times[_SILENT] = steps
+        self.table = times.to(levels.device, time_dtype(steps))
 
     @torch.no_grad()
     def forward(self, input: Tensor) -> Tensor:
         if self.table is None:
             raise unfitted("table", self)
         values = self._values(check.image(input, IMAGES))
-        times = self.table.index_select(0, _level(values).flatten()).view(values.shape)
-        return torch.where(values > 0, times, self.time_steps)
+        return self.table.index_select(0, _level(values).flatten()).view(values.shape)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         key, (*_, errors) = f"{prefix}table", others
         saved = state_dict.get(key)
         if isinstance(saved, Tensor) and check.readable(saved) and not self._fits(saved):
             state_dict = {name: value for name, value in state_dict.items() if name != key}
-            errors.append(f"{key} must hold {_LEVELS} times of 0..{self.time_steps - 1}, an integer type.")
+            errors.append(f"{key} must hold {_LEVELS + 1} times, {self.time_steps} and then 0..{self.time_steps - 1}.")
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     def _fits(self, table: Tensor) -> bool:
-        whole = table.shape == (_LEVELS,) and table.dtype == time_dtype(self.time_steps)
-        return whole and int(table.min()) >= 0 and int(table.max()) < self.time_steps
+        if table.shape != (_LEVELS + 1,) or table.dtype != time_dtype(self.time_steps):
+            return False
+        low, high = int(table[1:].min()), int(table[1:].max())
+        return low >= 0 and high < self.time_steps == int(table[_SILENT])
 
 
 def _level(values: Tensor) -> Tensor:
-    """The level of each value above 0 and up to 1: what the upper bits of a float32 count."""
+    """The level of each value of 0..1: what the upper bits of a float32 count."""
     bits = values.to(torch.float32).view(torch.int32)
-    return ((bits >> 12) - (127 - 32) * 2**11).clamp_(0, _LEVELS - 1)
+    return ((bits >> 12) - ((127 - 32) * 2**11 - 1)).clamp_(0, _LEVELS)
