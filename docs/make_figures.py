@@ -66,7 +66,8 @@ def start(network, images, labels):
         ),
     ]
     before = network.stages[0].layer.weight.detach().clone()
-    trainer = Trainer(network, lessons, progress=False)
+    film = vis.Watch(IMAGES / "watch.gif", features=20, frames=6, share=1)
+    trainer = Trainer(network, lessons, progress=False, watch=film)
     trainer.fit(images[:1297], labels[:1297])
     result = evaluate(network, images[1297:], labels[1297:])
     print(f"start: {result.accuracy:.1%} of the test digits are right")
@@ -79,6 +80,7 @@ def start(network, images, labels):
     save(vis.plot_history(trainer.history), "training-history.png")
     weights = {"before": before, "after": network.stages[0].layer.weight}
     save(vis.plot_weights(weights, title="weights of layer 1"), "training-weights.png")
+    save(vis.plot_confusion(result, title=f"test, {result.accuracy:.1%} right"), "api-confusion.png")
 
 
 def times(encoder, image):
@@ -255,6 +257,21 @@ def colour():
     save(figure, "colour.png")
 
 
+def reference(network, image, images):
+    """What docs/api/visualization.md shows of each function that no other page shows alone."""
+    times = network.encoder(image)
+    save(vis.plot_times(times, time_steps=T, title="bright spots, dark spots"), "api-times.png")
+    found = network.stages[0].layer.winners(times, 5, 2)
+    save(vis.plot_winners(image, found, vis.get_receptive_field(network, 0)), "api-winners.png")
+    save(vis.plot_features(vis.get_network_features(network, 0), columns=16), "api-features.png")
+    answered = vis.get_mean_stimuli(network, 0, images[:500], kwta=5, inhibition_radius=2)
+    save(vis.plot_features(answered[answered.amax((1, 2)) > 0], columns=16), "api-mean-stimuli.png")
+    vis.show_tensor(network.stages[0].layer.weight[0, 0])
+    plt.gcf().set_size_inches(3.6, 2.8)
+    save(plt.gcf(), "api-show-tensor.png")
+    vis.plot_tensor_in_image(IMAGES / "api-pixels.png", image[0])
+
+
 def main():
     """Draw them all."""
     torch.set_num_threads(1)
@@ -268,6 +285,7 @@ def main():
     for draw in (potentials, inhibition, winners):
         draw(network, image)
     overview(network, image, 3)
+    reference(network, image, images)
     rule()
     bars()
     colour()

@@ -81,6 +81,40 @@ def test_every_page_is_in_the_contents():
     assert pages - listed == set()
 
 
+def test_every_plot_has_its_picture():
+    text = (ROOT / "docs" / "api" / "visualization.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"\.\. auto\w+:: (\w+)\n(.*?)(?=\.\. auto|\Z)", text, re.DOTALL))
+    plots = {name for name in blocks if re.match("plot|show|animate|Watch", name)}
+    assert len(plots) == 11
+    assert {name for name in plots if "](../images/" not in blocks[name]} == set()
+
+
+#: what people type into the search of the site, and the page that answers
+SOUGHT = {
+    "one_image": "webcam, camera, one image at a time, web service, several threads",
+    "colour": "colour, RGB",
+    "sweeps": "sweep, seeds, several processes, grid search",
+    "saving": "save, saving, loading, export, numpy, safetensors, weights",
+    "compile": "torch.compile, torch.export",
+    "gpu": "GPU, CUDA, slow",
+    "faq": "slow, memory, confusion matrix, transfer, accuracy, None, cite, FAQ, SpykeTorch",
+    "which_library": "library",
+    "porting": "porting, SpykeTorch, script, before and after",
+    "migration": "SpykeTorch",
+    "training": "memory, mini-batches, homeostasis, does not learn, watching, stopping",
+    "networks": "network, saving, devices, read-out",
+}
+
+
+@pytest.mark.parametrize("page", SOUGHT)
+def test_a_page_is_found_by_the_words_people_use(page):
+    """Words in headings count most for the search: it has them, whole or as the beginning of a word."""
+    text = re.sub(r"```.*?```", "", (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = " ".join(re.findall(r"^#+ (.*)$", text, re.MULTILINE)).lower()
+    missing = [word for word in SOUGHT[page].split(", ") if not re.search(rf"\b{re.escape(word.lower())}", headings)]
+    assert missing == []
+
+
 def test_every_public_name_is_on_its_page_of_the_reference():
     missing = []
     for line in PUBLIC:

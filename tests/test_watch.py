@@ -184,7 +184,7 @@ def test_features_are_those_of_the_weights_now(tmp_path):
 
 def test_tiles_side_by_side():
     mosaic = _watch._mosaic(torch.stack([torch.zeros(2, 2), torch.full((2, 2), 0.5), torch.ones(2, 2)]))
-    assert mosaic.tolist() == [[0, 0, 255, 128, 128, 255, 255, 255, 255]] * 2 + [[255] * 9]
+    assert mosaic.tolist() == [[0, 0, 255, 132, 132, 255, 255, 255, 255]] * 2 + [[255] * 9]
 
 
 def test_series_are_stacked():

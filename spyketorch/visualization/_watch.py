@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _WIDTH, _HEIGHT, _HEAD = 640, 256, 30  # pixels of the features, and of the line above them
+_SHADES = 31  # beside black; more make a film twice as large, and cannot be told apart
 _SEEN, _RESTS = 100, 1500  # milliseconds that a frame of a film lasts, and the last one of a layer
 
 # of a GIF: the palette, its length with all before it, the block by which it is played again and again, a frame's mark
@@ -142,7 +143,7 @@ def _mosaic(pictures: Tensor) -> Tensor:
     framed = torch.ones(rows * columns, height, width)
     framed[:count, : height - gap, : width - gap] = pictures
     mosaic = framed.view(rows, columns, height, width).transpose(1, 2).reshape(rows * height, columns * width)
-    return (mosaic * 255).round().to(torch.uint8)
+    return ((mosaic * _SHADES).round() * (255 / _SHADES)).round().to(torch.uint8)
 
 
 def _text(moment: Moment) -> str:
