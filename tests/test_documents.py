@@ -91,6 +91,7 @@ def test_every_plot_has_its_picture():
 
 #: what people type into the search of the site, and the page that answers
 SOUGHT = {
+    "data": "own images, ImageFolder, folder, DataLoader, memory",
     "one_image": "webcam, camera, one image at a time, web service, several threads",
     "colour": "colour, RGB",
     "sweeps": "sweep, seeds, several processes, grid search",
