@@ -226,6 +226,51 @@ def test_decisions_below_chance():
         assert told in next(_diagnosis.chance(course))
 
 
+def course(hits, wins=None, **figures):
+    """One with a period for each of the hits, of three classes."""
+    rows = [{"seen": 100.0 * (n + 1), "hits": share, **figures} for n, share in enumerate(hits)]
+    return _diagnosis.Course(rows, torch.ones(50) if wins is None else torch.tensor(wins), torch.arange(600) % 3)
+
+
+def test_decisions_that_are_not_much_better_than_chance():
+    """Half of three classes right is far from learned."""
+    (told,) = _diagnosis.chance(course([0.4, 0.5, 0.52, 0.53, 0.53, 0.53]))
+    assert "right for 53% of the images at the end, not much more than" in told
+    assert not list(_diagnosis.chance(course([0.4, 0.5, 0.6, 0.6, 0.6, 0.6])))
+
+
+def test_a_layer_that_unlearns():
+    """Pictures of three kinds, by the recipe of the digits: 74 % in the third period, 38 % at the end."""
+    low, falling = _diagnosis.chance(course([0.34, 0.57, 0.74, 0.61, 0.47, 0.43, 0.42, 0.39, 0.36, 0.38]))
+    assert "right for 38% of the images at the end, hardly more than" in low
+    assert "were right for 74% of the images before, and are for 38% at the end" in falling
+    (falling,) = _diagnosis.chance(course([0.5, 0.95, 0.9, 0.9, 0.9, 0.8]))
+    assert "the layer unlearns" in falling
+    assert not list(_diagnosis.chance(course([0.5, 0.95, 0.9, 0.9, 0.9, 0.88])))
+    assert not list(_diagnosis.chance(course([0.5, 0.95, 0.4])))  # too few images to judge
+
+
+def test_features_that_have_hardly_begun():
+    wins = [0] * 18 + [3] * 46
+    (told,) = _diagnosis.undecided(course([0.0] * 6, wins, convergence=0.129))
+    assert "(convergence 0.129;" in told
+    assert "18 of 64 features never won" in told
+    for calm in (course([0.0] * 6, wins, convergence=0.05), course([0.0] * 6, [1] * 64, convergence=0.129)):
+        assert not list(_diagnosis.undecided(calm))
+    assert not list(_diagnosis.undecided(course([0.0] * 6, wins)))  # without a stabilizer
+    assert not list(_diagnosis.undecided(course([0.0] * 4, wins, convergence=0.129)))
+
+
+def test_neurons_that_decide_on_a_small_part_of_the_image():
+    layer = snn.SpikingConvolution(64, 60, 10, None, time_steps=T)
+    (told,) = _diagnosis.narrow(layer, (32, 32))
+    assert "each deciding neuron sees 10 x 10 of 32 x 32 places, 10% of the image" in told
+    assert "kernel_size=(32, 32)" in told
+    assert not list(_diagnosis.narrow(layer, (20, 20)))
+    _, told = train(network(), images=torch.nn.functional.interpolate(digits()[0], (20, 20)), lessons=[STROKES, DIGITS])
+    assert told.count("each deciding neuron sees 4 x 4 of 10 x 10 places, 16% of the image") == 1
+
+
 def test_too_few_images_to_judge():
     images, labels = digits()
     reports, told = train(network(), images=images[:200], labels=labels[torch.randperm(600)][:200])

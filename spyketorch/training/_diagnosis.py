@@ -1,5 +1,6 @@
 """What can be told of a layer that learns: how far it is, and why it may get nowhere."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -269,19 +270,55 @@ def alike(course: Course, weight: Tensor) -> Iterator[str]:
         )
 
 
+def undecided(course: Course) -> Iterator[str]:
+    """Weights that have hardly moved, where a stabilizer lets them decide, of features many of which never won."""
+    reached, dead = course.rows[-1].get("convergence", 0), int((course.wins == 0).sum())
+    if reached > 0.1 and dead > 0.2 * len(course.wins) and _judged(course):
+        yield (
+            f"features have hardly begun to learn: weights are undecided (convergence {reached:.3f}; decided ones come "
+            f"below 0.01), and {dead} of {len(course.wins)} features never won. Learn for more epochs, raise the "
+            "rates, or their growth (Doubling(every=100)), choose more winners (kwta), or take fewer features."
+        )
+
+
 def chance(course: Course) -> Iterator[str]:
-    """Hits of the last tenth of a lesson against those of always naming the most frequent class."""
-    rows, labels = course.rows, course.labels
-    late = [row["hits"] for row in rows if row["seen"] > 0.9 * rows[-1]["seen"]]
-    if labels is None or not late or not _judged(course):
+    """Hits of the last tenth of a lesson against those of always naming the most frequent class, and those before."""
+    labels, tenths = course.labels, _tenths(course)
+    if labels is None or not _judged(course):
         return
-    hits, chance = sum(late) / len(late), float(labels.bincount().max()) / len(labels)
-    if (hits - chance) < 0.1 * (1 - chance):
-        more = "hardly more" if hits > chance else "no more" if hits == chance else "less"
+    hits, best, chance = tenths[-1], max(tenths), float(labels.bincount().max()) / len(labels)
+    if (hits - chance) < (1 - chance) / 3:
+        more = "no more" if hits == chance else "less" if hits < chance else "not much more"
+        more = "hardly more" if 0 < hits - chance < 0.1 * (1 - chance) else more
         yield (
             f"decisions are right for {hits:.0%} of the images at the end, {more} than by always naming the most "
             f"frequent class, {chance:.0%}. Look at the layers below first, whether they tell classes apart; then "
             'lower the rates, raise the punishment, or take correction="guess".'
+        )
+    if best - hits > 0.1:
+        yield (
+            f"decisions were right for {best:.0%} of the images before, and are for {hits:.0%} at the end: the layer "
+            "unlearns. Lower the rates, let them fade (Fading), or learn for fewer epochs."
+        )
+
+
+def _tenths(course: Course) -> list[float]:
+    """Mean hits of each tenth of a lesson in which a period ended."""
+    rows = course.rows
+    place = [math.ceil(10 * row["seen"] / rows[-1]["seen"]) for row in rows]
+    found = [[row["hits"] for row, at in zip(rows, place, strict=True) if at == tenth] for tenth in range(1, 11)]
+    return [sum(hits) / len(hits) for hits in found if hits]
+
+
+def narrow(layer: SpikingConvolution, size: Sequence[int]) -> Iterator[str]:
+    """Neurons that decide on a small part of a map of that size."""
+    (height, width), (rows, columns) = _span(layer), size
+    share = min(height, rows) * min(width, columns) / (rows * columns)
+    if share < 0.25:
+        yield (
+            f"each deciding neuron sees {height} x {width} of {rows} x {columns} places, {share:.0%} of the image, and "
+            "whatever looks alike in one place of it decides. Let the window be larger, as large as the map "
+            f"(kernel_size=({rows}, {columns})), pool more below it, or make the images smaller."
         )
 
 
@@ -293,13 +330,18 @@ def few_images(seen: int) -> Iterator[str]:
 
 def window(layer: SpikingConvolution, size: Sequence[int]) -> Iterator[str]:
     """Neurons that decide on less than the whole map, of that size."""
-    rows, columns = size
-    height, width = ((k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
+    (height, width), (rows, columns) = _span(layer), size
     if height < rows or width < columns:
         yield (
             f"each deciding neuron sees {height} x {width} of {rows} x {columns} places, the one that answers best; if "
             "tests are much worse than training, let it see the whole map, or train on more images"
         )
+
+
+def _span(layer: SpikingConvolution) -> tuple[int, int]:
+    """Rows and columns that a neuron sees."""
+    height, width = ((k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
+    return height, width
 
 
 def _highest(layer: SpikingConvolution, times: Tensor) -> float:

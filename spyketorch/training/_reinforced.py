@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -55,7 +55,7 @@ class Reinforced(Lesson):
     def learn(self, rule: RSTDP, period: Period) -> Learned:
         times, labels, classes, progress, random = period
         assert labels is not None and classes is not None
-        layer = rule.reward.conv_layer
+        layer: Any = rule.reward.conv_layer
         active = None
         if self.dropout:
             stays = random.random((len(times), layer.out_channels)) >= self.dropout
@@ -65,7 +65,8 @@ class Reinforced(Lesson):
             paced(rule.reward, self.reward, reward) as rate,
             paced(rule.punishment, self.punishment, punishment) as other,
         ):
-            fast = tuple(diagnosis.too_fast(max(rate, other), layer.weight, self.bounds, self.use_stabilizer))
+            warned = [*diagnosis.too_fast(max(rate, other), layer.weight, self.bounds, self.use_stabilizer)]
+            warned += diagnosis.narrow(layer, times.shape[-2:])
             winners = rule.learn(
                 times,
                 labels,
@@ -78,7 +79,7 @@ class Reinforced(Lesson):
             )
         first = winners[:, 0, 0]
         right = (classes[first.clamp(min=0)] == labels) & (first >= 0)
-        return Learned(winners, right, decided(layer.weight, self.bounds, self.use_stabilizer), fast)
+        return Learned(winners, right, decided(layer.weight, self.bounds, self.use_stabilizer), warned)
 
     def fits(self, network: Network, number: int) -> None:
         classes = network.classes

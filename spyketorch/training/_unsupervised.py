@@ -165,4 +165,5 @@ class Unsupervised(Lesson):
     def after(self, layer: SpikingConvolution, course: Course) -> Iterator[str]:
         yield from diagnosis.winners(course)
         yield from diagnosis.hasty(course, self.kwta)
+        yield from diagnosis.undecided(course)
         yield from diagnosis.alike(course, layer.weight)
