@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from test_training import LESSONS, bars, network, weights
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from spyketorch import models
 from spyketorch.data._source import sourced
@@ -266,6 +266,18 @@ def test_names_of_a_test_set_that_lacks_a_class():
     upright.__dict__["classes"] = ["bent"]
     with pytest.raises(ValueError, match="among the classes 'level', 'upright'; that of image 0 is 'bent'"):
         evaluate(made, upright)
+
+
+def test_names_of_data_sets_in_one(tmp_path):
+    pictures = Pictures(tmp_path / "log")
+    assert sourced(ConcatDataset([pictures, Subset(pictures, range(3))])).classes == NAMES
+    assert sourced(ConcatDataset([pictures, Items((IMAGES[0], 0))])).classes == NAMES
+    other = Pictures(tmp_path / "log")
+    other.classes = NAMES[::-1]
+    with pytest.raises(ValueError, match="`images` must be of data sets with the same classes"):
+        sourced(ConcatDataset([pictures, other]))
+    pictures.__dict__["target_transform"] = named
+    assert sourced(pictures).classes is None
 
 
 def test_names_are_saved(tmp_path):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, RandomSampler
 
 from spyketorch import _checks as check
 from spyketorch._identity import Content, digest, hashed
@@ -165,10 +165,8 @@ class _Streamed(Source):
             raise check.fail("labels", "None where `images` come with labels of their own", labels)
         self.count = form.items if first.single else form.images
         self._labels = None if labels is None else _labels(labels, self.count)
-        self._first, self.labelled = (
-            first._replace(images=first.images[:1]),
-            labels is not None or first.labels is not None,
-        )
+        self.labelled = labels is not None or first.labels is not None
+        self._first = first._replace(images=first.images[:1])
         looked, have, room = list[_Piece](), 0, _room(first.images[:1])
         for piece in itertools.chain([first], begun):
             looked.append(self._checked(piece, have))
@@ -262,13 +260,9 @@ class _Streamed(Source):
         """A piece that is as the first image was; ``seen`` images lie before it."""
         mine, first = piece.images, self._first.images
         if mine.shape[1:] != first.shape[1:]:
-            way = (
-                "bring all to one size in the transform of the data set, such as torchvision's Resize((rows, columns))"
-            )
+            way = "bring all to one size in the transform of the data set, as torchvision's Resize((rows, columns))"
             if mine.shape[2:] == first.shape[2:]:
-                way = (
-                    'bring all to the same channels, such as by torchvision\'s Grayscale() or `picture.convert("RGB")`'
-                )
+                way = "bring all to the same channels, as torchvision's Grayscale() or a picture's `convert` does"
             raise ValueError(
                 f"`images` must be of one size; image {seen} is {_by(mine)}, but the first {_by(first)}: {way}"
             )
@@ -448,8 +442,16 @@ def _noted(place: str) -> Iterator[None]:
 
 
 def _classes(dataset: Any) -> tuple[str, ...] | None:
-    """The names of the classes of a data set, or of the one that it is made of."""
+    """The names of the classes of a data set, or of those that it is made of."""
     while dataset is not None:
+        if isinstance(dataset, ConcatDataset):
+            known = {names for part in dataset.datasets if (names := _classes(part)) is not None}
+            if len(known) > 1:
+                raise ValueError(
+                    f"`images` must be of data sets with the same classes, as labels are their numbers; got {known}: "
+                    "a `target_transform` makes names of them"
+                )
+            return known.pop() if known else None
         if getattr(dataset, "target_transform", None) is not None:
             return None  # numbers are no longer places in its `classes`
         names = getattr(dataset, "classes", None)
