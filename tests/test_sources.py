@@ -107,6 +107,34 @@ def test_chunks_are_the_images_in_order(size, tmp_path):
         assert torch.equal(torch.cat(parts), IMAGES)
 
 
+def test_chunks_of_batches_of_any_sizes():
+    batches = list(torch.split(IMAGES, [4, 3, 3, 20, 1, 9]))
+    assert [len(part) for part in sourced(batches).chunks(3)] == [3] * 13 + [1]
+    assert torch.equal(torch.cat(list(sourced(batches).chunks(3))), IMAGES)
+    for drop_last, count in ((False, 40), (True, 35)):
+        source = sourced(DataLoader(TensorDataset(IMAGES), 7, drop_last=drop_last))
+        assert len(source) == count == sum(map(len, source.chunks(9)))
+
+
+def test_what_does_not_tell_its_content_is_read_anew(tmp_path):
+    """An open file may hold anything, so that answers of an earlier run are not taken."""
+
+    class Open(Pictures):
+        def __init__(self, log):
+            super().__init__(log)
+            self.file = open(log, "a", encoding="utf-8")  # noqa: SIM115
+
+    log = tmp_path / "log"
+    for _ in range(2):
+        data = Open(log)
+        assert sourced(data).name is None
+        reads(log)
+        fit(data, directory=tmp_path / "run", memory_limit=0)
+        assert sorted(reads(log)) == list(range(40))
+        (tmp_path / "run" / "checkpoint.pt").unlink()
+        data.file.close()
+
+
 def test_a_stream_is_told_from_others_as_a_tensor_is(tmp_path):
     want = sourced(IMAGES).identity
     for form in FORMS:
@@ -317,7 +345,8 @@ def test_the_largest_score_is_the_decision(threshold):
     layer = made.stages[1].layer
     layer.threshold = threshold
     layer.load_weight((layer.weight * 16).round() / 16)
-    layer.weight[3] = layer.weight[5]  # classes that are equal
+    layer.weight[4:] = layer.weight[:4]  # classes that are equal: the first feature decides
+    made.classes.copy_(1 - made.classes)
     images = torch.cat([IMAGES, torch.zeros_like(IMAGES[:1])])
     decided, scores = made(images), made.scores(images)
     assert scores.shape == (41, 2)
