@@ -75,6 +75,7 @@ class Thresholds(Protocol):
     how far they are above their threshold instead of by their potential.
     """
 
-    excess: bool
+    @property
+    def excess(self) -> bool: ...
 
     def adapt(self, threshold: Any, response: Response) -> None: ...

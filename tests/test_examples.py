@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,42 @@ def test_tutorial_cups_and_dogs(tmp_path):
     assert len(errors) == 2
     assert max(errors) <= 20  # chance is 50
     assert (tmp_path / "tutorial_cups_and_dogs.png").stat().st_size > 20_000
+
+
+def test_saccades(tmp_path):
+    told = run("saccades.py", "--quick", "--out", tmp_path)
+    assert accuracy(told, "test") > 80
+    assert "synthetic" in told
+    assert (tmp_path / "saccades.png").stat().st_size > 20_000
+
+
+def say(folder, speakers, recordings):
+    """Tones that rise from a pitch of the speaker's own, the further the larger the digit."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for speaker in range(speakers):
+        for digit in range(10):
+            for number in range(recordings):
+                seconds = np.arange(3200) / 8000
+                pitch = 300 + 40 * speaker + 10 * random.random() + 600 * digit * seconds
+                sound = np.sin(2 * np.pi * pitch * seconds) + 0.01 * random.standard_normal(3200)
+                with wave.open(str(folder / f"{digit}_s{speaker}_{number}.wav"), "wb") as file:
+                    file.setparams((1, 2, 8000, 0, "NONE", ""))
+                    file.writeframes((8000 * sound).astype("<i2").tobytes())
+
+
+def test_spoken_digits(tmp_path):
+    say(tmp_path / "data", 2, 8)
+    told = run("spoken_digits.py", "--data", tmp_path / "data", "--quick", "--out", tmp_path)
+    assert "60 recordings to learn from, 100 others" in told
+    assert accuracy(told, "test") > 50
+    assert (tmp_path / "spoken_digits.png").stat().st_size > 20_000
+    told = run("spoken_digits.py", "--data", tmp_path / "data", "--quick", "--unheard")
+    assert len(re.findall(r"s[01], who was not heard in training: \d", told)) == 2
+
+
+def test_spoken_digits_wants_recordings(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "spoken_digits.py"), "--data", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "DIGIT_SPEAKER_NUMBER.wav" in done.stderr.splitlines()[-1]
