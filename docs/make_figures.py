@@ -3,9 +3,11 @@
 Everything is drawn by the library from the digits and pictures that scikit-learn ships, and from bars.
 """
 
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 import torch.nn.functional as fn
 from matplotlib.animation import PillowWriter
@@ -272,6 +274,56 @@ def reference(network, image, images):
     vis.plot_tensor_in_image(IMAGES / "api-pixels.png", image[0])
 
 
+def events():
+    """A digit of examples/saccades.py: its events, and the first spikes of the first saccade."""
+    sys.path.append(str(Path(__file__).parents[1] / "examples"))
+    import saccades
+
+    image = fn.pad(digits()[0][13, 0], (7, 7, 7, 7))
+    told = saccades.events(image, np.random.default_rng(0))
+    figure = plt.figure(figsize=(9.4, 3.6), layout="constrained")
+    cloud, *maps = (
+        figure.add_subplot(1, 4, (1, 2), projection="3d"),
+        figure.add_subplot(1, 4, 3),
+        figure.add_subplot(1, 4, 4),
+    )
+    cloud.scatter(told["t"] / 1000, told["x"], told["y"], c=np.where(told["p"], ORANGE, BLUE), s=0.7)
+    cloud.set(xlabel="ms", ylabel="x", yticks=[10, 20], zticks=[10, 20], ylim=(6, 27), zlim=(4, 29))
+    cloud.set_zlabel("y", labelpad=-8)
+    cloud.set_box_aspect((2.2, 1, 1))
+    cloud.invert_zaxis()
+    times = saccades.build().encoder(told)
+    first_spikes(maps, times, ["darker", "brighter"])
+    save(figure, "events.png")
+
+
+def sound():
+    """A tone that rises and one that falls: spectrogram, and first spikes, as in docs/sound.md."""
+    seconds = torch.arange(4000) / 8000
+    wave = torch.sin(2 * torch.pi * (300 + 1500 * seconds) * seconds)
+    wave = (wave + 0.5 * torch.sin(2 * torch.pi * (3000 - 1500 * seconds) * seconds)) * torch.hann_window(4000)
+    bank = encoding.FilterBank(8000, 40, span=40)
+    changes = encoding.Filter([encoding.DoGKernel(7, 1, 2), encoding.DoGKernel(7, 2, 1)], 3, thresholds=0)
+    heard = bank(wave.view(1, 1, -1))
+    figure, axes = plt.subplots(1, 3, figsize=(9.4, 2.9), layout="constrained")
+    axes[0].imshow(heard[0], origin="lower", aspect="auto", cmap="magma")
+    axes[0].set(title="spectrogram", xlabel="frame, every 10 ms", ylabel="band")
+    times = encoding.LinearLatency(changes, T).fit(heard[None])(heard)
+    first_spikes(axes[1:], times.flip(-2), ["louder than around", "fainter"])
+    for ax in axes[1:]:
+        ax.set_aspect("auto")
+    save(figure, "sound.png")
+
+
+def first_spikes(axes, times, titles):
+    """Maps of first spikes in the colours of plot_times."""
+    for ax, one, title in zip(axes, times, titles, strict=True):
+        shown = np.ma.masked_equal(one.numpy(), T)
+        ax.imshow(shown, cmap=plt.get_cmap("viridis_r"), vmin=-3, vmax=T - 1, interpolation="nearest")
+        ax.set(title=title, xticks=[], yticks=[])
+        ax.spines[:].set_visible(True)
+
+
 def main():
     """Draw them all."""
     torch.set_num_threads(1)
@@ -289,6 +341,8 @@ def main():
     rule()
     bars()
     colour()
+    events()
+    sound()
 
 
 if __name__ == "__main__":
