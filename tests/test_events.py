@@ -168,6 +168,7 @@ def test_lists_and_times_pass():
         (np.zeros((5, 4), int), TypeError, "unstructured_to_structured"),
         (np.zeros(5), TypeError, "a structured array"),
         ([], TypeError, "a structured array"),
+        ([drawn(0, 3), None], TypeError, "a structured array"),
         (np.zeros(2, [("x", int), ("y", int), ("t", int)]), ValueError, "none of x, y, t is p or pol or polarity"),
         (np.zeros(2, [*FIELDS[:3], ("t", float)]), TypeError, "1e6"),
         (np.zeros(2, [("x", float), *FIELDS[1:]]), TypeError, "integers in the field x"),
@@ -246,6 +247,9 @@ def test_a_network_that_begins_with_events():
     times = net.encoder(parts)
     assert net(times).shape == (3,)
     assert torch.equal(net(parts), net(times))
+    assert torch.equal(net([*times]), net(times))
+    assert net.predict(parts) == net.predict(times)
+    assert torch.equal(net.scores(parts), net.scores(times))
     assert torch.equal(net.features(parts, 0), times)
     assert torch.equal(net.features(times), net.features(times.float()))
     assert "2 x 3 x 4" in str(net.summary((2, 3, 4)))

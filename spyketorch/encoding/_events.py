@@ -106,10 +106,10 @@ class EventLatency(nn.Module):
         return self.gather(events) if isinstance(events, list | tuple) else self._first(events)
 
     def gather(self, streams: Sequence[np.ndarray]) -> Tensor:
-        """The times of several recordings, ``(N, C, H, W)``; a network takes a list of them by it."""
+        """The times ``(N, C, H, W)`` of several recordings, or of their maps; a network takes a list of them by it."""
         if not isinstance(streams, list | tuple) or not streams:
             raise check.fail_type("events", "a structured array, or a list of them", streams)
-        return torch.stack([self._first(events) for events in streams])
+        return torch.stack([self(events) for events in streams])
 
     def windows(self, events: np.ndarray, step: int | None = None) -> Iterator[Tensor]:
         """One map after the other along a recording, each of a whole window (or of ``count`` events).

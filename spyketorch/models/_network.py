@@ -179,7 +179,7 @@ class Network(nn.Module):
     def _gathered(self, images: Any) -> Any:
         """Images as one tensor; of what is none, such as streams of events, the encoder may make one."""
         gather = getattr(self.encoder, "gather", None)
-        if gather is None or isinstance(images, Tensor):
+        if gather is None or not isinstance(images, list | tuple):
             return images
         return gather(images).to(self.stages[0].layer.weight.device)
 
@@ -250,7 +250,7 @@ class Network(nn.Module):
     @torch.no_grad()
     def _of_each(self, images: Images, answers: Callable[[Tensor], Tensor]) -> Tensor:
         """What a function makes of images in any form, on the CPU."""
-        source, device = sourced(images, single=True), self.stages[0].layer.weight.device
+        source, device = sourced(self._gathered(images), single=True), self.stages[0].layer.weight.device
         with looked_at(self.images, source.at_hand, stacklevel=5):
             size = 1 if source.count == 1 else batch_size(self, source.head)
             return torch.cat([answers(some.to(device)).cpu() for some in source.chunks(size)])
