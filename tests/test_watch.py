@@ -134,6 +134,15 @@ def test_a_new_run_begins_a_new_film(tmp_path, content):
     assert places(path) == ALL
 
 
+def test_a_new_run_keeps_nothing_of_an_older_one(tmp_path):
+    """Not even what comes before its first period."""
+    short = Trainer(network(), [Unsupervised(period=5)], watch=vis.Watch(tmp_path / "film.gif"), progress=False)
+    short.fit(IMAGES)
+    assert places(tmp_path / "film.gif")[0] == (0, 5)
+    trained(vis.Watch(tmp_path / "film.gif"))
+    assert places(tmp_path / "film.gif") == ALL
+
+
 def test_one_watch_serves_two_runs(tmp_path):
     watch = vis.Watch(tmp_path / "film.gif")
     trained(watch)
