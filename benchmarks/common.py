@@ -44,21 +44,24 @@ class Figure(NamedTuple):
 Times = dict[str, list[float]]
 
 
-def once(work: Work) -> float:
+Clock = Callable[[], float]
+
+
+def once(work: Work, clock: Clock = time.perf_counter) -> float:
     """Milliseconds per image of one call."""
     threads = torch.get_num_threads()
     torch.set_num_threads(work.threads or threads)
     try:
-        start = time.perf_counter()
+        start = clock()
         work.call()
-        return (time.perf_counter() - start) * 1e3 / work.images
+        return (clock() - start) * 1e3 / work.images
     finally:
         torch.set_num_threads(threads)
 
 
-def by_turns(works: Mapping[str, Work], rounds: int) -> Times:
+def by_turns(works: Mapping[str, Work], rounds: int, clock: Clock = time.perf_counter) -> Times:
     """Milliseconds per image of each work in each round, after one round that does not count."""
-    rows = [{name: once(work) for name, work in works.items()} for _ in range(rounds + 1)][1:]
+    rows = [{name: once(work, clock) for name, work in works.items()} for _ in range(rounds + 1)][1:]
     return {name: [row[name] for row in rows] for name in works}
 
 

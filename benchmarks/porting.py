@@ -5,10 +5,11 @@
 *as it was* is an equivalent loop of torch operations (`original.Plain`, as the original is not part of this project),
 *renamed* the same script through this library. Both go image by image, and a layer that learns sees each image through
 the layers below it. *ported* is the network and the rules of docs/porting.md: all images in one call, each layer from
-the stored answers of those below. All are measured in one run, by turns, on one thread, on the same images and weights,
-and printed as the table of that page.
+the stored answers of those below. All are measured in one run, by turns, on the same images and weights, as time of the
+processor on one thread, which other work on the machine disturbs least; and printed as the table of that page.
 """
 
+import time
 from typing import Any
 
 import common
@@ -78,7 +79,8 @@ def main() -> None:
     print("| ms per image | as it was | renamed | ported | as it was / ported |\n|---|---|---|---|---|")
     table = {}
     for number, step in enumerate(STEPS):
-        times = table[step] = common.by_turns({way: works[number] for way, works in ways.items()}, rounds)
+        works = {way: steps[number] for way, steps in ways.items()}
+        times = table[step] = common.by_turns(works, rounds, time.process_time)
         cells = [f"{common.figure(times[way]).median:.3g}" for way in ways]
         print(f"| {step} | {' | '.join(cells)} | {common.ratio(times, 'as it was', 'ported'):.0f}x |", flush=True)
     common.write(options.json, common.as_json(table))
