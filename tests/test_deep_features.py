@@ -208,3 +208,23 @@ def test_filters_come_before_pooling():
     assert vis.get_receptive_field(network, 0) == ((6, 6), (2, 2), (0, 0))
     with pytest.raises(ValueError, match=r"network.*filters the image before it pools"):
         vis.get_network_features(network, 0)
+
+
+@pytest.mark.parametrize("front", ["each channel", "on and off", "all channels"])
+def test_features_through_filters_of_colours(front):
+    """Each map of the encoder is looked through with the kernel that makes it."""
+    two, three = torch.rand(2, 3, 3) - 0.5, torch.rand(2, 3, 3, 3) - 0.5
+    filters, maps = {
+        "each channel": (encoding.Filter([*two], 1, 0, channels=3), torch.cat([two] * 3)),
+        "on and off": (
+            torch.nn.Sequential(encoding.Filter([*two], 1), encoding.OnOff()),
+            torch.stack([two[0], -two[0], two[1], -two[1]]),
+        ),
+        "all channels": (encoding.Filter([*three], 1, 0, channels=3), three.mean(1)),
+    }[front]
+    layer = snn.SpikingConvolution(len(maps), 4, 5, threshold=3, time_steps=5)
+    network = models.Network(encoding.LatencyEncoder(filters, 5), [models.Stage(layer)])
+    assert network.features(torch.rand(2, 1 if front == "on and off" else 3, 9, 9), 0).shape[1] == len(maps)
+    weight = layer.weight.detach() - layer.weight.min()
+    expected, _ = vis.get_deep_feature(maps, (1, 1), (5, 5), (1, 1), weight)
+    torch.testing.assert_close(vis.get_network_features(network, 0), expected)

@@ -94,6 +94,8 @@ SOUGHT = {
     "data": "own images, ImageFolder, folder, DataLoader, memory",
     "one_image": "webcam, camera, one image at a time, web service, several threads",
     "colour": "colour, RGB",
+    "events": "event, camera, DVS, neuromorphic",
+    "sound": "sound, audio, speech, series, spectrogram",
     "sweeps": "sweep, seeds, several processes, grid search",
     "saving": "save, saving, loading, export, numpy, safetensors, weights",
     "compile": "torch.compile, torch.export",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
+from spyketorch.encoding._colours import OnOff
 from spyketorch.encoding._filter import Filter
 from spyketorch.models._network import Network
 from spyketorch.snn import Convolution, Pooling
@@ -148,7 +149,8 @@ def get_network_features(network: Network, stage: int) -> Tensor:
 
     Returns:
         ``(features, height, width)``, as of :func:`get_deep_feature`, without what all share: the smallest weight of a
-        layer counts as 0. Height and width are those of :func:`get_receptive_field`.
+        layer counts as 0. Height and width are those of :func:`get_receptive_field`. Colours are grey here: a filter
+        that answers to each channel looks alike in all, one that reads several by their mean.
 
     Raises:
         ValueError: as of :func:`get_receptive_field`.
@@ -198,8 +200,16 @@ def _step(module: nn.Module) -> Iterator[_Step]:
     elif isinstance(module, nn.ConstantPad2d | nn.ReflectionPad2d | nn.ReplicationPad2d | nn.CircularPad2d):
         left, _, top, _ = module.padding
         yield _Step(module, (1, 1), (1, 1), (top, left))
+    elif isinstance(module, OnOff):
+        yield _Step(module, (1, 1), (1, 1), (0, 0))
     elif hasattr(module, "kernel_size"):
         raise check.fail("network", "made of convolutions and pooling of spyketorch.snn, filters and pooling", module)
+
+
+def _kernels(filters: Filter) -> Tensor:
+    """Pictures of the maps of a filter, (maps, rows, columns); of kernels that read colours, their mean."""
+    kernels = filters.kernels.detach().cpu()
+    return kernels[:, 0].repeat(filters.channels, 1, 1) if kernels.shape[1] == 1 else kernels.mean(1)
 
 
 class Sight(NamedTuple):
@@ -223,7 +233,9 @@ class Sight(NamedTuple):
             if isinstance(step.module, Filter):
                 if sight.stride != (1, 1):
                     raise check.fail("network", "one whose encoder filters the image before it pools", network.encoder)
-                sight = sight._replace(pictures=step.module.kernels.detach().cpu()[:, 0])
+                sight = sight._replace(pictures=_kernels(step.module))
+            elif isinstance(step.module, OnOff):
+                sight = sight._replace(pictures=torch.stack((sight.pictures, -sight.pictures), 1).flatten(0, 1))
             elif isinstance(step.module, Convolution):
                 seen = sight._replace(step=step)
                 sight = cls(seen.features(), seen.stride_above, layer)
