@@ -212,3 +212,73 @@ def test_spoken_digits_wants_recordings(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0
     assert "DIGIT_SPEAKER_NUMBER.wav" in done.stderr.splitlines()[-1]
+
+
+@pytest.fixture
+def own_images(monkeypatch, capsys):
+    """The example in this process: what it prints, or how it ends."""
+    pytest.importorskip("torchvision")
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import own_images
+
+    def run(*options):
+        monkeypatch.setattr(sys, "argv", ["own_images.py", *map(str, options)])
+        own_images.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_own_images_draws_its_own_where_there_are_none(tmp_path, own_images):
+    told = own_images("--quick", "--out", tmp_path)
+    assert accuracy(told, "test") > 50  # of eight classes
+    assert "R-STDP, which fails" in told  # after three epochs of reward
+    for name in ("own_images.png", "own_images_wrong.png"):
+        assert (tmp_path / name).stat().st_size > 5000
+    (tmp_path / "text.png").write_text("no picture")
+    star = tmp_path / "shapes" / "star" / "star0000.png"
+    first, second = own_images("--predict", star, tmp_path / "text.png", "--out", tmp_path).splitlines()
+    assert re.search(r"star0000.png: \w+ .*\d ms", first)
+    assert "cannot be read" in second
+
+
+def test_own_images_keeps_groups_together_and_takes_a_test_of_its_own(tmp_path, own_images):
+    for group, count in ("a", 3), ("b", 4), ("c", 5):
+        draw_shapes(tmp_path / group, ["ring", "wheel"], count, 40)
+        for name in ("ring", "wheel"):
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / group / name).rename(tmp_path / "data" / name / group)
+    draw_shapes(tmp_path / "test", ["ring", "wheel"], 2, 90)
+    (tmp_path / "test" / "ring" / "broken.jpg").write_text("no picture")
+    short = ("--data", tmp_path / "data", "--quick", "--group", "--test", tmp_path / "test", "--out", tmp_path / "out")
+    told = own_images(*short)
+    learned, compared, tested = map(int, re.findall(r"(\d+) (?:pictures to learn|to compare|to test)", told))
+    assert learned + compared == 24
+    assert compared in {3 + 3, 3 + 4, 4 + 4, 3 + 5, 4 + 5, 5 + 5}  # whole groups, one of each class
+    assert tested == 4
+    assert own_images(*short, "--resume") == told
+
+
+@pytest.mark.parametrize(
+    ("classes", "options", "says"),
+    [
+        ({}, (), "a folder for each class"),
+        ({"cup": 3}, (), "'cup'; there must be another"),
+        ({"cup": 3, "dog": 1}, (), "'dog' has too few"),
+        ({"cup": 3, "dog": 0}, (), "dog"),
+        ({"cup": 3, "dog": 3}, ("--per-class", 3), "'cup' has too few"),
+        ({"cup": 3, "dog": 3}, ("--predict", "a.png"), "learn first"),
+    ],
+)
+def test_own_images_says_what_is_missing(tmp_path, own_images, classes, options, says):
+    image = pytest.importorskip("PIL.Image")
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, count in classes.items():
+        (data / name).mkdir()
+        for number in range(count):
+            image.new("L", (20, 20)).save(data / name / f"{number}.png")
+    with pytest.raises(SystemExit, match=says):
+        own_images("--data", data, "--out", tmp_path / "out", *options)
