@@ -228,8 +228,6 @@ def learn(
 ) -> Trainer:
     """Train a network in a folder, where it can be stopped and resumed; what is warned of is printed."""
     network.names = data.names
-    if isinstance(network.encoder, LinearLatency):
-        network.encoder.fit(data.images)
     state = options.out / "own_images" / name
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", TrainingWarning)
