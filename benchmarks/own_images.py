@@ -2,7 +2,7 @@
 
     python benchmarks/own_images.py --data FOLDER --per-class 30 --seed 0      # needs: pip install scikit-image
 
-A support vector machine hears the grey pixels of 64 x 64, or histograms of oriented gradients of them (nine orientations,
+A support vector machine hears the grey pixels of 64 x 64, or histograms of oriented gradients of them (9 orientations,
 cells of 8 x 8, blocks of 2 x 2). Its C is chosen on the validation part; then it learns from both parts.
 """
 
