@@ -26,7 +26,7 @@ import common
 import numpy as np
 import shapes
 import torch
-from common import Figure
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.datasets import ImageFolder
@@ -52,7 +52,7 @@ from spyketorch.training import (
 )
 
 SIDE, TIME_STEPS = 64, 15
-NEURONS_PER_CLASS, FEATURES = 10, 128
+NEURONS_PER_CLASS = 10
 
 # The pictures
 
@@ -171,12 +171,12 @@ def pooling(cells: int) -> SpikingPooling:
     return SpikingPooling(size, padding=(size * cells - 28) // 2)
 
 
-def by_features(classes: int, cells: int) -> Network:
+def by_features(classes: int, count: int, cells: int) -> Network:
     """Features of 5 x 5 places, of which the first is heard at each, and a read-out of where and when they fire."""
     encoder = LinearLatency(contrasts(8, nn.MaxPool2d(2)), TIME_STEPS)
-    layer = SpikingConvolution(8, FEATURES, 5, 5, weight_mean=0.5, weight_std=0.01, time_steps=TIME_STEPS)
+    layer = SpikingConvolution(8, count, 5, 5, weight_mean=0.5, weight_std=0.01, time_steps=TIME_STEPS)
     network = Network(encoder, [Stage(layer, pooling(cells), inhibit=True)])
-    network.readout = LinearReadout((FEATURES, cells, cells), classes, time_steps=TIME_STEPS)
+    network.readout = LinearReadout((count, cells, cells), classes, time_steps=TIME_STEPS)
     return network
 
 
@@ -208,16 +208,17 @@ def features(patches: int, images: int) -> Unsupervised:
 class Recipe(NamedTuple):
     """How to build a network: by reward, or features with a read-out of cells x cells parts and a penalty."""
 
-    cells: int = 0  # none: by reward
+    features: int = 0  # none: by reward
+    cells: int = 4
     penalty: float = 0.0
 
     def __str__(self) -> str:
         parts = f"STDP, then a read-out of {self.cells} x {self.cells} parts with a penalty of {self.penalty}"
-        return parts if self.cells else "R-STDP"
+        return parts if self.features else "R-STDP"
 
     def build(self, classes: int, seed: int) -> Network:
         torch.manual_seed(seed)
-        return by_features(classes, self.cells) if self.cells else by_reward(classes)
+        return by_features(classes, self.features, self.cells) if self.features else by_reward(classes)
 
 
 # Learning
@@ -256,7 +257,7 @@ def compared(learned: Pictures, validation: Pictures, options: argparse.Namespac
     network = Recipe().build(classes, options.seed)
     learn(network, [reward(options.epochs)], learned, "reward", options)
     right[Recipe()] = evaluate(network, validation.images, validation.labels).accuracy
-    network = Recipe(cells=4).build(classes, options.seed)
+    network = Recipe(options.features).build(classes, options.seed)
     learn(network, [features(options.patches, len(learned.labels))], learned, "features", options)
     for cells in (4, 6):
         network.stages[0].pool = pooling(cells)
@@ -264,12 +265,14 @@ def compared(learned: Pictures, validation: Pictures, options: argparse.Namespac
         for penalty in (0.1, 0.01, 0.003):  # the fewer the pictures, the larger the best
             readout = LinearReadout(times.shape[1:], classes, time_steps=TIME_STEPS)
             readout.fit(times, learned.labels, penalty=penalty, iterations=50)
-            right[Recipe(cells, penalty)] = float((readout(others).argmax(1) == validation.labels).double().mean())
+            right[Recipe(options.features, cells, penalty)] = float(
+                (readout(others).argmax(1) == validation.labels).double().mean()
+            )
     return right
 
 
 def lessons(recipe: Recipe, images: int, options: argparse.Namespace) -> list[Lesson | FinalLesson]:
-    if not recipe.cells:
+    if not recipe.features:
         return [reward(options.epochs)]
     return [features(options.patches, images), Readout(recipe.penalty, iterations=50)]
 
@@ -333,6 +336,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=common.at_least(2), metavar="N", help="learn N of a class, test the rest")
     parser.add_argument("--group", action="store_true", help="keep pictures of one folder below a class together")
     parser.add_argument("--predict", type=Path, nargs="+", metavar="FILE", help="name these, by the model in --out")
+    parser.add_argument("--features", type=common.at_least(4), default=256, help="that form by STDP (default 256)")
     parser.add_argument("--seed", type=common.at_least(0), default=0)
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs; lower accuracy")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")

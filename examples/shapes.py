@@ -65,7 +65,7 @@ def picture(name: str, random: np.random.Generator) -> Image.Image:
     for corners, colour in zip(SHAPES[name], (fill, ground), strict=True):
         if corners:
             ImageDraw.Draw(large).polygon([tuple(c) for c in (np.array(corners) @ turn + centre).tolist()], fill=colour)
-    pixels = np.asarray(large.resize((side, side), Image.Resampling.LANCZOS), np.float32)
+    pixels = np.asarray(large.resize((side, side), Image.Resampling.LANCZOS), np.float64)
     pixels = pixels + random.normal(0, random.uniform(2, 16), pixels.shape)
     drawn = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
     return drawn.convert("L") if random.random() < 0.25 else drawn

@@ -232,7 +232,7 @@ def own_images(monkeypatch, capsys):
 
 
 def test_own_images_draws_its_own_where_there_are_none(tmp_path, own_images):
-    told = own_images("--quick", "--out", tmp_path)
+    told = own_images("--quick", "--features", 32, "--out", tmp_path)
     assert accuracy(told, "test") > 50  # of eight classes
     assert "R-STDP, which fails" in told  # after three epochs of reward
     for name in ("own_images.png", "own_images_wrong.png"):
@@ -252,7 +252,8 @@ def test_own_images_keeps_groups_together_and_takes_a_test_of_its_own(tmp_path, 
             (tmp_path / group / name).rename(tmp_path / "data" / name / group)
     draw_shapes(tmp_path / "test", ["ring", "wheel"], 2, 90)
     (tmp_path / "test" / "ring" / "broken.jpg").write_text("no picture")
-    short = ("--data", tmp_path / "data", "--quick", "--group", "--test", tmp_path / "test", "--out", tmp_path / "out")
+    short = ["--data", tmp_path / "data", "--quick", "--features", 16, "--group", "--test", tmp_path / "test"]
+    short += ["--out", tmp_path / "out"]
     told = own_images(*short)
     learned, compared, tested = map(int, re.findall(r"(\d+) (?:pictures to learn|to compare|to test)", told))
     assert learned + compared == 24
