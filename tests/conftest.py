@@ -70,6 +70,7 @@ SLOW = [
     "test_reports.py::test_thresholds_that",
     "test_reports.py::test_unsupervised_layers",
     "test_scripts.py::test_a_script_on_waves_loads_no_compiler",
+    "test_sources.py::test_ctrl_c",
     "test_sources.py::test_spawned_workers",
     "test_testing.py::test_rules",
     "test_time_steps.py::test_learning_with_many_steps",

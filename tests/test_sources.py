@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -491,3 +492,35 @@ def test_bars_tell_rate_and_time(capsys):
 
 def test_unsupervised_layers_need_no_labels():
     Trainer(network(), LESSONS[:1], progress=False).fit([picture(image) for image in IMAGES])
+
+
+@forks
+@pytest.mark.parametrize(("workers", "fitted"), [(2, False), (0, True)])
+def test_ctrl_c_while_images_are_read(tmp_path, workers, fitted):
+    """It reaches the workers too, which end by it."""
+    script = f"""
+import os, signal, sys
+import torch
+from torch.utils.data import DataLoader, Dataset
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_sources import IMAGES, LABELS, LESSONS, LinearLatency, Trainer, network
+
+class Slow(Dataset):
+    def __len__(self):
+        return 10**6
+
+    def __getitem__(self, index):
+        if index == 2000:
+            os.killpg(0, signal.SIGINT)
+        return IMAGES[index % 40], LABELS[index % 40]
+
+made = network()
+if {fitted}:
+    made.encoder = LinearLatency(torch.nn.Sequential(made.encoder, torch.nn.Identity()), 6)
+Trainer(made, LESSONS, {str(tmp_path)!r}, progress=False).fit(DataLoader(Slow(), 50, num_workers={workers}))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, start_new_session=True
+    )
+    assert "KeyboardInterrupt: stopped" in run.stderr, run.stderr
+    assert not list(tmp_path.glob("*.part"))

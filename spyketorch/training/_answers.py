@@ -3,7 +3,7 @@
 import io
 import itertools
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,9 @@ from spyketorch.snn import SpikingConvolution
 _BATCH = 500  # images read at once
 _SAMPLE = 10  # images whose answers name a file
 
+#: passes parts on, as they come, until something stops them
+Heed = Callable[[Iterable[Tensor]], Iterator[Tensor]]
+
 
 class Answers:
     """First-spike times that each stage of a network gets for all images.
@@ -37,6 +40,7 @@ class Answers:
         directory: of the files; None keeps all in memory.
         memory_limit: bytes that the answers to one stage may take in memory.
         progress: whether to show a bar; None shows one where tqdm is installed.
+        heed: what all that is answered passes through, so that it can be stopped.
     """
 
     def __init__(
@@ -46,8 +50,9 @@ class Answers:
         directory: Path | None,
         memory_limit: float,
         progress: bool | None,
+        heed: Heed = iter,
     ) -> None:
-        self.network, self.images, self.progress = network, images, progress
+        self.network, self.images, self.progress, self.heed = network, images, progress, heed
         self.directory, self.memory_limit = directory, memory_limit
         self._stage = -1  # before the encoder
         self._times: Tensor | None = None
@@ -82,7 +87,7 @@ class Answers:
         steps += self.network.stages
         parts = steps[self._stage + 1 : stage + 1]
         size, count = batch_size(self.network, self.images.head), len(self.images)
-        chunks = self.images.chunks(size) if self._times is None else iter(torch.split(self._times, size))
+        chunks = self.heed(self.images.chunks(size) if self._times is None else torch.split(self._times, size))
         device = self.network.stages[0].layer.weight.device
 
         def answer(times: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from spyketorch.models._images import InputWarning, looked_at
 from spyketorch.models._network import Network
 from spyketorch.training import _checkpoint as checkpoint
 from spyketorch.training import _diagnosis as diagnosis
-from spyketorch.training._answers import Answers
+from spyketorch.training._answers import Answers, Heed
 from spyketorch.training._diagnosis import Course, Report, TrainingWarning
 from spyketorch.training._lesson import FinalLesson, Learned, Lesson, Period, wins
 from spyketorch.training._moment import Moment
@@ -39,11 +40,11 @@ _AT_ONCE = 500  # images that an encoder is fitted to at once
 class _Batches:
     """Images in batches beside a network, to which parts of its encoder are fitted."""
 
-    def __init__(self, source: Source, device: torch.device) -> None:
-        self.source, self.device = source, device
+    def __init__(self, source: Source, device: torch.device, heed: Heed) -> None:
+        self.source, self.device, self.heed = source, device, heed
 
     def __iter__(self) -> Iterator[Tensor]:
-        for images in self.source.chunks(_AT_ONCE):
+        for images in self.heed(self.source.chunks(_AT_ONCE)):
             yield images.to(self.device)
 
 
@@ -178,7 +179,7 @@ class Trainer:
             TypeError, ValueError: images or labels in none of these forms; the sentence says the way on.
             ValueError: the checkpoint is damaged, or belongs to another network, recipe or data set, or an earlier call
                 had others; or a layer is silent.
-            KeyboardInterrupt: after Ctrl-C, once the state is saved.
+            KeyboardInterrupt: after Ctrl-C, once the state is saved; while images are read nothing has to be.
 
         However it ends, the network is as after a whole number of periods, and a further call goes on from there. When
         all lessons are learned a further call learns nothing, warns and gives the same reports.
@@ -204,9 +205,10 @@ class Trainer:
             _interrupts(deferred=self.directory is not None) as interrupted,
         ):
             self._may_begin()
-            identity = self._identify(source)
+            heed = partial(self._heeding, interrupted=interrupted)
+            identity = self._identify(source, heed)
             content = self._found(identity, len(source))
-            answers = Answers(self.network, source, self.directory, self.memory_limit, self.progress)
+            answers = Answers(self.network, source, self.directory, self.memory_limit, self.progress, heed)
             labels = self._begin(content, identity, source, answers)
             if not self._reports:
                 if told is not None and self._place == _Place():
@@ -228,7 +230,7 @@ class Trainer:
             if number >= self._place.stage:
                 self._learn(number, lesson, answers(number), labels, interrupted)
             reports.append(self._report(number, lesson, source))
-            if interrupted():  # while the layers below answered, or in the report
+            if interrupted():  # in the report
                 raise self._stopped()
         if self.last is not None and self._place.stage == len(self.lessons):
             self._read(self.last, answers(len(self.network.stages)), labels, interrupted)
@@ -413,10 +415,10 @@ class Trainer:
                 f"{str(self.checkpoint)!r} holds a run: resume=True goes on with it, another directory begins anew"
             )
 
-    def _identify(self, source: Source) -> dict[str, str]:
+    def _identify(self, source: Source, heed: Heed) -> dict[str, str]:
         """Whose a checkpoint is, but for its data, with an encoder that is fitted and all parts tried."""
         device = self.network.stages[0].layer.weight.device
-        fit(self.network.encoder, _Batches(source, device))
+        fit(self.network.encoder, _Batches(source, device, heed))
         if self.last is not None:  # what would fail hours later
             self.last.module(self.network)(self.network._features(source.head[:1].to(device), None))
         identity = checkpoint.identify(self.network, self.lessons, self.last, source.head)
@@ -441,6 +443,19 @@ class Trainer:
         self.network.names = names
         self._identity, self._saved = identity | data, time.monotonic()
         return labels
+
+    def _heeding(self, parts: Iterable[Tensor], interrupted: Callable[[], bool]) -> Iterator[Tensor]:
+        """Parts as they come; after Ctrl-C, by which workers of a DataLoader end too, no more."""
+        try:
+            for part in parts:
+                if interrupted():
+                    break
+                yield part
+        except Exception:
+            if not interrupted():
+                raise
+        if interrupted():
+            raise self._stopped()
 
     def _stopped(self) -> KeyboardInterrupt:
         return KeyboardInterrupt(f"stopped; {str(self.directory)!r} holds the state, resume=True goes on")
