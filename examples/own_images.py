@@ -15,6 +15,7 @@ never seen.
 
 import argparse
 import json
+import os
 import sys
 import time
 import warnings
@@ -27,9 +28,8 @@ import numpy as np
 import shapes
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
-from torchvision.datasets import ImageFolder
 
 from spyketorch.encoding import Filter, GaborKernel, LatencyEncoder, LinearLatency
 from spyketorch.learning import TargetTime
@@ -70,39 +70,87 @@ class Pictures(NamedTuple):
         return Pictures(self.images[chosen], self.labels[chosen], self.names, files)
 
 
+def read(file: Path) -> Image.Image:
+    """A picture in colours, as one would see it: upright, grey where it is transparent, of 8 bits.
+
+    Raises:
+        OSError: it is none.
+    """
+    try:
+        with Image.open(file) as stored:
+            picture = ImageOps.exif_transpose(stored)  # telephones store how they were held
+            if picture.mode.startswith(("I", "F")):  # of 16 or 32 bits
+                values = np.asarray(picture, np.float64)
+                low, high = values.min(), values.max()
+                picture = Image.fromarray(np.uint8(255 * (values - low) / ((high - low) or 1)))
+            if "A" in picture.getbands() or "transparency" in picture.info:
+                picture = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, (128, 128, 128, 255)), picture)
+            return picture.convert("RGB")
+    except Exception as error:  # whatever a damaged file makes a reader raise
+        raise OSError(f"{str(file)!r} cannot be read as a picture: {error}") from error
+
+
 def opened(file: Path) -> Tensor:
     """A picture of any size and colours as the networks see it, ``(1, SIDE, SIDE)``; an OSError where it is none."""
-    try:
-        with Image.open(file) as picture:
-            small = picture.convert("RGB").convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(f"{str(file)!r} cannot be read as a picture: {error}") from error
+    small = read(file).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.asarray(small, np.float32) / 255)[None]
+
+
+def _shown(name: str) -> bool:
+    """Whether a file or a folder is not hidden, as those are that programs leave for themselves."""
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def below(folder: Path) -> list[Path]:
+    """The files at any depth below a folder; each once, where links lead to it again."""
+    found, seen = dict[Path, Path](), {folder.resolve()}
+    for at, folders, names in os.walk(folder, followlinks=True):
+        inner = {(Path(at) / name).resolve(): name for name in folders if _shown(name)}
+        folders[:] = [name for real, name in inner.items() if real not in seen]
+        seen.update(inner)
+        for file in (Path(at) / name for name in sorted(names) if _shown(name)):
+            found.setdefault(file.resolve(), file)
+    return sorted(found.values(), key=lambda file: (str(file.parent), file.name))
+
+
+def listed(root: Path) -> dict[str, list[Path]]:
+    """The files below each folder of ``root``."""
+    return {path.name: below(path) for path in sorted(root.iterdir()) if path.is_dir() and _shown(path.name)}
+
+
+#: names of folders, in small letters, that hold parts of a data set, each with folders of classes
+PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 
 
 def pictures(root: Path, names: Sequence[str] | None = None) -> Pictures:
     """All pictures below the folders of ``root``, a folder for each class; with ``names``, of these classes alone."""
     try:
-        found = ImageFolder(str(root))
+        found = listed(root)
     except OSError as error:
         sys.exit(f"{str(root)!r} should hold a folder for each class, with pictures in it: {error}")
-    names = tuple(names or found.classes)
-    strange = sorted(set(found.classes) - set(names))
+    if not found:
+        sys.exit(f"{str(root)!r} should hold a folder for each class, with pictures in it; it holds no folder")
+    if all(name.lower() in PARTS for name in found):
+        parts = ", ".join(map(repr, found))
+        sys.exit(f"{str(root)!r} holds parts, not classes: {parts}; give one as --data, another as --test")
+    names = tuple(names or found)
+    strange = sorted(set(found) - set(names))
     if strange:
         sys.exit(f"{str(root)!r} holds {strange[0]!r}, which is no class of --data; name the folders alike")
     if len(names) < 2:
         sys.exit(f"{str(root)!r} holds one class alone, {names[0]!r}; there must be another to tell it from")
     images, labels, files, unread = [], [], [], []
-    for name, label in found.samples:
+    for name, file in ((folder, file) for folder in found for file in found[folder]):
         try:
-            images.append(opened(Path(name)))
+            images.append(opened(file))
         except OSError as error:
             unread.append(error)
         else:
-            labels.append(names.index(found.classes[label]))
-            files.append(Path(name))
+            labels.append(names.index(name))
+            files.append(file)
     if unread:
-        print(f"left out {len(unread)} of {len(found.samples)} files: {unread[0]}", file=sys.stderr)
+        print(f"left out {len(unread)} of {len(unread) + len(files)} files: {unread[0]}", file=sys.stderr)
     if not images:
         sys.exit(f"no file below {str(root)!r} can be read as a picture; .jpg and .png are sure to be")
     return Pictures(torch.stack(images), torch.tensor(labels), names, tuple(files))
@@ -238,7 +286,8 @@ def learn(
         except KeyboardInterrupt:
             sys.exit(f"\nStopped. {state} holds the state; to go on, add --resume to the same command.")
         except (OSError, ValueError) as error:
-            names = ". On the command line these are --resume and --out." if isinstance(error, FileExistsError) else ""
+            known = "directory begins anew" in str(error)
+            names = ". On the command line these are --resume and --out." if known else ""
             sys.exit(f"{error}{names}")
     for warning in told:
         print(f"  {warning.message}")
@@ -288,8 +337,7 @@ def draw_wrong(data: Pictures, decided: Sequence[int], path: Path) -> None:
     for ax, i in zip(figure.subplots(max(1, -(-len(wrong) // 8)), 8).flat, wrong + [-1] * 40, strict=False):
         ax.axis("off")
         if i >= 0:
-            with Image.open(data.files[i]) as picture:
-                ax.imshow(picture.convert("RGB"))
+            ax.imshow(read(data.files[i]))
             answer = data.names[decided[i]] if decided[i] >= 0 else "silent"
             ax.set_title(f"{data.names[data.labels[i]]}, not {answer}"[:28], fontsize=8)
     figure.savefig(path, dpi=110)
@@ -357,6 +405,9 @@ def main() -> None:
     groups = np.array(grouped(data, options.data, options.group))
     if options.test is not None:
         known, test = torch.arange(len(groups)), pictures(options.test, data.names)
+        both = {file.resolve() for file in data.files} & {file.resolve() for file in test.files}
+        if both:
+            sys.exit(f"--test is of pictures that are not learned; {str(min(both))!r} is in --data, too")
     else:
         known, others = apart(data.labels, groups, data.names, share, options.seed, options.per_class)
         test = data.part(others)

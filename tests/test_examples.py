@@ -283,3 +283,49 @@ def test_own_images_says_what_is_missing(tmp_path, own_images, classes, options,
             image.new("L", (20, 20)).save(data / name / f"{number}.png")
     with pytest.raises(SystemExit, match=says):
         own_images("--data", data, "--out", tmp_path / "out", *options)
+
+
+def test_own_images_takes_what_people_have(tmp_path, own_images):
+    """Pictures of telephones, cut-out and 16-bit ones; hidden files, links that lead back; what is none is counted."""
+    image = pytest.importorskip("PIL.Image")
+    import own_images as example
+
+    grey = np.add.outer(np.arange(60), 2 * np.arange(40)).astype(np.uint8)
+    upright = image.fromarray(grey)
+    folder = tmp_path / "data" / "two words"
+    (folder / ".thumbnails").mkdir(parents=True)
+    (tmp_path / "data" / ".ipynb_checkpoints").mkdir()
+    exif = image.Exif()
+    exif[0x0112] = 6  # held on its side
+    upright.rotate(90, expand=True).save(folder / "a.JPEG", exif=exif, quality=95)
+    upright.save(folder / "b.gif")
+    image.fromarray(grey.astype(np.uint16) * 300).save(folder / "c.png")
+    cut = image.new("LA", upright.size)
+    cut.putalpha(upright)
+    cut.save(folder / "d.png")
+    upright.save(folder / ".thumbnails" / "a.png")
+    (folder / "._a.JPEG").write_text("of another system")
+    (folder / "e.txt").write_text("no picture")
+    (folder / "again").symlink_to(folder)
+    upright.save(tmp_path / "data" / "beside.png")
+
+    found = example.listed(tmp_path / "data")
+    assert {name: [file.name for file in files] for name, files in found.items()} == {
+        "two words": ["a.JPEG", "b.gif", "c.png", "d.png", "e.txt"]
+    }
+    want = torch.from_numpy(np.asarray(upright.resize((64, 64), image.Resampling.BILINEAR)) / 255.0)
+    for file in found["two words"][:3]:
+        contrast = example.opened(file)[0] / example.opened(file).max()
+        assert torch.allclose(contrast.double(), want / want.max(), atol=0.03), file
+    assert example.opened(folder / "d.png").std() > 0.05  # black on nothing is to be seen
+    with pytest.raises(OSError, match=r"e.txt' cannot be read as a picture"):
+        example.opened(folder / "e.txt")
+
+
+def test_own_images_tells_parts_from_classes_and_what_was_learned_from_a_test(tmp_path, own_images):
+    draw_shapes(tmp_path / "Train", ["ring", "wheel"], 4, 40)
+    draw_shapes(tmp_path / "test", ["ring", "wheel"], 2, 40)
+    with pytest.raises(SystemExit, match="parts, not classes: 'Train', 'test'; give one as --data"):
+        own_images("--data", tmp_path, "--out", tmp_path)
+    with pytest.raises(SystemExit, match="is in --data, too"):
+        own_images("--data", tmp_path / "Train", "--test", tmp_path / "Train", "--out", tmp_path)
