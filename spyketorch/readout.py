@@ -55,6 +55,10 @@ class LinearReadout(CheckedState):
         self.weight = Parameter(torch.zeros(classes, size), requires_grad=False)
         self.bias = Parameter(torch.zeros(classes), requires_grad=False)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        size = state["_parameters"]["weight"].shape[1]
+        super().__setstate__({"shape": (size,), **state})  # type: ignore[no-untyped-call]  # 0.1 kept no more of it
+
     def read(self, times: Tensor) -> Tensor:
         """How early each neuron fires, ``(N, inputs)``: 1 at the first step, 0 for never."""
         return (self.time_steps - self._flat(times).to(self.weight)) / self.time_steps
@@ -62,7 +66,10 @@ class LinearReadout(CheckedState):
     def _flat(self, times: Tensor) -> Tensor:
         if check.tensor(times, "times").dtype not in check.TIMES or times.layout != torch.strided:
             raise check.fail_type("times", "first-spike times of an integer type", times)
-        if times.ndim < 2 or 0 in times.shape or tuple(times.shape[1:]) not in (self.shape, (self.weight.shape[1],)):
+        shape = tuple(times.shape[1:])
+        if len(self.shape) == 1:  # neurons in any maps
+            shape = (math.prod(shape),)
+        if times.ndim < 2 or 0 in times.shape or shape not in (self.shape, (self.weight.shape[1],)):
             raise check.fail("times", f"of shape (N, {', '.join(map(str, self.shape))}), as this read-out reads", times)
         check.times_within(times, "times", self.time_steps)
         return times.flatten(1)

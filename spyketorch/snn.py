@@ -210,7 +210,7 @@ class SpikingConvolution(Convolution):
     """
 
     threshold: Tensor | None
-    neuron: neurons.Neuron = neurons._INTEGRATE_AND_FIRE  # of layers that 0.1 pickled
+    neuron: neurons.Neuron
 
     def __init__(
         self,
@@ -251,6 +251,9 @@ class SpikingConvolution(Convolution):
         elif name == "neuron":
             value = neurons._checked(value)
         super().__setattr__(name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"neuron": neurons._INTEGRATE_AND_FIRE, **state})  # 0.1 had no others
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -415,8 +418,6 @@ class SpikingPooling(Pooling):
         torch.Size([30, 14, 14])
     """
 
-    earliest: int = 1  # of layers that 0.1 pickled
-
     def __init__(
         self,
         kernel_size: int | tuple[int, int],
@@ -428,6 +429,9 @@ class SpikingPooling(Pooling):
         super().__init__(kernel_size, stride, padding)
         window = geometry(self.kernel_size, self.stride)  # the least map that has one
         self.earliest = earliest_within(earliest, window, *self.kernel_size)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"earliest": 1, **state})  # type: ignore[no-untyped-call]  # 0.1 had no others
 
     def forward(self, input: Tensor) -> Tensor:
         window = self.kernel_size, self.stride, self.padding

@@ -185,10 +185,3 @@ def test_a_network_of_other_neurons_is_refused():
     for other in (neurons.Leaky(0.25), neurons.Ramp(15), neurons.IntegrateAndFire()):
         with pytest.raises(ValueError, match="neuron"):
             network(other).load_state_dict(state)
-
-
-def test_a_layer_that_was_pickled_without_neurons_integrates():
-    layer = snn.SpikingConvolution(1, 1, 1, 0.5, time_steps=3)
-    del layer.__dict__["neuron"]
-    assert layer(torch.zeros(1, 1, 1, dtype=torch.uint8)).item() == 0
-    assert isinstance(layer.neuron, neurons.IntegrateAndFire)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,6 +95,9 @@ class Filter(nn.Module):
         self.use_abs = check.flag(use_abs, "use_abs")
         self.thresholds = self._check_thresholds(thresholds)
         self.register_buffer("kernels", torch.stack([self._widened(t) for t in tensors]), persistent=False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"channels": 1, **state})  # type: ignore[no-untyped-call]  # 0.1 had no others
 
     def _check_thresholds(self, thresholds: float | Sequence[float] | Tensor | None) -> list[float] | None:
         if thresholds is None:

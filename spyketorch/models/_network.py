@@ -97,6 +97,10 @@ class Network(nn.Module):
         if classes is not None:
             self._deciding()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        since_0_1 = {"images": None, "_names": None, "_shape": None, "_probed": None}
+        super().__setstate__({**since_0_1, **state})  # type: ignore[no-untyped-call]
+
     def _agree(self) -> int:
         """T, once all parts have the same."""
         steps: int = self.stages[0].layer.time_steps
