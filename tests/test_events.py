@@ -80,6 +80,45 @@ def test_a_number_of_events(seed, count, polarity, rest, wanted):
     assert torch.equal(encode(events), maps)
 
 
+LATE = 2**62 - 1
+
+
+@pytest.mark.parametrize("steps", [1, 5, 1000])
+@pytest.mark.parametrize("first", [-LATE, -5, 2**53, LATE - 2**61])
+def test_long_recordings_are_divided_exactly(steps, first):
+    """T length is beyond 64 bits."""
+    events = stream(
+        [(0, 0, 1, first), (1, 0, 0, first + 2**60), (2, 1, 1, first + 2**61 - 7), (3, 2, 0, first + 2**61)]
+    )
+    for encode, span in (
+        (EventLatency((3, 4), steps), (first, 2**61 + 1)),
+        (EventLatency((3, 4), steps, window=2**61 - 6), (first, 2**61 - 6)),
+        (EventLatency((3, 4), steps, window=(-LATE, LATE)), (-LATE, LATE)),
+    ):
+        assert torch.equal(encode(events), slowly(events, (3, 4), steps, span).to(encode(events).dtype))
+    every = EventLatency((3, 4), steps, count=LATE)
+    assert torch.equal(every(events), slowly(events, (3, 4), steps, count=LATE).to(every(events).dtype))
+
+
+def test_times_beyond_all_clocks_are_refused():
+    for kind, value in (("i8", 2**63 - 1), ("i8", -(2**62)), ("u8", 2**63 + 5)):
+        events = np.zeros(2, [(name, kind) for name in "xypt"])
+        events["t"][1] = value
+        with pytest.raises(ValueError, match=f"`events` must be of times within 2\\^62 of 0; got {value}"):
+            EventLatency((3, 4), T)(events)
+    for name, value in (("window", 2**64), ("window", (2**62, 5)), ("count", 2**62), ("refractory", 2**63)):
+        with pytest.raises(ValueError, match=f"`{name}` must be below 2\\^62"):
+            EventLatency((3, 4), T, **{name: value})
+
+
+def test_times_pass_where_there_is_nothing_to_read():
+    encode, times = EventLatency((3, 4), T), torch.randint(0, T + 1, (2, 2, 3, 4), dtype=torch.uint8)
+    assert encode(times.to("meta")).shape == times.shape
+    assert torch.equal(torch.export.export(encode, (times,)).module()(times), times)
+    with pytest.raises(ValueError, match="every size at least 1"):
+        encode(times[:0])
+
+
 def test_the_same_movement_at_another_speed_is_the_same_by_count():
     events = drawn(0, 50)
     slower = events.copy()
@@ -143,7 +182,7 @@ def test_times_since_an_epoch_and_those_too_long_for_the_filter():
     later["t"] += 1_700_000_000_000_000
     encode = EventLatency((3, 4), T, window=50, refractory=5)
     assert torch.equal(encode(later), encode(events))
-    later["t"][-1] = 2**62
+    later["t"][-1] = 2**62 - 1
     with pytest.raises(ValueError, match="`events` must be of a shorter recording"):
         encode(later)
 

@@ -19,6 +19,8 @@ _FIELDS = {
 }
 #: what each choice of polarity hears: the polarities, each of which is a map, or both in one
 _POLARITIES = {"both": (0, 1), "on": (1,), "off": (0,), "any": ()}
+#: all times lie nearer to 0, so that two may be added, or taken from each other, in 64 bits
+_EVER = 2**62
 
 
 class _Stream(NamedTuple):
@@ -61,8 +63,8 @@ class EventLatency(nn.Module):
         int32 where T > 32,767). Tensors of times of these shapes pass as they are. Without events, all are silent.
 
     Raises:
-        ValueError, TypeError: events outside of the sensor, without one of the fields, or that are no integers; tensors
-            of other shapes, or of other values than 0..T.
+        ValueError, TypeError: events outside of the sensor, without one of the fields, or that are no integers; times
+            as far from 0 as 2^62; tensors of other shapes, or of other values than 0..T.
 
     Example:
         >>> events = np.array([(2, 0, 1, 70), (2, 0, 0, 80), (0, 1, 1, 95)], [(name, "i8") for name in "xypt"])
@@ -94,11 +96,11 @@ class EventLatency(nn.Module):
         if window is not None and count is not None:
             raise ValueError("`window` and `count` must not both be given, as each says which events count")
         self.window = None if window is None else _window(window)
-        self.count = None if count is None else check.integer(count, "count", 1)
+        self.count = None if count is None else _bounded(count, "count", 1)
         if polarity not in _POLARITIES:
             raise check.fail("polarity", '"both", "on", "off" or "any"', polarity)
         self.polarity = polarity
-        self.refractory = check.integer(refractory, "refractory", 0)
+        self.refractory = _bounded(refractory, "refractory", 0)
 
     def forward(self, events: Any) -> Tensor:
         if isinstance(events, Tensor):
@@ -154,17 +156,22 @@ class EventLatency(nn.Module):
         return start, end - start if self.window is None else self.window
 
     def _by_time(self, heard: _Stream, start: int, length: int) -> Tensor:
-        first, last = np.searchsorted(heard.times, (start, start + length))
-        return self._map(heard.places[first:last], (heard.times[first:last] - start) * self.time_steps // length)
+        return self._map(heard.places, np.searchsorted(heard.times, start + self._edges(length)))
 
     def _by_count(self, heard: _Stream, first: int, count: int) -> Tensor:
-        places = heard.places[first : first + count]
-        return self._map(places, np.arange(len(places)) * self.time_steps // count)
+        return self._map(heard.places, (first + self._edges(count)).clip(max=len(heard.places)))
 
-    def _map(self, places: np.ndarray, steps: np.ndarray) -> Tensor:
-        """The step of the first event of each place; steps are in order."""
+    def _edges(self, length: int) -> np.ndarray:
+        """Where each step begins within a window, and where the last ends: the least o with T o // length = k."""
+        whole, rest = divmod(length, self.time_steps)
+        steps = np.arange(self.time_steps + 1)
+        return steps * whole - -steps * rest // self.time_steps  # T length itself may be beyond 64 bits
+
+    def _map(self, places: np.ndarray, edges: np.ndarray) -> Tensor:
+        """The step of the first event of each place; events ``edges[k]`` to ``edges[k + 1]`` are those of step k."""
         times = np.full(self._maps * self.size[0] * self.size[1], self.time_steps, np.int64)
-        times[places[::-1]] = steps[::-1]  # the last to be written stays
+        steps = np.repeat(np.arange(self.time_steps), np.diff(edges))
+        times[places[edges[0] : edges[-1]][::-1]] = steps[::-1]  # the last to be written stays
         return torch.from_numpy(times).view(self._maps, *self.size).to(time_dtype(self.time_steps))
 
     @property
@@ -196,14 +203,16 @@ class EventLatency(nn.Module):
 
     def _binned(self, times: Tensor) -> Tensor:
         """Times that were made before, in the type that holds T."""
-        shape = (self._maps, *self.size)
+        shape, times = (self._maps, *self.size), check.image(times, "events")
         way = "events are given as structured arrays, with the fields x, y, p and t"
-        if times.ndim not in (3, 4) or tuple(times.shape[-3:]) != shape:
+        if tuple(times.shape[-3:]) != shape:
             raise check.fail("events", f"times of shape (N, {', '.join(map(str, shape))})", times, way)
-        low, high = float(times.amin()), float(times.amax())
-        if not (low >= 0 and high <= self.time_steps and bool((times == times.to(torch.int64)).all())):
+        if check.readable(times) and not self._are_times(times):
             raise check.fail("events", f"times, whole numbers in 0..{self.time_steps}", times, way)
         return times.to(time_dtype(self.time_steps))
+
+    def _are_times(self, times: Tensor) -> bool:
+        return bool(((times >= 0) & (times <= self.time_steps) & (times == times.to(torch.int64))).all())
 
     def extra_repr(self) -> str:
         part = f"count={self.count}" if self.count is not None else f"window={self.window}"
@@ -218,10 +227,17 @@ def _of_three(size: Any) -> bool:
 def _window(window: Any) -> int | tuple[int, int]:
     """The length of a window, or its start and length."""
     if not isinstance(window, Sequence):
-        return check.integer(window, "window", 1)
+        return _bounded(window, "window", 1)
     if isinstance(window, str) or len(window) != 2:
         raise check.fail("window", "a length, or a pair (start, length), in microseconds", window)
-    return check.integer(window[0], "window"), check.integer(window[1], "window", 1)
+    return _bounded(window[0], "window", 1 - _EVER), _bounded(window[1], "window", 1)
+
+
+def _bounded(value: Any, name: str, minimum: int) -> int:
+    """An integer that may be added to a time."""
+    if check.integer(value, name, minimum) >= _EVER:
+        raise check.fail(name, "below 2^62", value)
+    return int(value)
 
 
 def _columns(events: Any) -> tuple[np.ndarray, ...]:
@@ -243,9 +259,17 @@ def _columns(events: Any) -> tuple[np.ndarray, ...]:
         if events[name].dtype.kind not in "iub":
             way = "`(1e6 * seconds).astype(int)` makes microseconds of seconds" if field == "t" else ""
             raise check.fail_type("events", f"integers in the field {name}", events[name], way)
+        if field == "t":
+            _within_reach(events[name])
         found.append(events[name].astype(np.int64))
     found[2] = _brighter(found[2])
     return tuple(found)
+
+
+def _within_reach(times: np.ndarray) -> None:
+    low, high = (int(times.min()), int(times.max())) if len(times) else (0, 0)
+    if low <= -_EVER or high >= _EVER:
+        raise check.fail("events", "of times within 2^62 of 0", high if high >= _EVER else low)
 
 
 def _brighter(polarity: np.ndarray) -> np.ndarray:
