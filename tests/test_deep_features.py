@@ -210,10 +210,12 @@ def test_filters_come_before_pooling():
         vis.get_network_features(network, 0)
 
 
-@pytest.mark.parametrize("front", ["each channel", "on and off", "all channels"])
+@pytest.mark.parametrize("front", ["each channel", "on and off", "all channels", "whitening", "pixels"])
 def test_features_through_filters_of_colours(front):
     """Each map of the encoder is looked through with the kernel that makes it."""
     two, three = torch.rand(2, 3, 3) - 0.5, torch.rand(2, 3, 3, 3) - 0.5
+    white = encoding.Whitening(window=3).fit(torch.rand(9, 3, 9, 9))
+    middles = white.kernels.mean(1)
     filters, maps = {
         "each channel": (encoding.Filter([*two], 1, 0, channels=3), torch.cat([two] * 3)),
         "on and off": (
@@ -221,6 +223,11 @@ def test_features_through_filters_of_colours(front):
             torch.stack([two[0], -two[0], two[1], -two[1]]),
         ),
         "all channels": (encoding.Filter([*three], 1, 0, channels=3), three.mean(1)),
+        "whitening": (
+            torch.nn.Sequential(white, encoding.OnOff()),
+            torch.stack((middles, -middles), 1).flatten(0, 1),
+        ),
+        "pixels": (encoding.OnOff(), torch.tensor([1.0, -1, 1, -1, 1, -1]).view(6, 1, 1)),
     }[front]
     layer = snn.SpikingConvolution(len(maps), 4, 5, threshold=3, time_steps=5)
     network = models.Network(encoding.LatencyEncoder(filters, 5), [models.Stage(layer)])
@@ -228,3 +235,23 @@ def test_features_through_filters_of_colours(front):
     weight = layer.weight.detach() - layer.weight.min()
     expected, _ = vis.get_deep_feature(maps, (1, 1), (5, 5), (1, 1), weight)
     torch.testing.assert_close(vis.get_network_features(network, 0), expected)
+    size = maps.shape[-1] + 4
+    assert vis.get_receptive_field(network, 0) == ((size, size), (1, 1), (-(maps.shape[-1] // 2),) * 2)
+
+
+def test_what_is_not_fitted_is_not_drawn():
+    white = torch.nn.Sequential(encoding.Whitening(window=3), encoding.OnOff())
+    network = models.Network(encoding.LinearLatency(white, 4), [models.Stage(layer(6, 2))])
+    with pytest.raises(ValueError, match="`kernels` must be known"):
+        vis.get_network_features(network, 0)
+
+
+class Twice(torch.nn.Module):
+    def forward(self, image):
+        return torch.cat([image, image], -3)
+
+
+def test_maps_whose_way_is_not_known_are_refused():
+    network = models.Network(encoder(RETINA, Twice()), [models.Stage(layer(2, 2))])
+    with pytest.raises(ValueError, match=r"`network` must be one whose layer reads the 1 maps that are known below it"):
+        vis.get_network_features(network, 0)

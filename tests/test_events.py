@@ -1,6 +1,7 @@
 """Events of a camera: the first spike of each place, against a loop over events."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,9 +107,10 @@ def test_times_beyond_all_clocks_are_refused():
         events["t"][1] = value
         with pytest.raises(ValueError, match=f"`events` must be of times within 2\\^62 of 0; got {value}"):
             EventLatency((3, 4), T)(events)
-    for name, value in (("window", 2**64), ("window", (2**62, 5)), ("count", 2**62), ("refractory", 2**63)):
-        with pytest.raises(ValueError, match=f"`{name}` must be below 2\\^62"):
-            EventLatency((3, 4), T, **{name: value})
+    wrong: list[dict[str, Any]] = [{"window": 2**64}, {"window": (2**62, 5)}, {"count": 2**62}, {"refractory": 2**63}]
+    for options in wrong:
+        with pytest.raises(ValueError, match=f"`{next(iter(options))}` must be below 2\\^62"):
+            EventLatency((3, 4), T, **options)
 
 
 def test_times_pass_where_there_is_nothing_to_read():

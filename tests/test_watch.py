@@ -167,14 +167,22 @@ def row(**others):
     return {"layer": 1, "seen": 10, "hits": 0.0, "misses": 1.0, "silent": 0.0, **others}
 
 
-def test_where_the_way_back_is_not_known_weights_are_shown(tmp_path):
-    class Own(torch.nn.Module):
-        kernel_size, time_steps = 3, 5
+class Own(torch.nn.Module):
+    kernel_size, time_steps = 3, 5
 
-        def forward(self, images):
-            return latency.rank_order(images.expand(-1, 2, -1, -1), 5)
+    def forward(self, images):
+        return latency.rank_order(images.expand(-1, 2, -1, -1), 5)
 
-    made = network(Own())
+
+class Twice(torch.nn.Module):
+    def forward(self, image):
+        return torch.cat([image, image], -3)
+
+
+@pytest.mark.parametrize("way", ["a window", "maps"])
+def test_where_the_way_back_is_not_known_weights_are_shown(tmp_path, way):
+    twice = torch.nn.Sequential(encoding.Filter([torch.rand(3, 3)], 1, 0), Twice())
+    made = network(Own() if way == "a window" else encoding.LatencyEncoder(twice, 5))
     watch = vis.Watch(tmp_path / "film.gif")
     moment = Moment(made, 0, 100, [row()])
     assert torch.equal(watch._features(moment), made.stages[0].layer.weight.mean(1))

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from spyketorch import _checks as check
 from spyketorch.encoding._colours import OnOff
 from spyketorch.encoding._filter import Filter
+from spyketorch.encoding._fitted import unfitted
+from spyketorch.encoding._whitening import Whitening
 from spyketorch.models._network import Network
 from spyketorch.snn import Convolution, Pooling
 
@@ -144,7 +146,7 @@ def get_network_features(network: Network, stage: int) -> Tensor:
 
     Args:
         network: one made of the layers of :mod:`spyketorch.snn`, whose encoder filters the image with a
-            :class:`spyketorch.encoding.Filter`, or hands on its pixels.
+            :class:`spyketorch.encoding.Filter`, or ``Whitening``, or hands on its pixels.
         stage: its number, from 0.
 
     Returns:
@@ -191,6 +193,8 @@ def _step(module: nn.Module) -> Iterator[_Step]:
     """What a module does to positions; nothing where it has no window."""
     if isinstance(module, Filter):
         yield _Step(module, (module.max_window_size,) * 2, (1, 1), module.padding)
+    elif isinstance(module, Whitening):
+        yield _Step(module, (module.window,) * 2, (1, 1), (module.window // 2,) * 2)
     elif isinstance(module, Convolution | Pooling | nn.MaxPool2d | nn.AvgPool2d):
         size, stride, padding, dilation = (
             check.pair(getattr(module, name, 1), name, 0) for name in ("kernel_size", "stride", "padding", "dilation")
@@ -206,42 +210,57 @@ def _step(module: nn.Module) -> Iterator[_Step]:
         raise check.fail("network", "made of convolutions and pooling of spyketorch.snn, filters and pooling", module)
 
 
-def _kernels(filters: Filter) -> Tensor:
+def _kernels(filters: Filter | Whitening) -> Tensor:
     """Pictures of the maps of a filter, (maps, rows, columns); of kernels that read colours, their mean."""
+    if filters.kernels is None:
+        raise unfitted("kernels", filters)
     kernels = filters.kernels.detach().cpu()
-    return kernels[:, 0].repeat(filters.channels, 1, 1) if kernels.shape[1] == 1 else kernels.mean(1)
+    times = filters.channels if isinstance(filters, Filter) and kernels.shape[1] == 1 else 1
+    return kernels.mean(1).repeat(times, 1, 1)
 
 
 class Sight(NamedTuple):
     """All that the features of a layer look through, without its own weights, which may go on learning.
 
     Attributes:
-        pictures: of what feeds the layer, ``(C, height, width)``; one where every channel is the image itself.
+        pictures: of what feeds the layer, ``(C, height, width)``.
         stride: pixels between its inputs.
         step: the layer.
+        alike: ``pictures`` are those of each channel of the image, however many it has.
     """
 
     pictures: Tensor
     stride: _Pair
     step: _Step
+    alike: bool = False
 
     @classmethod
     def of(cls, network: Network, stage: int) -> "Sight":
         *below, layer = _steps(network, stage)
-        sight = cls(torch.ones(1, 1, 1), (1, 1), layer)
+        sight = cls(torch.ones(1, 1, 1), (1, 1), layer, alike=True)
         for step in below:
-            if isinstance(step.module, Filter):
+            if isinstance(step.module, Filter | Whitening):
                 if sight.stride != (1, 1):
                     raise check.fail("network", "one whose encoder filters the image before it pools", network.encoder)
-                sight = sight._replace(pictures=_kernels(step.module))
+                sight = sight._replace(pictures=_kernels(step.module), alike=False)
             elif isinstance(step.module, OnOff):
                 sight = sight._replace(pictures=torch.stack((sight.pictures, -sight.pictures), 1).flatten(0, 1))
             elif isinstance(step.module, Convolution):
-                seen = sight._replace(step=step)
+                seen = sight._replace(step=step)._fitting()
                 sight = cls(seen.features(), seen.stride_above, layer)
             elif step.window != (1, 1) or step.stride != (1, 1):
-                sight = cls(*get_deep_feature(sight.pictures, sight.stride, step.window, step.stride), layer)
-        return sight
+                pictures, stride = get_deep_feature(sight.pictures, sight.stride, step.window, step.stride)
+                sight = sight._replace(pictures=pictures, stride=stride)
+        return sight._fitting()
+
+    def _fitting(self) -> "Sight":
+        """The same with a picture for each channel of the layer."""
+        layer: Any = self.step.module
+        wanted, known = layer.in_channels, len(self.pictures)
+        if wanted != known and not (self.alike and wanted % known == 0):
+            accepted = f"one whose layer reads the {known} maps that are known below it, of filters and layers"
+            raise check.fail("network", accepted, layer)
+        return self._replace(pictures=self.pictures.repeat(wanted // known, 1, 1), alike=False)
 
     @property
     def stride_above(self) -> _Pair:
@@ -256,12 +275,9 @@ class Sight(NamedTuple):
         spread[..., :: layer.dilation[0], :: layer.dilation[1]] = weight - weight.min()
         features = torch.arange(len(weight)) if chosen is None else chosen
         group = features // (len(weight) // layer.groups)
-        below = self.pictures
-        if len(below) == 1:
-            below = below.expand(layer.in_channels, -1, -1)
         return torch.cat(
             [
                 get_deep_feature(part, self.stride, self.step.window, self.step.stride, spread[features[group == i]])[0]
-                for i, part in enumerate(below.chunk(layer.groups))
+                for i, part in enumerate(self.pictures.chunk(layer.groups))
             ]
         )
