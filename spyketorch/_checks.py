@@ -336,6 +336,8 @@ def indices(value: Any, name: str, count: int, device: torch.device) -> Tensor:
             way = f"`{name}.argmax(1)` is the place of the largest in each row, the class where rows are one-hot"
         elif checked.shape == (count,) and checked.layout == torch.strided:
             way = f"`{name}.long()` makes them whole"
+            if not isinstance(value, Tensor):
+                way = f"`numpy.asarray({name}).astype(int)` makes them whole"
         raise fail(name, f"{count} integers", value, way)
     return checked.to(torch.int64)
 

@@ -1,5 +1,6 @@
 """The examples run as a user runs them, in their short forms."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -306,7 +307,8 @@ def test_own_images_takes_what_people_have(tmp_path, own_images):
     upright.save(folder / ".thumbnails" / "a.png")
     (folder / "._a.JPEG").write_text("of another system")
     (folder / "e.txt").write_text("no picture")
-    (folder / "again").symlink_to(folder)
+    with contextlib.suppress(OSError):  # not everyone may
+        (folder / "again").symlink_to(folder)
     upright.save(tmp_path / "data" / "beside.png")
 
     found = example.listed(tmp_path / "data")

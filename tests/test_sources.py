@@ -12,7 +12,18 @@ import pytest
 import torch
 from PIL import Image
 from test_training import LESSONS, bars, network, weights
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from spyketorch import models
 from spyketorch.data._source import sourced
@@ -70,6 +81,23 @@ def named(label):
     return NAMES[int(label)]
 
 
+def in_order(size):
+    return BatchSampler(SequentialSampler(range(40)), size, False)
+
+
+class Column:
+    """Labels as a column of pandas has them."""
+
+    def __init__(self, labels):
+        self.labels = np.array(list(labels), object)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.labels
+
+
 FORMS = {
     "array": lambda at: (IMAGES.numpy(), LABELS.numpy()),
     "mapped": lambda at: (mapped(at), LABELS.tolist()),
@@ -79,9 +107,16 @@ FORMS = {
     "tensors": lambda at: (Pictures(at / "log", lambda image: image), None),
     "arrays": lambda at: (Pictures(at / "log", lambda image: image[0].numpy(), np.int64), None),
     "part": lambda at: (Subset(Pictures(at / "log"), range(40)), None),
+    "a column of names": lambda at: (IMAGES, Column(map(named, LABELS))),
+    "arrays of names": lambda at: (Pictures(at / "log", label=lambda label: np.array(named(label))), None),
+    "swapped bytes": lambda at: (
+        IMAGES.numpy().astype(">u2").astype(">f4").astype(np.uint8),
+        LABELS.numpy().astype(">i4"),
+    ),
     "list": lambda at: ([picture(image) for image in IMAGES], list(map(named, LABELS))),
     "loader": lambda at: (DataLoader(TensorDataset(IMAGES, LABELS), 7), None),
     "batches": lambda at: ([(IMAGES[:25], LABELS[:25]), (IMAGES[25:], LABELS[25:])], None),
+    "loader of a sampler": lambda at: (DataLoader(TensorDataset(IMAGES, LABELS), batch_sampler=in_order(7)), None),
     "loader of batches": lambda at: (DataLoader(Pictures(at / "log", lambda image: image, named), 7), None),
 }
 
@@ -95,7 +130,7 @@ def test_every_form_gives_the_same_bits(form, tmp_path):
     assert list(map(str, found)) == list(map(str, told))
     result = evaluate(made, data, labels)
     assert torch.equal(result.confusion, evaluate(want, IMAGES, LABELS).confusion)
-    named_here = form not in ("array", "mapped", "loader", "batches")
+    named_here = form not in ("array", "mapped", "swapped bytes", "loader", "loader of a sampler", "batches")
     assert made.names == result.names == (NAMES if named_here else None)
     assert sourced(data, labels).count == 40
 
@@ -297,6 +332,17 @@ def test_names_of_a_test_set_that_lacks_a_class():
         evaluate(made, upright)
 
 
+def test_names_mean_nothing_to_a_network_that_learned_numbers():
+    made, _ = fit(IMAGES, LABELS)
+    for data, labels in ((IMAGES, list(map(named, LABELS))), ([(IMAGES[0], "upright")], None)):
+        with pytest.raises(ValueError, match=r"`labels` must be numbers .* `network.names = \[...\]`"):
+            evaluate(made, data, labels)
+    made.names = NAMES
+    assert torch.equal(
+        evaluate(made, IMAGES, list(map(named, LABELS))).confusion, evaluate(made, IMAGES, LABELS).confusion
+    )
+
+
 def test_names_of_data_sets_in_one(tmp_path):
     pictures = Pictures(tmp_path / "log")
     assert sourced(ConcatDataset([pictures, Subset(pictures, range(3))])).classes == NAMES
@@ -422,6 +468,13 @@ REFUSED = {
     "a loader without length": (DataLoader(Endless(), 8), "give a Dataset with a `__len__`"),
     "no labels": (Items(ONE), "the class of each image"),
     "no picture": (Items((None, 0)), "item 0 is none"),
+    "an end that is none": ([(IMAGES[:20], LABELS[:20]), None], "item 1 is none"),
+    "a batch of nothing": (DataLoader(Items((ONE, 0), (ONE, 1)), collate_fn=lambda batch: None), "part 0 is none"),
+    "a pair": ((IMAGES, LABELS), "labels are a second argument"),
+    "no more than numbers": (
+        DataLoader(Items((ONE, 0)), batch_sampler=[[0]]),
+        "a DataLoader of one with a `batch_size`",
+    ),
     "objects": (np.array([None, "a"]), "numbers that torch has a type for"),
 }
 
@@ -447,6 +500,24 @@ def test_what_tells_no_length_is_decided(tmp_path):
     want = evaluate(made, IMAGES, LABELS).confusion
     for data in (((part, LABELS) for part in [IMAGES]), Endless(), DataLoader(Endless(), 8)):
         assert torch.equal(evaluate(made, data).confusion, want)
+
+
+def test_none_is_no_end():
+    """As it is what a `collate_fn` gives where all items of a batch were left out."""
+    made, _ = fit(IMAGES, LABELS)
+    with pytest.raises(TypeError, match="part 1 is none"):
+        evaluate(made, iter([(IMAGES[:20], LABELS[:20]), None, (IMAGES[20:], LABELS[20:])]))
+
+
+@pytest.mark.parametrize(
+    "sampler", [RandomSampler, lambda data, **given: WeightedRandomSampler([1.0] * 40, 40, **given)]
+)
+def test_samplers_that_draw_are_told_of_whatever_they_draw_from(sampler):
+    data, random = TensorDataset(IMAGES, LABELS), torch.Generator()
+    drawn = sampler(data, generator=random)
+    for loader in (DataLoader(data, 7, sampler=drawn), DataLoader(data, batch_sampler=BatchSampler(drawn, 7, True))):
+        assert sourced(loader).random
+    assert sourced(loader).count == 35
 
 
 def test_errors_of_the_data_say_where():

@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, RandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from spyketorch import _checks as check
 from spyketorch._identity import Content, digest, hashed
@@ -28,6 +37,7 @@ Labels = list[int] | list[str]
 
 _HEAD, _HEAD_BYTES = 500, 2**28  # images that are looked at before all others, and the memory that they may take
 _ROWS = 2**22  # bytes of a mapped file that are copied at once
+_END = object()  # behind the last part of what is read
 
 _FORMS = (
     "a tensor or an array (N, C, H, W), a Dataset, a list of images, or an iterable of batches (images, labels), such "
@@ -100,7 +110,10 @@ class Source(ABC):
         for number, word in enumerate(words):
             if word not in place:
                 known = ", ".join(map(repr, names[:10])) + ", ..." * (len(names) > 10)
-                raise ValueError(f"`labels` must be among the classes {known}; that of image {number} is {word!r}")
+                raise ValueError(
+                    f"`labels` must be among the classes {known}; that of image {number} is {word!r}: where a network "
+                    "got the `names` of other classes, `network.names = None` forgets them"
+                )
         return torch.tensor([place[word] for word in words]), names
 
 
@@ -198,7 +211,7 @@ class _Streamed(Source):
                 "images",
                 "of a form that tells how many there are, as room for the answers to all is made first",
                 self._form.holds,
-                "give a Dataset with a `__len__`, a DataLoader of one, or a list of batches",
+                "give a Dataset with a `__len__`, a DataLoader of one with a `batch_size`, or a list of batches",
             )
         return self.count
 
@@ -388,17 +401,18 @@ def _indexed(images: Any) -> _Form:
             yield _piece(item, f"item {index}")
 
     batches = isinstance(images, list | tuple) and count > 0 and not _is_single(images[0])
-    whole = sum(len(_piece(item, "").images) for item in images) if batches else None
+    whole = sum(len(_piece(item, f"item {index}").images) for index, item in enumerate(images)) if batches else None
     return _Form(images, pieces, count, whole, _classes(images))
 
 
 def _loaded(loader: "DataLoader[Any]") -> _Form:
-    images = None
-    if loader.batch_size is not None:  # as it makes batches by itself
-        images = _length(loader.dataset if isinstance(loader.dataset, IterableDataset) else loader.sampler)
-        images = images - images % loader.batch_size if loader.drop_last and images else images
-    held = (loader.dataset, loader.sampler, loader.batch_sampler, loader.collate_fn)
-    shuffled = isinstance(loader.sampler, RandomSampler)
+    images, batches, sampler = None, loader.batch_sampler, loader.sampler
+    if type(batches) is BatchSampler:
+        sampler = batches.sampler
+        images = _length(loader.dataset if isinstance(loader.dataset, IterableDataset) else sampler)
+        images = images - images % batches.batch_size if batches.drop_last and images else images
+    held = (loader.dataset, sampler, batches, loader.collate_fn)
+    shuffled = isinstance(sampler, RandomSampler | SubsetRandomSampler | WeightedRandomSampler)
     return _iterated(loader)._replace(holds=held, images=images, classes=_classes(loader.dataset), shuffled=shuffled)
 
 
@@ -415,8 +429,8 @@ def _iterated(images: Any) -> _Form:
     def read(iterator: Iterator[Any]) -> Iterator[_Piece]:
         for number in itertools.count():
             with _noted(f"while part {number} of `images` was read; a batch holds images of one size and type"):
-                part = next(iterator, None)
-            if part is None:
+                part = next(iterator, _END)
+            if part is _END:
                 return
             yield _piece(part, f"part {number}")
 
@@ -497,7 +511,11 @@ def _image(value: Any, place: str = "it") -> Tensor:
         raise check.fail_type("images", "made of tensors, arrays or pictures of PIL", value, way)
     if value.ndim == 2:
         value = value[None]
-    return check.sized(value, "images", (3, 4), f"images (C, H, W) or (H, W), or batches of them; {place} is none")
+    accepted = f"images (C, H, W) or (H, W), or batches of them; {place} is none"
+    if value.ndim == 1:
+        way = "labels are a second argument, or come in pairs (image, label) or (images, labels)"
+        raise check.fail("images", accepted, value, way)
+    return check.sized(value, "images", (3, 4), accepted)
 
 
 def _is_picture(value: Any) -> bool:
@@ -524,14 +542,15 @@ def _from_array(array: "np.ndarray[Any, Any]") -> Tensor:
         writable = native.flags.writeable and all(step >= 0 for step in native.strides)
         return torch.from_numpy(np.asarray(native if writable else native.copy()))
     except (TypeError, ValueError) as error:  # of what torch knows no type
-        raise check.fail_type("images", "arrays of numbers that torch has a type for", array) from error
+        way = "`images.astype(numpy.float32)` has one"
+        raise check.fail_type("images", "arrays of numbers that torch has a type for", array, way) from error
 
 
 def _label(value: Any, place: str) -> int | str:
-    if isinstance(value, str):
-        return str(value)
     if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
         value = value.item()
+    if isinstance(value, str):
+        return str(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
         way = f"that of {place} is neither; the `target_transform` of the data set makes one of it"
         raise check.fail_type("labels", "numbers of classes from 0 on, or their names", value, way)
@@ -540,8 +559,10 @@ def _label(value: Any, place: str) -> int | str:
 
 def _labels(labels: Any, count: int | None) -> Labels:
     """Those of many images."""
-    if isinstance(labels, np.ndarray) and labels.dtype.kind in "US":
-        labels = labels.astype(str).tolist()
+    if not isinstance(labels, Tensor) and hasattr(labels, "__array__"):  # an array, or a column of a table
+        labels = np.asarray(labels)
+        labels = labels.astype(str) if labels.dtype.kind == "S" else labels
+        labels = labels.tolist() if labels.dtype.kind in "USO" else labels.astype(labels.dtype.newbyteorder("="))
     if isinstance(labels, list | tuple) and labels and isinstance(labels[0], str):
         if not all(isinstance(label, str) for label in labels) or count not in (None, len(labels)):
             raise check.fail("labels", "the name of a class for each image" + f", {count}" * bool(count), labels)

@@ -88,7 +88,8 @@ def evaluate(
         images: as its encoder takes them, in any of the forms of :meth:`Trainer.fit`; they are read once. Another
             iterable of batches need not tell how many there are.
         labels: ``(N,)``, integers or names of classes, where the images do not come with them. Names, and numbers of a
-            data set with ``classes``, are found among the ``names`` of the network, where it has some.
+            data set with ``classes``, are found among the ``names`` of the network; without these, names are refused,
+            as the test alone does not tell which number is which.
         batch: images decided at once; None for as many as the ``batch_memory`` of the network allows.
         progress: show a bar; None shows one where tqdm is installed.
 
@@ -127,7 +128,12 @@ def evaluate(
                 raise check.fail("network", f"from images to their classes, integers ({len(part)},)", answer)
             decided.append(answer.cpu())
             bar.update(len(part))
-    known, names = source.numbered(next((held.names for held in inner if held.names is not None), None))
+    names = next((held.names for held in inner if held.names is not None), source.classes)
+    assert source.labels is not None
+    if names is None and isinstance(source.labels[0], str):
+        way = "`network.names = [...]`, in the order of the numbers that it learned, tells which name is which"
+        raise check.fail("labels", "numbers of classes, where `network` has no `names`", source.labels, way)
+    known, names = source.numbered(names)
     assert known is not None
     check.storable((int(known.max()) + 2,) * 2, "labels", int(known.max()))
     return _evaluation(torch.cat(decided), known, names)
