@@ -199,6 +199,14 @@ def test_targets_that_cannot_be(given, told):
         calibrate(network(), bars(10)[0], **given)
 
 
+def test_a_target_may_be_any_number():
+    one, other = network(), network()
+    other.load_state_dict(one.state_dict())
+    for made, share in ((one, torch.tensor(0.25)), (other, 0.25)):
+        calibrate(made, bars(10)[0], share=share)
+    assert torch.equal(one.stages[0].layer.threshold, other.stages[0].layer.threshold)
+
+
 def test_what_is_no_network():
     with pytest.raises(TypeError, match=r"`network` must be a models\.Network"):
         calibrate(torch.nn.Identity(), torch.rand(1, 1, 9, 9), share=0.1)

@@ -160,6 +160,8 @@ def test_thresholds_need_a_layer_that_has_one():
         learning.STDP(layer(None), (0.1, -0.1), thresholds=learning.TargetTime())
     with pytest.raises(TypeError, match="`thresholds` must be None, or a NamedTuple"):
         learning.STDP(layer(), (0.1, -0.1), thresholds=0.75)
+    with pytest.raises(TypeError, match="`thresholds` must be None, or a NamedTuple"):
+        learning.STDP(layer(), (0.1, -0.1), thresholds=learning.TargetTime)  # not made
 
 
 def test_a_subclass_of_a_rule_with_a_twin_is_heard():

@@ -30,7 +30,7 @@ class FilterBank(nn.Module):
         span: decibels below the loudest that count as silence, 0.
 
     Shape:
-        Sounds, maps of one row, ``(1, 1, L)`` or ``(N, 1, 1, L)``, of any real type and scale, to ``(1, bands,
+        Sounds around 0, maps of one row, ``(1, 1, L)`` or ``(N, 1, 1, L)``, of any real type and scale, to ``(1, bands,
         frames)`` or ``(N, 1, bands, frames)``, with L // (hop in samples) + 1 frames. Nothing is heard before or after
         a sound; a silent one is 0 everywhere.
 
@@ -106,7 +106,10 @@ class FilterBank(nn.Module):
         name = "sounds`/`input"
         sounds = check.floating(check.image(input, name), name)
         if sounds.shape[-3:-1] != (1, 1):
-            way = "`sound.view(1, 1, -1)` is one of a row of samples" if sounds.shape[-2] > 1 else ""
+            way = "`sound.view(1, 1, -1)` is one of a row of samples" if sounds.shape[-1] == 1 else ""
+            for axis in (-3, -2):
+                if sounds.shape[axis] == 2:
+                    way = f"`sounds.float().mean({axis}, keepdim=True)` makes one channel of two"
             raise check.fail(name, "of one channel and one row, (1, 1, L) or (N, 1, 1, L)", input, way)
         check.finite(sounds, name)
         check.same_device(sounds, name, self.weight, "weight")

@@ -45,7 +45,7 @@ def check_layer(layer: Any) -> None:
 
 
 def check_thresholds(thresholds: Any) -> None:
-    if not isinstance(thresholds, Thresholds) or not hasattr(thresholds, "_fields"):
+    if isinstance(thresholds, type) or not isinstance(thresholds, Thresholds) or not hasattr(thresholds, "_fields"):
         raise check.fail_type("thresholds", "None, or a NamedTuple with `excess` and `adapt`", thresholds)
 
 

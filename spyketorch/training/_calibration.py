@@ -148,12 +148,13 @@ def _targets(network: Network, given: dict[str, Any]) -> tuple[str, list[float |
     ((name, value),) = named.items()
     thresholds = [stage.layer.threshold for stage in network.stages]
     several = isinstance(value, Sequence) and not isinstance(value, str)
-    targets = [*value] if several else [None if limit is None else value for limit in thresholds]
+    wished = [*value] if several else [None if limit is None else value for limit in thresholds]
+    targets = [None if target is None else check.number(target, name) for target in wished]
     accepted = f"a number, or a list of one per stage, {len(thresholds)}, None for those that stay"
     if len(targets) != len(thresholds):
         raise check.fail(name, accepted, value)
     for number, (target, limit) in enumerate(zip(targets, thresholds, strict=True), 1):
-        if target is not None and not 0 < check.number(target, name) <= 1:
+        if target is not None and not 0 < target <= 1:
             raise check.fail(name, "a share above 0, at most 1", target)
         if target is not None and limit is None:
             raise check.fail(name, f"None for stage {number}, which fires at the last time step", value)
