@@ -57,7 +57,7 @@ class LinearReadout(CheckedState):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         size = state["_parameters"]["weight"].shape[1]
-        super().__setstate__({"shape": (size,), **state})  # type: ignore[no-untyped-call]  # 0.1 kept no more of it
+        super().__setstate__({**state, "shape": state.get("shape", (size,))})  # type: ignore[no-untyped-call]  # 0.1 kept no more of it
 
     def read(self, times: Tensor) -> Tensor:
         """How early each neuron fires, ``(N, inputs)``: 1 at the first step, 0 for never."""

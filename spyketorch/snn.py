@@ -253,7 +253,7 @@ class SpikingConvolution(Convolution):
         super().__setattr__(name, value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"neuron": neurons._INTEGRATE_AND_FIRE, **state})  # 0.1 had no others
+        super().__setstate__({**state, "neuron": state.get("neuron", neurons._INTEGRATE_AND_FIRE)})  # 0.1 had no others
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -431,7 +431,7 @@ class SpikingPooling(Pooling):
         self.earliest = earliest_within(earliest, window, *self.kernel_size)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"earliest": 1, **state})  # type: ignore[no-untyped-call]  # 0.1 had no others
+        super().__setstate__({**state, "earliest": state.get("earliest", 1)})  # type: ignore[no-untyped-call]  # 0.1 had no others
 
     def forward(self, input: Tensor) -> Tensor:
         window = self.kernel_size, self.stride, self.padding

@@ -457,6 +457,16 @@ def test_networks_that_were_pickled_whole_are_found(name):
 
 
 @pytest.mark.parametrize("name", ["mozafari2019", "kheradpisheh2018"])
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))], ids=["copy", "pickle"]
+)
+def test_a_copy_says_the_same_of_itself(name, clone):
+    """To the byte, as ``testing.check_lesson`` compares it."""
+    made = getattr(models, name)()
+    assert torch.equal(clone(made).get_extra_state(), made.get_extra_state())
+
+
+@pytest.mark.parametrize("name", ["mozafari2019", "kheradpisheh2018"])
 def test_networks_that_were_pickled_whole_by_0_1_answer(name):
     """Their parts lack what they have got since."""
     new = getattr(models, name)(pretrained=True)

@@ -97,7 +97,7 @@ class Filter(nn.Module):
         self.register_buffer("kernels", torch.stack([self._widened(t) for t in tensors]), persistent=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"channels": 1, **state})  # type: ignore[no-untyped-call]  # 0.1 had no others
+        super().__setstate__({**state, "channels": state.get("channels", 1)})  # type: ignore[no-untyped-call]  # 0.1 had no others
 
     def _check_thresholds(self, thresholds: float | Sequence[float] | Tensor | None) -> list[float] | None:
         if thresholds is None:
