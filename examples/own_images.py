@@ -14,8 +14,10 @@ never seen.
 """
 
 import argparse
+import itertools
 import json
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -362,7 +364,7 @@ def saved(out: Path) -> Network:
 def predict(network: Network, files: Sequence[Path]) -> None:
     """Name each picture, with what speaks for the class and for the next one, and how long that took."""
     network.predict(torch.rand(1, SIDE, SIDE))  # loops are compiled, once
-    for file in files:
+    for file in itertools.chain.from_iterable(below(path) if path.is_dir() else [path] for path in files):
         try:
             image = opened(file)
         except OSError as error:
@@ -383,7 +385,9 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.25, help="of each class that is the test (default 0.25)")
     parser.add_argument("--per-class", type=common.at_least(2), metavar="N", help="learn N of a class, test the rest")
     parser.add_argument("--group", action="store_true", help="keep pictures of one folder below a class together")
-    parser.add_argument("--predict", type=Path, nargs="+", metavar="FILE", help="name these, by the model in --out")
+    parser.add_argument(
+        "--predict", type=Path, nargs="+", metavar="FILE", help="name these, or a folder's, by --out's model"
+    )
     parser.add_argument("--features", type=common.at_least(4), default=256, help="that form by STDP (default 256)")
     parser.add_argument("--seed", type=common.at_least(0), default=0)
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs; lower accuracy")
@@ -438,7 +442,9 @@ def main() -> None:
     decided = torch.cat([network(some) for some in network.batches(test.images)]).tolist()
     draw_wrong(test, decided, options.out / "own_images_wrong.png")
     print(f"model: {options.out / 'own_images.pt'}")
-    print(f"pictures: {options.out / 'own_images.png'}, {options.out / 'own_images_wrong.png'}")
+    drawn = ", ".join(str(options.out / f"own_images{part}.png") for part in ("", "_wrong", "_curves"))
+    print(f"pictures: {drawn}")
+    shutil.rmtree(options.out / "own_images")  # what a run that is stopped goes on from: the next one begins anew
 
 
 if __name__ == "__main__":

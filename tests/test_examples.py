@@ -240,7 +240,9 @@ def test_own_images_draws_its_own_where_there_are_none(tmp_path, own_images):
         assert (tmp_path / name).stat().st_size > 5000
     (tmp_path / "text.png").write_text("no picture")
     star = tmp_path / "shapes" / "star" / "star0000.png"
-    first, second = own_images("--predict", star, tmp_path / "text.png", "--out", tmp_path).splitlines()
+    told = own_images("--predict", star, tmp_path / "text.png", star.parent, "--out", tmp_path).splitlines()
+    first, second, *folder = told
+    assert len(folder) == 20
     assert re.search(r"star0000.png: \w+ .*\d ms", first)
     assert "cannot be read" in second
 

@@ -678,6 +678,11 @@ def test_history_of_one_kind_has_one_axis():
     assert ax.lines[0].get_marker() not in ("", "None")  # a single period is seen
 
 
+def test_history_of_a_layer_that_neither_decides_nor_converges():
+    rows = [{"layer": 1, "seen": n, "hits": 0, "silent": 0, "unanswered": 50 / n} for n in (100, 200)]
+    assert curves(vis.plot_history(rows)) == {"layer 1: unanswered": ("share of images", [100, 200], [0.5, 0.25])}
+
+
 def test_history_of_a_checkpoint(tmp_path):
     """The file that a Trainer leaves, whatever is in it beside the history."""
     trainer = training.Trainer(models.kheradpisheh2018(), [training.Unsupervised(period=10)], tmp_path, progress=False)

@@ -33,7 +33,13 @@ class Readout(FinalLesson):
 
     def module(self, network: Network) -> LinearReadout:
         if not isinstance(network.readout, LinearReadout):
-            raise check.fail("lessons", "without Readout where the network's `readout` is no LinearReadout", self)
+            raise check.fail(
+                "lessons",
+                "without Readout where the network's `readout` is no LinearReadout",
+                self,
+                "`network.readout = LinearReadout(shape, classes, time_steps=T)` gives it one, of the shape that "
+                "`network.features(images[:1]).shape[1:]` has",
+            )
         return network.readout
 
     def fit(self, module: LinearReadout, times: Tensor, labels: Tensor | None, tell: Callable[[float], None]) -> None:

@@ -111,7 +111,8 @@ def plot_confusion(
 def plot_history(
     history: Sequence[Mapping[str, float]] | str | os.PathLike[str], *, title: str | None = None, ax: Any = None
 ) -> "Figure":
-    """Learning curves against images seen: share of right decisions of a layer that decides, else convergence.
+    """Learning curves against images seen: share of right decisions of a layer that decides, else convergence, or
+    where the thresholds follow the answers the share of images that had none though much was heard.
 
     Where images of a period stayed silent, their share is shown too.
 
@@ -151,10 +152,12 @@ def _curves(rows: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, str, str
     for i, layer in enumerate(sorted({row["layer"] for row in rows})):
         of_layer = [row for row in rows if row["layer"] == layer]
         seen, colour, name = [row["seen"] for row in of_layer], COLOURS[i % len(COLOURS)], f"layer {layer:g}: "
-        if any(row["hits"] for row in of_layer) or "convergence" not in of_layer[0]:
+        if any(row["hits"] for row in of_layer) or not of_layer[0].keys() & {"convergence", "unanswered"}:
             yield "share of images", name + "right decisions", colour, "o-", seen, [row["hits"] for row in of_layer]
-        else:
+        elif "convergence" in of_layer[0]:
             yield "convergence", name + "convergence", colour, "s--", seen, [row["convergence"] for row in of_layer]
+        else:
+            yield "share of images", name + "unanswered", colour, "s--", seen, [row["unanswered"] for row in of_layer]
         if any(row["silent"] for row in of_layer):
             yield "share of images", name + "silent", colour, "x:", seen, [row["silent"] for row in of_layer]
 
