@@ -123,12 +123,17 @@ def draw(
         visualization.plot_features(features[shown], columns=10, title=text, ax=axes[f"features {number}"])
     title = f"{100 * result.accuracy:.1f} % right of {int(result.confusion.sum())} held-out images"
     visualization.plot_confusion(result.confusion, names, title=title, ax=axes["right"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
     if history:
         curves = Figure(figsize=(7, 4), layout="constrained")
         visualization.plot_history(history, ax=curves.subplots())
-        curves.savefig(path.with_name(f"{path.stem}_curves.png"), dpi=110)
+        save(curves, path.with_name(f"{path.stem}_curves.png"))
+
+
+def save(figure: Figure, path: Path) -> None:
+    """The figure as a file, in a folder that is made where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def run(

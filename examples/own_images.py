@@ -342,7 +342,7 @@ def draw_wrong(data: Pictures, decided: Sequence[int], path: Path) -> None:
             ax.imshow(read(data.files[i]))
             answer = data.names[decided[i]] if decided[i] >= 0 else "silent"
             ax.set_title(f"{data.names[data.labels[i]]}, not {answer}"[:28], fontsize=8)
-    figure.savefig(path, dpi=110)
+    common.save(figure, path)
 
 
 # New pictures, one at a time

@@ -124,8 +124,7 @@ def draw(network: Network, told: np.ndarray, result: Evaluation, path: Path) -> 
     vis.plot_features(features, columns=12, title=title, ax=figure.add_subplot(2, 2, 3))
     title = f"{100 * result.accuracy:.1f} % right of {int(result.confusion.sum())} digits"
     vis.plot_confusion(result.confusion, [*"0123456789"], title=title, ax=figure.add_subplot(2, 2, 4))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    common.save(figure, path)
     print(f"picture: {path}")
 
 

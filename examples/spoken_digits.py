@@ -110,8 +110,7 @@ def draw(network: Network, sounds: Tensor, result: Evaluation, path: Path) -> No
     vis.plot_features(winning, columns=20, title="what features of layer 1 answer to", ax=axes["features"])
     title = f"{100 * result.accuracy:.1f} % of {int(result.confusion.sum())} recordings right"
     vis.plot_confusion(result.confusion, [*"0123456789"], title=title, ax=axes["right"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    common.save(figure, path)
     print(f"picture: {path}")
 
 
