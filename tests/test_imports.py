@@ -32,7 +32,7 @@ ROOMS = [
 ]
 
 #: folders whose `__init__` only offers the names of others
-FACES = {"data", "learning", "encoding", "models", "training", "visualization"}
+FACES = {"data", "learning", "encoding", "models", "readout", "training", "visualization"}
 
 
 def name_of(path):

@@ -15,7 +15,7 @@ from spyketorch.encoding._latency import LatencyEncoder
 from spyketorch.models._images import ImageSpec
 from spyketorch.models._network import Network
 from spyketorch.models._stage import Stage
-from spyketorch.readout import LinearReadout
+from spyketorch.readout._linear import LinearReadout
 from spyketorch.snn import SpikingConvolution, SpikingPooling
 
 TIME_STEPS = 15

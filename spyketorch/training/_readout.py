@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch.models._network import Network
-from spyketorch.readout import LinearReadout
+from spyketorch.readout._linear import LinearReadout
 from spyketorch.training._lesson import FinalLesson
 
 
