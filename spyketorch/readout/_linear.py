@@ -1,7 +1,7 @@
 """A linear read-out: what a support vector machine makes of the first spikes of a network."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,12 +10,10 @@ from torch.nn.parameter import Parameter
 
 from spyketorch import _checks as check
 from spyketorch._convolution import torch_threads
-from spyketorch._state import CheckedState
-
-_READS = "shape_and_time_steps"  # the key of what a read-out reads, in a state_dict
+from spyketorch.readout._maps import OfMaps
 
 
-class LinearReadout(CheckedState):
+class LinearReadout(OfMaps):
     r"""Class scores from first-spike times, linear in how early each neuron fires.
 
     .. math:: x = (T - t) / T, \qquad \text{score}_c = w_c \cdot x + b_c
@@ -44,15 +42,9 @@ class LinearReadout(CheckedState):
     """
 
     def __init__(self, shape: tuple[int, int, int], classes: int, *, time_steps: int) -> None:
-        super().__init__()
-        if not isinstance(shape, Sequence) or isinstance(shape, str | bytes) or not len(shape):
-            raise check.fail_type("shape", "(features, rows, columns)", shape)
-        self.shape = tuple(check.integer(length, "shape", 1) for length in shape)
-        size = math.prod(self.shape)
-        check.storable((size,), "shape", shape)
-        self.time_steps = check.steps(time_steps)
-        check.storable((check.integer(classes, "classes", 2), size), "classes", classes)
-        self.weight = Parameter(torch.zeros(classes, size), requires_grad=False)
+        super().__init__(shape, time_steps)
+        check.storable((check.integer(classes, "classes", 2), self.inputs), "classes", classes)
+        self.weight = Parameter(torch.zeros(classes, self.inputs), requires_grad=False)
         self.bias = Parameter(torch.zeros(classes), requires_grad=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -62,17 +54,6 @@ class LinearReadout(CheckedState):
     def read(self, times: Tensor) -> Tensor:
         """How early each neuron fires, ``(N, inputs)``: 1 at the first step, 0 for never."""
         return (self.time_steps - self._flat(times).to(self.weight)) / self.time_steps
-
-    def _flat(self, times: Tensor) -> Tensor:
-        if check.tensor(times, "times").dtype not in check.TIMES or times.layout != torch.strided:
-            raise check.fail_type("times", "first-spike times of an integer type", times)
-        shape = tuple(times.shape[1:])
-        if len(self.shape) == 1:  # neurons in any maps
-            shape = (math.prod(shape),)
-        if times.ndim < 2 or 0 in times.shape or shape not in (self.shape, (self.weight.shape[1],)):
-            raise check.fail("times", f"of shape (N, {', '.join(map(str, self.shape))}), as this read-out reads", times)
-        check.times_within(times, "times", self.time_steps)
-        return times.flatten(1)
 
     def forward(self, times: Tensor) -> Tensor:
         early = self.time_steps - self._flat(times).to(check.widest(self.weight.device))
@@ -163,27 +144,6 @@ class LinearReadout(CheckedState):
             self.weight.copy_(points[0])
             self.bias.copy_(points[1] - points[0] @ early)
             return objective()
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[f"{prefix}{_READS}"] = torch.tensor([*self.shape, self.time_steps])
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        rest, mine = dict(state_dict), [*self.shape, self.time_steps]
-        saved = rest.pop(f"{prefix}{_READS}", None)  # 0.1 did not say
-        if saved is not None and (not isinstance(saved, Tensor) or saved.tolist() != mine):
-            there = saved.tolist() if isinstance(saved, Tensor) else saved
-            error_msgs.append(f"{prefix}{_READS}: a read-out of (*shape, time_steps) {there}, but this one has {mine}")
-        super()._load_from_state_dict(rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def extra_repr(self) -> str:
         return f"inputs={self.weight.shape[1]}, classes={len(self.bias)}, time_steps={self.time_steps}"
