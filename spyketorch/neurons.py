@@ -45,6 +45,23 @@ class Neuron(Protocol):
         """
 
 
+@runtime_checkable
+class Responding(Neuron, Protocol):
+    """A neuron whose potential is the sum of what each input adds to it, by its weight and its age alone.
+
+    Such neurons may decide in a :class:`spyketorch.readout.FirstSpikeReadout`, and learn by
+    :class:`spyketorch.learning.SupervisedSTDP`.
+    """
+
+    def response(self, age: Any) -> Any:
+        """The potential that an input of weight 1 adds so long after it fired, its spike response.
+
+        Args:
+            age: in time steps, a number or a tensor. A potential moves in a straight line from step to step, so a
+                neuron that fires between two steps hears the inputs of the later one at ages of -1 to 0.
+        """
+
+
 class IntegrateAndFire(NamedTuple):
     r"""Keeps all that it heard: :math:`v_t = a_t`. The neuron of SpykeTorch, and the fastest: it stands still between
     spikes.
@@ -57,6 +74,10 @@ class IntegrateAndFire(NamedTuple):
     def step(self, potential: Any, before: Any, heard: Any) -> Any:
         """As of every :class:`Neuron`."""
         return heard
+
+    def response(self, age: Any) -> Any:
+        """1, from the step on in which the input fires."""
+        return (age > -1) * 1.0
 
 
 class Leaky(NamedTuple):
@@ -75,6 +96,10 @@ class Leaky(NamedTuple):
     def step(self, potential: Any, before: Any, heard: Any) -> Any:
         """As of every :class:`Neuron`."""
         return self.leak * potential + (heard - before)
+
+    def response(self, age: Any) -> Any:
+        r""":math:`\lambda^{age}`, from the step on in which the input fires."""
+        return (age > -1) * self.leak ** (age * (age > 0))
 
 
 class Ramp(NamedTuple):
@@ -98,6 +123,10 @@ class Ramp(NamedTuple):
     def step(self, potential: Any, before: Any, heard: Any) -> Any:
         """As of every :class:`Neuron`."""
         return potential + before / self.duration
+
+    def response(self, age: Any) -> Any:
+        """age / d, 0 before the input fires."""
+        return (age > 0) * age / self.duration
 
 
 def potentials(heard: Tensor, neuron: Neuron) -> Tensor:

@@ -420,3 +420,66 @@ def target_time(weight, threshold, times, time_steps, adaptation, multiplicative
         moved = threshold[f] - rate * (when / time_steps - target) + (rate if f == winner else -rate / (features - 1))
         threshold[f] = max(moved, floor)
     return winner
+
+
+def response(kind, age):
+    """The potential that an input of weight 1 gives so long after it fired; kind is ("ramp", d) or ("step",)."""
+    if kind[0] == "ramp":
+        return max(age, 0) / kind[1]
+    return 1.0 if age >= 0 else 0.0
+
+
+def exact_times(weight, threshold, times, time_steps, horizon, kind):
+    """When each neuron that hears all inputs fires, between the steps, inf for never; and its potential in the end."""
+    fired, last = [], []
+    for w, limit in zip(weight, threshold, strict=True):
+        heard = [(w[i], times[i]) for i in range(len(times)) if times[i] < time_steps]
+
+        def potential(t, heard=heard):
+            return sum(value * response(kind, t - time) for value, time in heard)
+
+        when, was = math.inf, 0.0
+        for t in range(math.floor(horizon) + 1):  # silence goes on after the last step
+            now = potential(t)
+            if now > limit or (t >= time_steps and now == limit and now > was):
+                when = t - (now - limit) / (now - was)
+                break
+            was = now
+        fired.append(when)
+        last.append(potential(horizon))
+    return np.array(fired), np.array(last)
+
+
+def supervised_stdp(weight, threshold, lifted, total, times, label, how):
+    """One sample learned by S2-STDP with competition groups, in place: RULES A8 and A9; the class that was decided."""
+    time_steps, horizon, per_class = how["time_steps"], how["horizon"], how["per_class"]
+    classes, taught = len(weight) // per_class, per_class - how["non_target"]
+    own = range(label * per_class, label * per_class + taught)
+    limit = np.array([lifted[f] if f in own else threshold[f] for f in range(len(weight))])
+    fired, last = exact_times(weight, limit, times, time_steps, horizon, how["kind"])
+    rank = lambda f: (fired[f], -last[f], f)  # noqa: E731
+    winners = [min(range(c * per_class, (c + 1) * per_class), key=rank) for c in range(classes)]
+    known = [fired[f] for f in winners if math.isfinite(fired[f])]
+    mean = (sum(known) / len(known) if known else horizon) / time_steps
+    mean += how["anchor"] * (how["latency"] - mean)
+    for c, f in enumerate(winners):
+        right = c == label and f in own
+        target = mean - how["gap"] * (classes - 1) / classes if right else mean + how["gap"] / classes
+        when = min(fired[f], horizon)
+        error = when / time_steps - target
+        for i, time in enumerate(times):
+            heard = time < time_steps
+            if how["kind"][0] == "ramp":
+                helps = max(when - time, 0) / how["kind"][1] if heard else 0
+            else:
+                helps = 1 if heard and time <= math.ceil(when) else 0  # whole steps
+            weight[f, i] += error * (how["ltp"] * helps if helps > 0 else how["ltd"])
+        weight[f] = np.clip(weight[f], 0, 1)
+        if weight[f].sum() > 0:
+            weight[f] *= total[f] / weight[f].sum()
+    if how["lift"] > 0 and any(math.isfinite(fired[f]) for f in own):
+        first = min(own, key=lambda f: fired[f])
+        for f in own:
+            share = (taught - 1) / taught if f == first else -1 / taught
+            lifted[f] = max(lifted[f] + how["lift"] * share * threshold[f], threshold[f])
+    return min(winners, key=rank) // per_class

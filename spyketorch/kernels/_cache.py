@@ -180,6 +180,11 @@ def contracted(function: Loop) -> Loop:
     return _kept(function, fastmath={"contract"})
 
 
+def dividing(function: Loop) -> Loop:
+    """:func:`compiled`, where a number may be divided by 0, which a loop in vectors does not look at."""
+    return _kept(function, error_model="numpy")
+
+
 def _kept(function: Loop, **options: Any) -> Loop:
     loop: Any = njit(nogil=True, **options)(function)
     loop._cache = _Cache(function)  # type: ignore[no-untyped-call]

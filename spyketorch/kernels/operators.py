@@ -295,6 +295,23 @@ pooling = _define(
 )
 
 
+def exact_fire(
+    times: Tensor, weight: Tensor, threshold: Tensor, time_steps: int, horizon: float, neuron: Neuron
+) -> tuple[Tensor, Tensor]:
+    """When neurons that hear all inputs, times (N, inputs), fire between the steps, and their potentials in the end.
+
+    Both are (N, neurons); inf for never.
+    """
+    reason = why_not_compiled(neuron, weight)
+    if reason is not None or not check.free_to_read(times) or not check.free_to_read(weight):
+        if reason is not None:
+            say_slow("a read-out answers in plain torch, several times slower than compiled loops", weight, reason)
+        return plain.exact_fire(times, weight, threshold, time_steps, horizon, neuron)
+    from spyketorch.kernels import deciding
+
+    return deciding.fire(times, weight, threshold, time_steps, horizon, neuron)
+
+
 # Encoding
 
 

@@ -110,3 +110,21 @@ def neuron_fire(
             fired = torch.where(crosses, torch.full_like(fired, t), fired)
             values = torch.where(crosses, potential, values)
     return fired, values if want_values else values.new_empty(0)
+
+
+def exact_fire(
+    times: Tensor, weight: Tensor, threshold: Tensor, time_steps: int, horizon: float, neuron: Neuron
+) -> tuple[Tensor, Tensor]:
+    """(times between the steps, potentials at the horizon) of neurons that hear all inputs (N, inputs)."""
+    heard = weight.new_zeros(len(times), len(weight))
+    potential, fired = heard, torch.full_like(heard, torch.inf)
+    for t in range(time_steps):
+        before, was = heard, potential
+        heard = heard + (times == t).to(weight) @ weight.T
+        potential = neuron.step(was, before, heard)
+        exact = t - (potential - threshold) / (potential - was)
+        fired = torch.where((potential > threshold) & (fired == torch.inf), exact, fired)
+    rise = neuron.step(potential, heard, heard) - potential
+    exact = time_steps - 1 + (threshold - potential) / rise
+    later = (fired == torch.inf) & (rise > 0) & (exact <= horizon)
+    return torch.where(later, exact, fired), potential + rise * (horizon - (time_steps - 1))

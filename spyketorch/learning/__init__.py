@@ -27,6 +27,10 @@ from spyketorch.learning._layer import Spiking as Spiking
 from spyketorch.learning._multiplicative import MultiplicativeSTDP as MultiplicativeSTDP
 from spyketorch.learning._rstdp import RSTDP as RSTDP
 from spyketorch.learning._stdp import STDP as STDP
+from spyketorch.learning._supervised import Answered as Answered
+from spyketorch.learning._supervised import Competition as Competition
+from spyketorch.learning._supervised import Deciding as Deciding
+from spyketorch.learning._supervised import SupervisedSTDP as SupervisedSTDP
 from spyketorch.learning._synapses import Factor as Factor
 from spyketorch.learning._synapses import Synapses as Synapses
 from spyketorch.learning._synapses import causal_step as causal_step

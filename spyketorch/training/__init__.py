@@ -13,6 +13,7 @@ from spyketorch.training._diagnosis import TrainingWarning as TrainingWarning
 from spyketorch.training._evaluation import Evaluation as Evaluation
 from spyketorch.training._evaluation import evaluate as evaluate
 from spyketorch.training._lesson import FinalLesson as FinalLesson
+from spyketorch.training._lesson import Following as Following
 from spyketorch.training._lesson import Learned as Learned
 from spyketorch.training._lesson import Lesson as Lesson
 from spyketorch.training._lesson import Period as Period
@@ -27,5 +28,6 @@ from spyketorch.training._schedules import Doubling as Doubling
 from spyketorch.training._schedules import Fading as Fading
 from spyketorch.training._schedules import Progress as Progress
 from spyketorch.training._schedules import Schedule as Schedule
+from spyketorch.training._supervised import Supervised as Supervised
 from spyketorch.training._trainer import Trainer as Trainer
 from spyketorch.training._unsupervised import Unsupervised as Unsupervised

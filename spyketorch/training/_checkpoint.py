@@ -58,6 +58,8 @@ def users_code(lessons: Sequence[Lesson], last: FinalLesson | None, stages: Sequ
 def state(rule: nn.Module, layer: nn.Module) -> dict[str, Any]:
     """The state of a rule, without the weight and the threshold of its layer, which every checkpoint holds."""
     places = [name for name, part in rule.named_modules(remove_duplicate=False) if part is layer]
+    if rule is layer:
+        return {}
     known = {f"{place}.{name}" for place in places for name in ("weight", "threshold")}
     return {
         name: value.detach().cpu() if isinstance(value, Tensor) else value
@@ -144,6 +146,8 @@ def _check(content: Any, network: Network, lessons: Sequence[Lesson], last: Fina
     _need((read is not None) == (last is not None), "a `readout`")
     for name, value in () if last is None else last.module(network).named_parameters():
         _numbers(read[name], f"`readout` {name}", value.dtype, value.shape)
+    final = content.get("final rule")  # 0.1 kept none
+    _need(final is None or (type(final) is dict and last is not None), "`final rule`")
     states = content.get("rules", [])  # 0.1 kept none
     _need(type(states) is list and len(states) in (0, len(layers)), "`rules`")
     _need(all(state is None or type(state) is dict for state in states), "`rules`")

@@ -1,7 +1,7 @@
 """The protocol of a lesson: all that the trainer knows of what a layer is taught."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -123,6 +123,26 @@ class Lesson(Protocol):
         return ()
 
 
+class Following(Protocol):
+    """How the trainer follows a final lesson: what the lesson tells of each pass over the images."""
+
+    def heard(self, images: int, text: str = "") -> None:
+        """So many images have been heard. May stop the lesson: what came after the last whole pass is undone then."""
+
+    def passed(self, figures: Mapping[str, float]) -> None:
+        """A pass is whole: its state may be saved, and a run that is stopped goes on from here.
+
+        Args:
+            figures: of the pass, for the history, by name; a share of right decisions is called ``hits``.
+        """
+
+    def warn(self, text: str) -> None:
+        """Why the read-out may not be learning, and what to change."""
+
+    def random(self, number: int) -> "np.random.Generator":
+        """What a pass draws from, by its number: the same in a run that was stopped and resumed."""
+
+
 @runtime_checkable
 class FinalLesson(Protocol):
     """What is learned after the layers, from what the last one passes on for all images at once: a read-out.
@@ -146,9 +166,13 @@ class FinalLesson(Protocol):
     def module(self, network: Network) -> nn.Module:
         """The part of the network that learns; a ValueError where it has none."""
 
+    def rule(self, module: nn.Module) -> nn.Module:
+        """What learns, made anew for the module; its ``state_dict`` holds all that changes while it learns."""
+        return module
+
     @abstractmethod
-    def fit(self, module: Any, times: Tensor, labels: Tensor | None, tell: Callable[[float], None]) -> None:
-        """Fit it to first-spike times ``(N, C, H, W)``; ``tell`` is called after each pass, with what it reached."""
+    def fit(self, rule: Any, times: Tensor, labels: Tensor | None, follow: Following) -> None:
+        """Fit what :meth:`rule` made to first-spike times ``(N, C, H, W)``, or go on where it was stopped."""
 
 
 def wins(winners: Tensor, features: int) -> Tensor:

@@ -1,6 +1,5 @@
 """Decisions by a linear read-out."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -8,7 +7,7 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch.models._network import Network
 from spyketorch.readout._linear import LinearReadout
-from spyketorch.training._lesson import FinalLesson
+from spyketorch.training._lesson import FinalLesson, Following
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,10 @@ class Readout(FinalLesson):
             )
         return network.readout
 
-    def fit(self, module: LinearReadout, times: Tensor, labels: Tensor | None, tell: Callable[[float], None]) -> None:
+    def fit(self, rule: LinearReadout, times: Tensor, labels: Tensor | None, follow: Following) -> None:
         assert labels is not None
-        module.fit(times, labels, penalty=self.penalty, iterations=self.iterations, tell=tell)
+
+        def tell(objective: float) -> None:
+            follow.heard(len(times), f"objective {objective:.4f}")
+
+        rule.fit(times, labels, penalty=self.penalty, iterations=self.iterations, tell=tell)

@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -145,6 +145,7 @@ class Trainer:
         self.on_silence = on_silence
         self._warnings: list[list[str]] = [[] for _ in network.stages]  # of each layer
         self._rules: list[nn.Module | None] = [None] * len(network.stages)  # of layers that have begun
+        self._last_rule: nn.Module | None = None  # of a final lesson that has begun
         self.history: list[dict[str, float]] = []
         self._place = _Place()
         self._reports: list[Report] = []  # of a finished run
@@ -237,20 +238,21 @@ class Trainer:
         return reports
 
     def _read(self, lesson: FinalLesson, times: Tensor, labels: Tensor | None, interrupted: Callable[[], bool]) -> None:
-        """Fit the read-out; stopped half-way, it begins anew."""
-        module = lesson.module(self.network)
-        with progress_bar("fitting the read-out", len(times) * lesson.passes, self.progress) as bar:
-
-            def tell(objective: float) -> None:
-                bar.update(len(times))
-                bar.set_postfix_str(f"objective {objective:.4f}")
-                if interrupted():
-                    raise self._stopped()
-
-            with self._whole(module):
-                lesson.fit(module, times, labels, tell)
-                self._place = _Place(self._place.stage + 1)
+        """Fit the read-out, or go on with it after its last whole pass."""
+        module, rule = lesson.module(self.network), self._final(lesson)
+        with (
+            progress_bar("fitting the read-out", len(times) * lesson.passes, self.progress) as bar,
+            self._whole(module, rule) as settled,
+        ):
+            lesson.fit(rule, times, labels, _Follower(self, len(times), bar, settled, interrupted))
+            self._place = _Place(self._place.stage + 1)
         self._save()
+
+    def _final(self, lesson: FinalLesson) -> nn.Module:
+        """What learns by the final lesson, made when its turn comes."""
+        if self._last_rule is None:
+            self._last_rule = check.module(lesson.rule(lesson.module(self.network)), "rule")
+        return self._last_rule
 
     # one layer
 
@@ -317,17 +319,38 @@ class Trainer:
             yield
 
     @contextmanager
-    def _whole(self, *modules: nn.Module) -> Iterator[None]:
-        """All that is learned within the block, or, when it is left by Ctrl-C or an error, nothing of it."""
-        undo, place = _undo(modules), self._place
-        counts, rows = [count.clone() for count in self._wins], len(self.history)
+    def _whole(self, *modules: nn.Module) -> Iterator[Callable[[], None]]:
+        """All that is learned within the block, or, when it is left by Ctrl-C or an error, nothing of it.
+
+        Gives what is to be called where the state is whole within the block: then nothing before is undone.
+        """
+        kept = self._kept(modules)
+
+        def settled() -> None:
+            nonlocal kept
+            kept = self._kept(modules)
+
         try:
-            yield
+            yield settled
         except BaseException:
+            kept()
+            raise
+
+    def _kept(self, modules: Sequence[nn.Module]) -> Callable[[], None]:
+        """What makes the run again what it is now."""
+        undo, place, counts, rows = (
+            _undo(modules),
+            self._place,
+            [count.clone() for count in self._wins],
+            len(self.history),
+        )
+
+        def again() -> None:
             undo()
             self._place, self._wins = place, counts
             del self.history[rows:]
-            raise
+
+        return again
 
     # warnings
 
@@ -362,12 +385,28 @@ class Trainer:
 
     def _record(self, number: int, learned: Learned) -> None:
         hits, misses, silent = self._place.shares
-        row = {"layer": number + 1, "seen": self._place.seen, "hits": hits, "misses": misses, "silent": silent}
+        row: dict[str, float] = {
+            "layer": number + 1,
+            "seen": self._place.seen,
+            "hits": hits,
+            "misses": misses,
+            "silent": silent,
+        }
         row |= learned.figures
         self.history.append(row)
         if self.writer is not None:
             for name in ("hits", "silent", *learned.figures):
                 self.writer.add_scalar(f"layer {number + 1}/{name}", row[name], self._place.seen)
+
+    def _passed(self, images: int, figures: Mapping[str, float]) -> None:
+        """A row of the history, of a pass of the final lesson over so many images."""
+        number = len(self._wins)
+        row: dict[str, float] = {"layer": number + 1, "seen": images * (len(self._rows(number)) + 1)}
+        row |= {"hits": 0.0, "misses": 0.0, "silent": 0.0, **figures}
+        self.history.append(row)
+        if self.writer is not None:
+            for name in figures:
+                self.writer.add_scalar(f"read-out/{name}", row[name], row["seen"])
 
     def _rows(self, number: int) -> list[dict[str, float]]:
         """What the history holds of a layer."""
@@ -474,6 +513,7 @@ class Trainer:
             "weights": [layer.weight.detach().cpu() for layer in layers],
             "thresholds": [layer.threshold for layer in layers],
             "readout": None if self.last is None else self.last.module(self.network).state_dict(),
+            "final rule": self._final_state(),
             "rules": [
                 None if rule is None else checkpoint.state(rule, layer)
                 for rule, layer in zip(self._rules, layers, strict=True)
@@ -482,6 +522,12 @@ class Trainer:
             "warnings": json.dumps(self._warnings),
         }
         save(content, self.checkpoint)
+
+    def _final_state(self) -> dict[str, Any] | None:
+        """That of the final lesson's rule, without the read-out's own, which every checkpoint holds."""
+        if self.last is None or self._last_rule is None:
+            return None
+        return checkpoint.state(self._last_rule, self.last.module(self.network))
 
     def _found(self, identity: dict[str, str], images: int) -> Any:
         """The checkpoint of this run, None where there is none."""
@@ -501,9 +547,46 @@ class Trainer:
             stage.layer.threshold = threshold
         if self.last is not None:
             self.last.module(self.network).load_state_dict(content["readout"])
+            if content.get("final rule") is not None:
+                checkpoint.restore(self._final(self.last), content["final rule"], path)
         self._place = _Place(content["stage"], content["seen"], tuple(content["shares"]))
         self._wins, self.history = content["wins"], json.loads(content["history"])
         self._warnings = json.loads(content.get("warnings", "[]")) or [[] for _ in self.network.stages]
+
+
+class _Follower:
+    """What a final lesson tells its trainer."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        images: int,
+        bar: Any,
+        settled: Callable[[], None],
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self.trainer, self.images, self.bar, self.settled, self.interrupted = trainer, images, bar, settled, interrupted
+
+    def heard(self, images: int, text: str = "") -> None:
+        self.bar.update(images)
+        if text:
+            self.bar.set_postfix_str(text)
+        if self.interrupted():
+            raise self.trainer._stopped()
+
+    def passed(self, figures: Mapping[str, float]) -> None:
+        self.trainer._passed(self.images, figures)
+        self.settled()
+        if self.interrupted() or time.monotonic() - self.trainer._saved > self.trainer.checkpoint_seconds:
+            self.trainer._save()
+        if self.interrupted():
+            raise self.trainer._stopped()
+
+    def warn(self, text: str) -> None:
+        warnings.warn(f"read-out: {text}", TrainingWarning, stacklevel=6)
+
+    def random(self, number: int) -> "np.random.Generator":
+        return np.random.default_rng([self.trainer.seed, len(self.trainer._wins), number])
 
 
 def _checked(learned: Any, images: int) -> Learned:

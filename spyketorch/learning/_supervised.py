@@ -1,0 +1,239 @@
+"""Supervised STDP: neurons are taught when to fire."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from spyketorch import _checks as check
+from spyketorch import neurons
+from spyketorch._plasticity import Supervision
+from spyketorch._state import CheckedState
+from spyketorch.kernels import operators, plain
+
+
+class Deciding(Protocol):
+    """Neurons that decide by who fires first, :class:`spyketorch.readout.FirstSpikeReadout`."""
+
+    time_steps: int
+    classes: int
+    per_class: int
+    neuron: neurons.Responding
+
+    @property
+    def weight(self) -> Tensor: ...
+    @property
+    def horizon(self) -> float: ...
+    def limit(self) -> Tensor: ...
+    def _flat(self, times: Tensor) -> Tensor: ...
+
+
+class Competition(NamedTuple):
+    """Competition among the neurons of one class, so that they learn different images of it.
+
+    Attributes:
+        non_target: neurons of each class, the last of them, that are taught to fire late when they win for their own
+            class, as those of other classes are; they hear what the others do not.
+        lift: share of its threshold by which a target neuron that wins for its own class raises it, while learning;
+            the other target neurons lower theirs as much in all, never below the threshold that decides.
+    """
+
+    non_target: int = 1
+    lift: float = 0.0025
+
+
+class Answered(NamedTuple):
+    """What a read-out answered to samples, each before it was learned.
+
+    Attributes:
+        classes: decided, int64 ``(N,)``.
+        winners: the neuron of each class that fired first, int64 ``(N, classes)``.
+    """
+
+    classes: Tensor
+    winners: Tensor
+
+
+class SupervisedSTDP(CheckedState):
+    r"""Supervised STDP of neurons that decide by their first spikes: S2-STDP, with competition groups.
+
+    Of each class the neuron that fires first learns, at time :math:`t_c`, from every sample. With the mean m of these
+    times, C classes and a ``gap`` g, the right class is to fire at :math:`m - g T (C - 1) / C` and all others at
+    :math:`m + g T / C`. With the error :math:`e_c = (t_c - \text{target}_c) / T`, which is positive where it is late,
+
+    .. math:: \Delta w_i = e_c \cdot \begin{cases}
+        \text{LTP} \; \varepsilon(t_c - t_i) & \text{where input } i \text{ added to the potential} \\
+        \text{LTD} & \text{else, for silent inputs too} \end{cases}
+
+    where :math:`\varepsilon` is the response of its kind of neuron: 1 for IntegrateAndFire, :math:`(t_c - t_i) / d` for
+    Ramp. Weights are clamped to the bounds; then each neuron that learned is scaled to the sum of weights that it had
+    when the rule was made. A winner that does not fire counts as firing at the horizon of the read-out, and not in the
+    mean; among those that fire at once, the larger potential at the horizon wins.
+
+    Args:
+        readout: the neurons, a :class:`spyketorch.readout.FirstSpikeReadout`.
+        learning_rate: (LTP, LTD), such as (0.5, -0.1).
+        gap: g, as a share of all time steps.
+        lower_bound, upper_bound: of the weights.
+        competition: among the neurons of each class, a :class:`Competition`; None for none.
+        anchor: the mean time is drawn by this share, 0..1, towards ``latency``, so that weights do not drift to inputs
+            that rarely fire.
+        latency: a mean time, as a share of all time steps.
+
+    Attributes:
+        lifted: threshold of each target neuron for samples of its own class, ``(neurons,)``; :meth:`relax` makes it
+            that of the read-out again, as published at the start of each epoch.
+        total: sum of weights that each neuron keeps, ``(neurons,)``.
+
+    Example:
+        >>> from spyketorch import readout
+        >>> neurons = readout.FirstSpikeReadout((4, 3, 3), 2, per_class=2, time_steps=15)
+        >>> rule = SupervisedSTDP(neurons)
+        >>> times, labels = torch.randint(0, 16, (8, 4, 3, 3), dtype=torch.uint8), torch.randint(0, 2, (8,))
+        >>> rule.learn(times, labels).classes.shape
+        torch.Size([8])
+
+    Reference:
+        Goupy, Tirilly, Bilasco, *Paired competing neurons improving STDP supervised local learning in spiking neural
+        networks*, arXiv 2308.02194, and *Neuronal competition groups with supervised STDP for spike-based
+        classification*, arXiv 2410.17066; potentiation in proportion to the response: Attar, arXiv 2609.37047.
+    """
+
+    def __init__(
+        self,
+        readout: Deciding,
+        learning_rate: Sequence[float] = (0.5, -0.1),
+        gap: float = 0.05,
+        lower_bound: float = 0.0,
+        upper_bound: float = 1.0,
+        *,
+        competition: Competition | None = None,
+        anchor: float = 0.0,
+        latency: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not all(hasattr(readout, name) for name in ("weight", "limit", "horizon", "per_class", "neuron")):
+            raise check.fail_type("readout", "a readout.FirstSpikeReadout", readout)
+        self.readout = readout
+        self.learning_rate = learning_rate  # type: ignore[assignment]  # __setattr__ takes any sequence
+        self.gap, self.anchor = check.number(gap, "gap"), check.number(anchor, "anchor")
+        if not 0 <= self.anchor <= 1:
+            raise check.fail("anchor", "a share, 0..1", anchor)
+        self.latency = check.number(latency, "latency")
+        self.lower_bound, self.upper_bound = check.bounds(lower_bound, upper_bound)
+        self.competition = competition
+        self.register_buffer("total", readout.weight.detach().sum(1))
+        self.register_buffer("lifted", readout.limit().clone())
+
+    total: Tensor
+    lifted: Tensor
+    learning_rate: tuple[float, float]
+    competition: Competition | None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "learning_rate":
+            if not isinstance(value, Sequence) or len(value) != 2:
+                raise check.fail(name, "a pair (LTP, LTD)", value)
+            value = tuple(check.number(rate, name) for rate in value)
+        elif name == "competition" and value is not None:
+            check_competition(value, self.readout.per_class)
+        super().__setattr__(name, value)
+
+    def relax(self) -> None:
+        """Take the thresholds of the read-out for those of target neurons, too."""
+        self.lifted.copy_(self.readout.limit())
+
+    def learn(self, times: Tensor, labels: Tensor) -> Answered:
+        """Learn samples in turn, each with the weights that the one before left.
+
+        Args:
+            times: first-spike times ``(N, *shape)``, as the read-out reads them.
+            labels: class of each, integers ``(N,)``.
+
+        Raises:
+            ValueError, TypeError: times or labels that do not fit the read-out; weights that are not finite.
+        """
+        readout: Any = self.readout
+        flat, weight = readout._flat(times), readout.weight.data
+        check.same_device(flat, "times", weight, "readout.weight")
+        labels = check.labels(labels, len(flat), weight.device)
+        if check.readable(labels) and int(labels.max()) >= readout.classes:
+            raise check.fail("labels", f"classes 0..{readout.classes - 1}", int(labels.max()))
+        check.finite_if_free(weight, "readout.weight")
+        reason = operators.why_not_compiled(readout.neuron, weight)
+        if reason is None and check.free_to_read(flat):
+            from spyketorch.kernels import deciding
+
+            window, thresholds = (readout.time_steps, readout.horizon), (readout.limit(), self.lifted)
+            answered = deciding.learn(flat, labels, weight, readout.neuron, window, thresholds, self.total, self._how())
+        else:
+            operators.say_slow(
+                "`learn` runs in plain torch, many times slower than in compiled loops", weight, str(reason)
+            )
+            answered = torch.stack([self._learn(one, int(label)) for one, label in zip(flat, labels, strict=True)])
+        return Answered(answered[:, 0], answered[:, 1:])
+
+    def _how(self) -> Supervision:
+        per_class, (non_target, lift) = self.readout.per_class, self.competition or Competition(0, 0.0)
+        bounds, draw = (self.lower_bound, self.upper_bound), (self.anchor, self.latency)
+        return Supervision(*self.learning_rate, self.gap, *draw, non_target, lift, per_class, *bounds)
+
+    def _learn(self, times: Tensor, right: int) -> Tensor:
+        """One sample (inputs,) in torch; the class decided, and the winner of each class."""
+        readout, how, steps, horizon = self.readout, self._how(), self.readout.time_steps, self.readout.horizon
+        weight, limit, neuron = readout.weight.data, readout.limit(), readout.neuron
+        classes, per_class = readout.classes, readout.per_class
+        taught = slice(right * per_class, (right + 1) * per_class - how.non_target)
+        now = limit.clone()
+        now[taught] = self.lifted[taught]
+        fired, potential = (part[0] for part in plain.exact_fire(times[None], weight, now, steps, horizon, neuron))
+        winners = _first(fired, potential, per_class)
+        first = fired[winners]
+        heard = torch.isfinite(first)
+        mean = torch.where(heard.any(), first[heard].sum() / heard.sum().clamp(min=1), horizon) / steps
+        mean = mean + how.anchor * (how.anchored - mean)
+        late = mean + how.gap / classes
+        target = late.expand(classes).clone()
+        if int(winners[right]) % per_class < per_class - how.non_target:
+            target[right] = mean - how.gap * (classes - 1) / classes
+        when = first.clamp(max=horizon)
+        error = (when / steps - target)[:, None]
+        response = neuron.response(when[:, None] - times[None].to(when))
+        helped = (response > 0) & (times < steps)
+        change = torch.where(helped, error * how.ltp * response, error * how.ltd)
+        weight[winners] = (weight[winners] + change).clamp(how.lower_bound, how.upper_bound)
+        sums = weight[winners].sum(1)
+        weight[winners] *= torch.where(sums > 0, self.total[winners] / sums, 1)[:, None]
+        if how.lift > 0 and bool(torch.isfinite(fired[taught]).any()):
+            count = per_class - how.non_target
+            share = torch.full_like(fired[taught], -1 / count)
+            share[fired[taught].argmin()] = (count - 1) / count
+            self.lifted[taught] = torch.maximum(self.lifted[taught] + how.lift * share * limit[taught], limit[taught])
+        order = _first(first, potential[winners], classes)
+        return torch.cat([order, winners])
+
+    def extra_repr(self) -> str:
+        return (
+            f"learning_rate={self.learning_rate}, gap={self.gap}, competition={self.competition}, "
+            f"anchor={self.anchor}, latency={self.latency}, bounds=({self.lower_bound}, {self.upper_bound})"
+        )
+
+
+def check_competition(competition: Any, per_class: int) -> None:
+    """A competition that so many neurons of a class can have."""
+    if not isinstance(competition, Competition):
+        raise check.fail_type("competition", "a learning.Competition, or None", competition)
+    if not 0 <= check.integer(competition.non_target, "competition.non_target") < per_class:
+        accepted = f"0..{per_class - 1}, as the read-out has {per_class} neurons per class"
+        raise check.fail("competition.non_target", accepted, competition.non_target, "None is no competition")
+    if check.number(competition.lift, "competition.lift") < 0:
+        raise check.fail("competition.lift", "0 or more", competition.lift)
+
+
+def _first(fired: Tensor, potential: Tensor, group: int) -> Tensor:
+    """Of each group of so many neurons the one that fires first, then that of the larger potential; their indices."""
+    times, values = fired.view(-1, group), potential.view(-1, group)
+    tied = times == times.amin(1, keepdim=True)
+    best = torch.where(tied, values, -torch.inf).argmax(1)
+    return best + torch.arange(len(times), device=times.device) * group

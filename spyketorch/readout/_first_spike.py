@@ -1,0 +1,149 @@
+"""A read-out whose neurons decide by who fires first."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parameter import Parameter
+
+from spyketorch import _checks as check
+from spyketorch import neurons
+from spyketorch.kernels import operators
+from spyketorch.readout._maps import OfMaps
+
+_PATIENCE = 4  # times T: how long is waited for neurons whose potential goes on rising
+
+
+class FirstSpikeReadout(OfMaps):
+    r"""Neurons that each hear all first spikes of the last stage; the class of the one that fires first is decided.
+
+    A neuron of weights w that heard inputs at times :math:`t_i` has the potential
+
+    .. math:: V(t) = \sum_i w_i \, \varepsilon(t - t_i)
+
+    with the response :math:`\varepsilon` of its kind of neuron: for :class:`spyketorch.neurons.Ramp` the time since the
+    input over d, for :class:`spyketorch.neurons.IntegrateAndFire` 1. From step to step the potential moves in a
+    straight line, and it fires where that crosses the threshold, between two steps. A ramp goes on rising after the
+    last step, and may fire up to 4 T.
+
+    Args:
+        shape: of the maps that are read, (features, rows, columns).
+        classes: how many.
+        per_class: neurons of each class; neuron f belongs to class ``f // per_class``.
+        threshold: in units of the potential, a number or one per neuron. None: the mean potential that the untrained
+            neurons would reach at time T, were half of all inputs to fire, evenly over all steps;
+            :class:`spyketorch.training.Supervised` finds it from images.
+        neuron: of :mod:`spyketorch.neurons`, or of one's own with a ``response``; None for ``Ramp(time_steps)``.
+        weight_mean, weight_std: of the normal distribution that weights are drawn from.
+        time_steps: T, how many there are.
+
+    Shape:
+        First-spike times ``(N, features, rows, columns)`` to scores ``(N, classes)``: 1 - t / T of the first neuron of
+        each class to fire, so that the largest score is the decision. Where none of them fires, scores go on falling
+        with what is missing of the threshold.
+
+    Example:
+        >>> readout = FirstSpikeReadout((128, 6, 6), 10, per_class=5, time_steps=15)
+        >>> times = torch.randint(0, 16, (3, 128, 6, 6), dtype=torch.uint8)
+        >>> readout(times).shape
+        torch.Size([3, 10])
+        >>> readout.fire(times).shape
+        torch.Size([3, 50])
+
+    Reference:
+        Goupy, Tirilly, Bilasco, arXiv 2308.02194 and 2410.17066; ramp neurons: Attar, arXiv 2609.37047.
+    """
+
+    threshold: Tensor
+    neuron: neurons.Responding
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        per_class: int = 1,
+        threshold: float | Sequence[float] | np.ndarray | Tensor | None = None,
+        *,
+        time_steps: int,
+        neuron: neurons.Responding | None = None,
+        weight_mean: float = 0.3,
+        weight_std: float = 0.01,
+    ) -> None:
+        super().__init__(shape, time_steps)
+        self.classes, self.per_class = check.integer(classes, "classes", 2), check.integer(per_class, "per_class", 1)
+        count = self.classes * self.per_class
+        check.storable((count, self.inputs), "classes", classes)
+        self.neuron = neurons.Ramp(self.time_steps) if neuron is None else neuron
+        mean, spread = check.number(weight_mean, "weight_mean"), check.number(weight_std, "weight_std")
+        self.weight = Parameter(torch.empty(count, self.inputs).normal_(mean, spread), requires_grad=False)
+        self.register_buffer("threshold", torch.empty(count))
+        if threshold is None:
+            ages = torch.arange(self.time_steps, dtype=torch.float64)
+            response = self.neuron.response(self.time_steps - ages)
+            threshold = mean * self.inputs * float(torch.as_tensor(response).mean()) / 2
+        self.threshold = threshold  # type: ignore[assignment]  # __setattr__ takes what the argument may be
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "threshold" and "weight" in self._parameters:
+            count = len(self.weight)
+            value = check.per_feature(value, name, count, self.weight).expand(count).clone()
+            if check.readable(value) and not bool((value > 0).all()):
+                raise check.fail(name, "above 0", value)
+        elif name == "neuron":
+            value = neurons._checked(value)
+            if not isinstance(value, neurons.Responding):
+                accepted = "a neuron with a `response`, such as neurons.Ramp(15) or neurons.IntegrateAndFire()"
+                raise check.fail_type("neuron", accepted, value)
+        super().__setattr__(name, value)
+
+    @property
+    def horizon(self) -> float:
+        """The latest time at which a neuron may fire, in steps: 4 T where it goes on rising without input, else T."""
+        steps = float(self.time_steps)
+        rises = self.neuron.response(2 * steps) > self.neuron.response(steps)
+        return _PATIENCE * steps if rises else steps
+
+    def limit(self) -> Tensor:
+        """The threshold of each neuron, ``(classes * per_class,)``."""
+        return self.threshold.to(self.weight)
+
+    @torch.no_grad()
+    def calibrate(self, times: Tensor, latency: float) -> None:
+        """Give all neurons the threshold that they would reach at a time, had each the mean of all weights.
+
+        Args:
+            times: first-spike times ``(N, *shape)`` of some images.
+            latency: the time, as a share of all time steps; it may be later than the last.
+        """
+        flat, share = self._flat(times), check.number(latency, "latency")
+        counts = torch.stack([(flat == t).sum() for t in range(self.time_steps)]).double() / len(flat)
+        ages = share * self.time_steps - torch.arange(self.time_steps, dtype=torch.float64, device=flat.device)
+        found = self.weight.double().mean() * (counts * self.neuron.response(ages)).sum()
+        if not float(found) > 0:
+            accepted = "a time by which inputs of these `times` have added to the potential"
+            raise check.fail("latency", accepted, latency)
+        self.threshold = found
+
+    def fire(self, times: Tensor) -> Tensor:
+        """When each neuron fires, in steps and between them, ``(N, classes * per_class)``; inf for never."""
+        return self._respond(times)[0]
+
+    def _respond(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """(exact times, potentials at the horizon)."""
+        return operators.exact_fire(
+            self._flat(times), self.weight, self.limit(), self.time_steps, self.horizon, self.neuron
+        )
+
+    def forward(self, times: Tensor) -> Tensor:
+        fired, potential = self._respond(times)
+        missing = self.horizon + self.time_steps * (1 - potential / self.limit())
+        late = torch.where(torch.isfinite(fired), fired, missing)
+        return (1 - late / self.time_steps).view(-1, self.classes, self.per_class).amax(2)
+
+    def extra_repr(self) -> str:
+        return (
+            f"inputs={self.inputs}, classes={self.classes}, per_class={self.per_class}, "
+            f"time_steps={self.time_steps}, neuron={self.neuron}"
+        )

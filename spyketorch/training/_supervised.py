@@ -1,0 +1,198 @@
+"""Decisions by supervised STDP."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spyketorch import _checks as check
+from spyketorch.learning._supervised import Competition, SupervisedSTDP, check_competition
+from spyketorch.models._network import Network
+from spyketorch.readout._first_spike import FirstSpikeReadout
+from spyketorch.training._lesson import FinalLesson, Following
+from spyketorch.training._schedules import Decaying, Progress, Schedule, factors, told
+
+_AT_ONCE = 500  # images between two looks at whether to stop
+
+
+class _Pupil(nn.Module):
+    """A rule and how far it is: what it has learned by now, and the weights that would be kept.
+
+    The weights of the read-out are those that learn. ``recent`` are those after the last passes, whose mean is kept.
+    """
+
+    passes: Tensor
+    best: Tensor
+    since: Tensor
+    recent: Tensor
+    kept: Tensor
+
+    def __init__(self, readout: FirstSpikeReadout, rule: SupervisedSTDP, averaged: int) -> None:
+        super().__init__()
+        self.readout, self.rule = readout, rule
+        for name, value in (("passes", 0), ("since", 0)):
+            self.register_buffer(name, torch.tensor(value))
+        self.register_buffer("best", torch.tensor(-1.0, dtype=torch.float64))
+        self.register_buffer("recent", readout.weight.new_zeros(averaged, *readout.weight.shape))
+        self.register_buffer("kept", readout.weight.detach().clone())
+
+    def answer(self) -> Tensor:
+        """The weights that would answer after this pass: the mean of those after the last ones."""
+        number = int(self.passes) % len(self.recent)
+        self.recent[number] = self.readout.weight
+        self.passes += 1
+        return self.recent[: int(self.passes)].mean(0)
+
+
+@dataclass(frozen=True)
+class Supervised(FinalLesson):
+    """Decisions by supervised STDP, :class:`spyketorch.learning.SupervisedSTDP`; the last lesson.
+
+    The network's ``readout`` must be a :class:`spyketorch.readout.FirstSpikeReadout`. The history tells of each epoch
+    ``hits``, the share of right decisions while it learned; ``latency``, the mean time of the first neuron of each
+    class, as a share of all time steps; and ``held_out``, the share of right decisions on images put aside.
+
+    Args:
+        epochs: passes over the images.
+        rates, gap, anchor, bounds: as for :class:`spyketorch.learning.SupervisedSTDP`.
+        competition: the same; None for none.
+        fade: share of the lift of the competition that each epoch leaves to the next.
+        schedule: factors on the rates, renewed each epoch; the second one is not used.
+        latency: when the neurons are to fire, as a share of all time steps: it gives their threshold, by
+            :meth:`spyketorch.readout.FirstSpikeReadout.calibrate` from the first 500 images. None leaves the threshold.
+        held_out: share of the images, drawn by chance, that are put aside.
+        patience: stop after so many epochs that were no better on the images put aside, and keep the best. None learns
+            all epochs and keeps the last.
+        averaged: how many of the last epochs' weights are averaged.
+    """
+
+    epochs: int = 10
+    rates: tuple[float, float] = (0.5, -0.1)
+    gap: float = 0.05
+    anchor: float = 0.0
+    bounds: tuple[float, float] = (0.0, 1.0)
+    competition: Competition | None = field(default_factory=Competition)
+    fade: float = 0.5
+    schedule: Schedule = field(default_factory=lambda: Decaying(to=0.08))
+    latency: float | None = 1.1
+    held_out: float = 0.0
+    patience: int | None = None
+    averaged: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "averaged"):
+            check.integer(getattr(self, name), name, 1)
+        if not isinstance(self.rates, Sequence) or len(self.rates) != 2:
+            raise check.fail("rates", "a pair (LTP, LTD)", self.rates)
+        for rate in self.rates:
+            check.number(rate, "rates")
+        check.number(self.gap, "gap")
+        check.span(self.bounds, "bounds")
+        for name in ("anchor", "fade"):
+            if not 0 <= check.number(getattr(self, name), name) <= 1:
+                raise check.fail(name, "a share, 0..1", getattr(self, name))
+        check.callable_(self.schedule, "schedule")
+        if self.latency is not None and check.number(self.latency, "latency") <= 0:
+            raise check.fail("latency", "above 0, or None", self.latency)
+        if not 0 <= check.number(self.held_out, "held_out") < 1:
+            raise check.fail("held_out", "a share of at least 0 and below 1", self.held_out)
+        if self.patience is not None:
+            check.integer(self.patience, "patience", 1)
+            if self.held_out == 0:
+                way = "`held_out=0.1` puts a tenth of the images aside"
+                raise check.fail("patience", "None without images put aside", self.patience, way)
+        factors(self.schedule, Progress(0, 1, 0, 1, 0))
+
+    @property
+    def passes(self) -> int:
+        return self.epochs
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__dataclass_fields__)
+        return f"Supervised({fields}, factors {told(self.schedule)})"
+
+    def module(self, network: Network) -> FirstSpikeReadout:
+        readout = network.readout
+        if not isinstance(readout, FirstSpikeReadout):
+            raise check.fail(
+                "lessons",
+                "without Supervised where the network's `readout` is no FirstSpikeReadout",
+                self,
+                "`network.readout = FirstSpikeReadout(shape, classes, per_class, time_steps=T)` gives it one, of the "
+                "shape that `network.features(images[:1]).shape[1:]` has",
+            )
+        if self.competition is not None:
+            check_competition(self.competition, readout.per_class)
+        return readout
+
+    def rule(self, module: nn.Module) -> _Pupil:
+        assert isinstance(module, FirstSpikeReadout)
+        how: dict[str, Any] = {"competition": self.competition, "anchor": self.anchor, "latency": self.latency or 1.0}
+        rule = SupervisedSTDP(module, self.rates, self.gap, *self.bounds, **how)
+        return _Pupil(module, rule, self.averaged)
+
+    @torch.no_grad()
+    def fit(self, rule: _Pupil, times: Tensor, labels: Tensor | None, follow: Following) -> None:
+        assert labels is not None
+        learned, aside = self._apart(len(times), follow)
+        if int(rule.passes) == 0 and self.latency is not None:
+            rule.readout.calibrate(self._some(rule, times, learned[:_AT_ONCE]), self.latency)
+        for number in range(int(rule.passes), self.epochs):
+            if self.patience is not None and int(rule.since) >= self.patience:
+                break
+            order = learned[torch.from_numpy(follow.random(number).permutation(len(learned)))]
+            figures = {"hits": self._learn(rule, number, times, labels, order, follow)}
+            figures |= self._judge(rule, times, labels, learned, aside)
+            follow.passed(figures)
+        rule.readout.weight.copy_(rule.kept)
+
+    def _apart(self, images: int, follow: Following) -> tuple[Tensor, Tensor]:
+        """Images to learn and those put aside, in the order of the images; the same in each pass."""
+        count = round(self.held_out * images)
+        if count == images or (self.held_out > 0 and count == 0):
+            raise check.fail("held_out", f"a share that puts some of the {images} images aside, not all", self.held_out)
+        drawn = torch.from_numpy(follow.random(self.epochs).permutation(images))
+        return drawn[count:].sort().values, drawn[:count].sort().values
+
+    def _learn(
+        self, rule: _Pupil, number: int, times: Tensor, labels: Tensor, order: Tensor, follow: Following
+    ) -> float:
+        """One epoch; the share of images that were decided right before they were learned."""
+        teacher, device, right = rule.rule, rule.readout.weight.device, 0
+        factor, _ = factors(self.schedule, Progress(number, self.epochs, 0, 1, 0))
+        teacher.learning_rate = (factor * self.rates[0], factor * self.rates[1])
+        if self.competition is not None:
+            teacher.competition = self.competition._replace(lift=self.competition.lift * self.fade**number)
+        teacher.relax()
+        for some in torch.split(order, _AT_ONCE):
+            answered = teacher.learn(times[some].to(device), labels[some].to(device))
+            right += int((answered.classes == labels[some].to(device)).sum())
+            follow.heard(len(some))
+        return right / len(order)
+
+    def _judge(self, rule: _Pupil, times: Tensor, labels: Tensor, learned: Tensor, aside: Tensor) -> dict[str, float]:
+        """How the weights that would be kept now answer; they are kept where they are the best."""
+        readout, learning, answer = rule.readout, rule.readout.weight.clone(), rule.answer()
+        readout.weight.copy_(answer)
+        first = readout(self._some(rule, times, learned[:_AT_ONCE]))
+        figures, better = {"latency": float((1 - first).mean())}, True
+        if len(aside):
+            right = sum(self._right(rule, times, labels, some) for some in torch.split(aside, _AT_ONCE))
+            figures["held_out"] = right / len(aside)
+            better = self.patience is None or figures["held_out"] > float(rule.best)
+            rule.since.fill_(0 if better else int(rule.since) + 1)
+            rule.best.fill_(max(figures["held_out"], float(rule.best)))
+        if better:
+            rule.kept.copy_(answer)
+        readout.weight.copy_(learning)
+        return figures
+
+    def _right(self, rule: _Pupil, times: Tensor, labels: Tensor, some: Tensor) -> int:
+        decided = rule.readout(self._some(rule, times, some)).argmax(1).cpu()
+        return int((decided == labels[some]).sum())
+
+    @staticmethod
+    def _some(rule: _Pupil, times: Tensor, some: Tensor) -> Tensor:
+        return times[some].to(rule.readout.weight.device)
