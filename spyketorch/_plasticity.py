@@ -15,6 +15,7 @@ class Synapse(NamedTuple):
         lower_bound, upper_bound: of the weights.
         feature: of the winner.
         channel, row, column: of the synapse in the weight of that feature.
+        pre_potential: of the input when the winner fired, as a share of its threshold, 0..1; 1 where it is causal.
     """
 
     weight: float
@@ -29,6 +30,24 @@ class Synapse(NamedTuple):
     channel: int
     row: int
     column: int
+    pre_potential: float
+
+
+class Inputs(NamedTuple):
+    """What a layer hears, of a chunk of samples or of one: tensors, or arrays with the features last in the loops.
+
+    Attributes:
+        times: first-spike times.
+        potentials: beside them, what each input that stayed silent reached by the end, as a share of its threshold;
+            None, in the loops an empty array, where nobody told.
+    """
+
+    times: Any
+    potentials: Any
+
+    def of_some(self, samples: slice) -> "Inputs":
+        """Those of some of the samples, in the loops."""
+        return Inputs(self.times[samples], self.potentials[samples])
 
 
 class Response(NamedTuple):

@@ -32,9 +32,9 @@ from spyketorch.encoding._filter import Filter
 from spyketorch.encoding._fitted import Fitted
 from spyketorch.encoding._latency import LatencyEncoder
 from spyketorch.kernels import plain
-from spyketorch.learning._back_ends import BACK_ENDS
+from spyketorch.learning._back_ends import BACK_ENDS, BackEnd
 from spyketorch.learning._stdp import STDP
-from spyketorch.learning._synapses import Synapses
+from spyketorch.learning._synapses import Synapses, as_option
 from spyketorch.models._network import Network
 from spyketorch.models._stage import Stage
 from spyketorch.snn import Convolution, SpikingConvolution
@@ -277,36 +277,50 @@ def _assert_alike(got: Any, wanted: Any, what: str) -> None:
 
 
 def _check_learning(make: Callable[[], Any], on_waves: Any, waves: Tensor, start: dict[str, Tensor], seed: int) -> None:
-    """`learn` on times, in all ways that serve the rule, against `online` on waves; one of the samples is silent."""
+    """`learn` on times, in all ways that serve the rule, against `online` on waves; one of the samples is silent.
+
+    Every other time the potentials of the inputs are told, to rules that learn from times.
+    """
     waves = torch.cat((waves[:1], torch.zeros_like(waves[:1]), waves[1:]))
     times = latency.from_wave(waves)
+    potentials = dyadic(*times.shape, generator=torch.Generator().manual_seed(seed))
+    told = seed % 2 == 1 and not on_waves._on_waves()
+
+    def part_of(samples: slice) -> tuple[Tensor, dict[str, Tensor]]:
+        return times[samples], as_option(potentials[samples] if told else None)
 
     def restart(rule: Any) -> None:
         torch.manual_seed(seed)
         rule.load_state_dict(start)
 
-    def learned(rule: Any, learn: Callable[[Tensor], Tensor], size: int, what: str) -> None:
-        found = torch.cat([learn(part) for part in torch.split(times, size)])
+    def learned(rule: Any, learn: Callable[..., Tensor], size: int, what: str) -> None:
+        parts = [part_of(slice(i, i + size)) for i in range(0, len(times), size)]
+        found = torch.cat([learn(part, 2, 1, **options) for part, options in parts])
         got = [[tuple(winner) for winner in one if winner[0] >= 0] for one in found.tolist()]
         assert got == wanted, f"{what} finds {got}, `online` on waves {wanted}"
         _assert_alike(rule, on_waves, f"{what} and `online` on waves")
 
     restart(on_waves)
-    wanted = on_waves.online(waves, lambda wave: _answered(on_waves, wave), 2, 1)
+    every = part_of(slice(None))[1]
+    wanted = on_waves.online(waves, lambda wave: _answered(on_waves, wave), 2, 1, **every)
     rule = make()
     for size in (len(times), 1, 2):
         restart(rule)
-        learned(rule, lambda part: rule.learn(part, 2, 1), size, f"`learn` on times, {size} at a time,")
+        learned(rule, rule.learn, size, f"`learn` on times, {size} at a time,")
     for way in BACK_ENDS:
         restart(rule)
         if way.why_not(rule._task(times, 2, 1)) is None:
-            what = f"`learn` on times by {type(way).__name__}"
-            learned(rule, lambda part, way=way: way.learn(rule._task(part, 2, 1)), len(times), what)  # type: ignore[misc]
+
+            def learn(*given: Any, way: BackEnd = way, **options: Any) -> Tensor:
+                return way.learn(rule._task(*given, **options))
+
+            learned(rule, learn, len(times), f"`learn` on times by {type(way).__name__}")
     resumed = make()
     restart(rule)
-    rule.learn(times[:2], 2, 1)
+    (first, told_first), (rest, told_rest) = part_of(slice(2)), part_of(slice(2, None))
+    rule.learn(first, 2, 1, **told_first)
     resumed.load_state_dict(copy.deepcopy(rule.state_dict()))
-    resumed.learn(times[2:], 2, 1)
+    resumed.learn(rest, 2, 1, **told_rest)
     _assert_alike(
         resumed, on_waves, "a rule that takes over the `state_dict` of another half-way, and one that goes on,"
     )

@@ -395,6 +395,25 @@ def get_deep_feature(feature, feature_stride, window_size, stride, weights=None)
     return out, (feature_stride[0] * stride[0], feature_stride[1] * stride[1])
 
 
+def input_potentials(times, post, winner, weight_shape, reached, time_steps, **geometry):
+    """Of the inputs of a winner that fires at step ``post``, the share of their threshold: (C, rows, columns)."""
+    potentials = np.zeros(times.shape)
+    for place in np.ndindex(*times.shape):
+        t = times[place]
+        if t <= post:
+            potentials[place] = 1
+        elif t < time_steps or reached is None:  # on its way to a threshold that it reaches at t
+            potentials[place] = (post + 1) / (t + 1)
+        else:
+            potentials[place] = reached[place] * (post + 1) / (time_steps + 1)
+    outside = (post + 1) / (time_steps + 1) if reached is None else 0
+    found = np.full(weight_shape[1:], float(outside))
+    for synapse, place in receptive_field(winner, weight_shape, **geometry):
+        if all(0 <= i < size for i, size in zip(place[1:], times.shape[1:], strict=True)):
+            found[synapse] = potentials[place]
+    return found
+
+
 def target_time(weight, threshold, times, time_steps, adaptation, multiplicative):
     """One patch (C, rows, columns) learned by one winner, in place: Falez et al. 2019; gives the winner, or -1."""
     target, rate, floor = adaptation

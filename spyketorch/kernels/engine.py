@@ -12,11 +12,12 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch._convolution import Geometry
-from spyketorch._plasticity import Plasticity
+from spyketorch._plasticity import Inputs, Plasticity
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch.kernels import memory
 from spyketorch.kernels._by_type import current
+from spyketorch.kernels.arrays import channels_last
 from spyketorch.kernels.loops import clock, last_step, layout
 from spyketorch.kernels.loops import learn as loops
 from spyketorch.kernels.loops.layout import Array
@@ -70,17 +71,17 @@ class Engine:
         in_parallel(len(images), partial(self.layer.fire, images, fired, values), self._operations)
 
     def learn(
-        self, images: Array, choice: Choice, rule: loops.Rule, teacher: Teacher, found: loops.Found | None = None
+        self, inputs: Inputs, choice: Choice, rule: loops.Rule, teacher: Teacher, found: loops.Found | None = None
     ) -> loops.Found:
         """Learn images (N, rows, columns, C) in turn; gives the winners, which may have been ``found`` before."""
-        decided, self.learned = found is not None, True
+        decided, self.learned, images = found is not None, True, inputs.times
         found = found or self._nothing(images, choice)
         several = len(images) > _SHORTEST and torch.get_num_threads() > 1
         try:
             if isinstance(self.layer, loops.AtLastStep) and several and not decided and _stand(teacher):
-                self._learn_ahead(images, self.layer, choice, rule, teacher, found)
+                self._learn_ahead(inputs, self.layer, choice, rule, teacher, found)
             else:
-                loops.learn(images, self.layer, choice, rule, teacher, found, decided, _NOTHING)
+                loops.learn(inputs, self.layer, choice, rule, teacher, found, decided, _NOTHING)
         except NumbaError as error:
             raise TypeError(
                 f"`change` of {_name(rule.twin)}, and `adapt` of {_name(rule.thresholds)}, must be plain code on "
@@ -91,7 +92,7 @@ class Engine:
 
     def _learn_ahead(
         self,
-        images: Array,
+        inputs: Inputs,
         layer: loops.AtLastStep,
         choice: Choice,
         rule: loops.Rule,
@@ -104,13 +105,13 @@ class Engine:
         have, some images are learned without.
         """
         room, length, begin, alone = last_step.room_ahead(_LONGEST, len(layer.weight)), _SHORTEST, 0, False
-        while begin < len(images):
-            some = slice(begin, min(begin + length, len(images)))
-            given, part, taught = images[some], found.of_some(some), teacher.of_some(some)
+        while begin < len(inputs.times):
+            some = slice(begin, min(begin + length, len(inputs.times)))
+            given, part, taught = inputs.of_some(some), found.of_some(some), teacher.of_some(some)
             if not alone:
                 layer.laid_out.rise[:] = 0
-                work = partial(loops.find_ahead, given, layer, choice, taught.active, part, room)
-                in_parallel(len(given), work, self._operations, parts_per_thread=1)
+                work = partial(loops.find_ahead, given.times, layer, choice, taught.active, part, room)
+                in_parallel(len(given.times), work, self._operations, parts_per_thread=1)
             anew = loops.learn(given, layer, choice, rule, taught, part, False, _NOTHING if alone else room)
             begin = some.stop
             if alone or 2 * anew >= length:
@@ -132,6 +133,10 @@ class Engine:
         thresholds = loops.Fixed() if plasticity.thresholds is None else plasticity.thresholds
         bounds = np.array(plasticity.bounds, number)
         return loops.Rule(plasticity.rates, bounds, _of(number, plasticity.twin), _of(number, thresholds))
+
+    def told(self, potentials: Tensor | None) -> Array:
+        """What was told of the inputs' potentials, as the loops take it."""
+        return np.empty((0, 0, 0, 0), self.layer.weight.dtype) if potentials is None else channels_last(potentials)
 
     @property
     def threshold(self) -> Array:

@@ -9,6 +9,7 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch import neurons
 from spyketorch._convolution import torch_threads
+from spyketorch._plasticity import Inputs
 from spyketorch._teacher import Teacher
 from spyketorch.kernels import gather
 from spyketorch.kernels.arrays import channels_last
@@ -44,16 +45,18 @@ class InLoops:
         plasticity = task.rule._plasticity([] if few else None)  # the rates of nobody yet, or of all
         teacher = task.teacher.arrays() if task.teacher else Teacher.nobody(len(images), task.layer.out_channels)
         with task.engine() as loops:
+            inputs = Inputs(images, loops.told(task.inputs.potentials))
             rule, winners = loops.rule(plasticity), []
             if size == 1 and not few:
-                winners.append(loops.learn(images, choice, rule, teacher).winners)
+                winners.append(loops.learn(inputs, choice, rule, teacher).winners)
             else:
                 for part in (slice(i, i + size) for i in range(0, len(images), size)):
-                    found = loops.find(images[part], choice, teacher.active[part])
+                    taught = teacher.of_some(part)
+                    found = loops.find(images[part], choice, taught.active)
                     if few:
                         features = [f for f in found.winners[0, :, 0].tolist() if f >= 0]
                         rule = rule._replace(rates=task.rule._plasticity(features).rates)
-                    winners.append(loops.learn(images[part], choice, rule, teacher.of_some(part), found).winners)
+                    winners.append(loops.learn(inputs.of_some(part), choice, rule, taught, found).winners)
             if plasticity.thresholds is not None:
                 task.layer.threshold.copy_(torch.from_numpy(loops.threshold))
         return torch.from_numpy(np.concatenate(winners))

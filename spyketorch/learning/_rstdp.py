@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch._convolution import learnable
-from spyketorch._plasticity import Plasticity
+from spyketorch._plasticity import Inputs, Plasticity
 from spyketorch._teacher import Teacher
 from spyketorch.functional import Winner
 from spyketorch.learning import _on_times, _on_waves
@@ -16,7 +16,7 @@ from spyketorch.learning._layer import Plastic, check_layer
 from spyketorch.learning._rates import rate_pairs
 from spyketorch.learning._replaced import OF_TIMES, replaced
 from spyketorch.learning._stdp import STDP, plasticity_of
-from spyketorch.learning._synapses import Factor, causal_step
+from spyketorch.learning._synapses import Factor, as_option, causal_step
 from spyketorch.learning._winners import BatchWinners, Judge, Respond, Winners, outcomes_of
 
 
@@ -76,14 +76,15 @@ class RSTDP(nn.Module):
         inhibition_radius: int = 0,
         *,
         return_update: bool = False,
+        input_potentials: Tensor | None = None,
     ) -> Tensor | None:
         """Update the weights of the layer by the outcome of each sample.
 
         Args:
             outcomes: one number per sample: above 0 reward, below 0 punishment, 0 leaves the sample out; its magnitude
                 scales the rates.
-            input_spikes, potentials, output_spikes, winners, kwta, inhibition_radius, return_update: as for
-                :meth:`STDP.forward`.
+            input_spikes, potentials, output_spikes, winners, kwta, inhibition_radius, return_update, input_potentials:
+                as for :meth:`STDP.forward`.
         """
         rule = self.reward
         weight = learnable(rule.conv_layer)
@@ -92,18 +93,19 @@ class RSTDP(nn.Module):
         if winners is None:
             winners = rule._choose(potentials, output_spikes, kwta, inhibition_radius)
         before = weight.clone() if check.flag(return_update, "return_update") else None
-        samples = rule._samples(input_spikes, output_spikes, winners)
+        samples = rule._samples(input_spikes, output_spikes, winners, input_potentials)
         own = rule._on_waves() or self.punishment._on_waves()
-        for i, (outcome, (wave, spikes, index)) in enumerate(zip(values, samples, strict=True)):
+        for i, (outcome, (wave, spikes, index, told)) in enumerate(zip(values, samples, strict=True)):
             rule, rates = self._judged(outcome)
             if not own:
                 if isinstance(index, Tensor):  # on a device that is not waited for
                     index = torch.where(outcome == 0, -1, index)
-                rule._learn(wave, spikes, index if isinstance(index, Tensor) or outcome != 0 else [], rates)
+                learning = index if isinstance(index, Tensor) or outcome != 0 else []
+                rule._learn(wave, spikes, learning, told, rates)
             elif outcome != 0:
                 one = potentials[i] if isinstance(potentials, Tensor) and potentials.ndim == 5 else potentials
                 with rule._scaled(outcome.abs()):
-                    rule(wave, one, spikes, index)
+                    rule(wave, one, spikes, index, **as_option(told))
             else:
                 weight.clamp_(rule.lower_bound, rule.upper_bound)
         return None if before is None else weight - before
@@ -117,9 +119,9 @@ class RSTDP(nn.Module):
             return rule, None if abs(value) == 1 else rule._rates * outcome.abs()
         return self.reward, torch.where(outcome > 0, self.reward._rates, self.punishment._rates) * outcome.abs()
 
-    def _learn_times(self, times: Tensor, post: Tensor, index: Tensor, time_steps: int, outcome: Tensor) -> None:
+    def _learn_times(self, sample: Inputs, post: Tensor, index: Tensor, time_steps: int, outcome: Tensor) -> None:
         rule, rates = self._judged(outcome)
-        rule._learn_times(times, post, torch.where(outcome == 0, -1, index), time_steps, rates)
+        rule._learn_times(sample, post, torch.where(outcome == 0, -1, index), time_steps, rates)
         if len({(one.lower_bound, one.upper_bound) for one in self._pair()}) > 1:
             rule._clamp()  # within bounds of its own
 
@@ -169,6 +171,7 @@ class RSTDP(nn.Module):
         correction: str | None = None,
         active: Tensor | None = None,
         minibatch: int = 1,
+        input_potentials: Tensor | None = None,
     ) -> Tensor:
         """Learn a chunk of samples, given as first-spike times, in exact online order, as :meth:`STDP.learn`.
 
@@ -187,7 +190,7 @@ class RSTDP(nn.Module):
             kwta, inhibition_radius, pointwise_inhibition: as there.
             correction: None as published, "guess" or "teach".
             active: bool ``(N, features)``, False for features that drop out of a sample: they neither win nor inhibit.
-            minibatch: as there.
+            minibatch, input_potentials: as there.
 
         Returns:
             The winners, int64 ``(N, k, 3)``; ``classes[winners[:, 0, 0]]`` are the decisions where it is not -1.
@@ -201,7 +204,8 @@ class RSTDP(nn.Module):
             torch.Size([2, 1, 3])
         """
         choice = (kwta, inhibition_radius, pointwise_inhibition)
-        return _on_times.learn(self._task(times, labels, classes, *choice, correction, active, minibatch))
+        task = self._task(times, labels, classes, *choice, correction, active, minibatch, input_potentials)
+        return _on_times.learn(task)
 
     def _task(
         self,
@@ -214,24 +218,42 @@ class RSTDP(nn.Module):
         correction: str | None = None,
         active: Tensor | None = None,
         minibatch: int = 1,
+        input_potentials: Tensor | None = None,
     ) -> _on_times.Task:
         choice = (kwta, radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
-        times, features = _on_times.checked(self.reward, times), self.reward.conv_layer.out_channels
-        teacher = Teacher.of(times, features, labels, classes, correction, active)
-        return _on_times.task_of(self, times, choice, minibatch, teacher)
+        inputs = _on_times.checked(self.reward, times, input_potentials)
+        features = self.reward.conv_layer.out_channels
+        teacher = Teacher.of(inputs.times, features, labels, classes, correction, active)
+        return _on_times.task_of(self, inputs, choice, minibatch, teacher)
 
     def online(
-        self, input_spikes: Tensor, respond: Respond, judge: Judge, kwta: int = 1, inhibition_radius: int = 0
+        self,
+        input_spikes: Tensor,
+        respond: Respond,
+        judge: Judge,
+        kwta: int = 1,
+        inhibition_radius: int = 0,
+        *,
+        input_potentials: Tensor | None = None,
     ) -> list[list[Winner]]:
         """Learn a batch in exact online order, as :meth:`STDP.online`.
 
         Args:
             judge: the outcome of a sample, from its index in the batch and its winners.
         """
-        return _on_waves.online(self, input_spikes, respond, kwta, inhibition_radius, judge)
+        inputs, choice = Inputs(input_spikes, input_potentials), (kwta, inhibition_radius)
+        return _on_waves.online(self, inputs, respond, choice, judge)
 
     def minibatch(
-        self, input_spikes: Tensor, respond: Respond, judge: Judge, kwta: int = 1, inhibition_radius: int = 0
+        self,
+        input_spikes: Tensor,
+        respond: Respond,
+        judge: Judge,
+        kwta: int = 1,
+        inhibition_radius: int = 0,
+        *,
+        input_potentials: Tensor | None = None,
     ) -> list[list[Winner]]:
         """Learn a batch from one forward pass, as :meth:`STDP.minibatch`; ``judge`` as for :meth:`online`."""
-        return _on_waves.minibatch(self, input_spikes, respond, kwta, inhibition_radius, judge)
+        inputs, choice = Inputs(input_spikes, input_potentials), (kwta, inhibition_radius)
+        return _on_waves.minibatch(self, inputs, respond, choice, judge)

@@ -13,14 +13,14 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch._convolution import learnable
-from spyketorch._plasticity import Plasticity, Response, Synapse, Thresholds, Twin
+from spyketorch._plasticity import Inputs, Plasticity, Response, Synapse, Thresholds, Twin
 from spyketorch._state import CheckedState
 from spyketorch.functional import Winner
 from spyketorch.learning import _on_times, _on_waves
 from spyketorch.learning._layer import Plastic, adaptable, check_layer
 from spyketorch.learning._rates import Rates, known, names, one, rate_pairs
 from spyketorch.learning._replaced import OF_TIMES, replaced
-from spyketorch.learning._synapses import Factor, Synapses, causal_step, given, soft_bounds
+from spyketorch.learning._synapses import Factor, Synapses, Timing, causal_step, given, shares, soft_bounds
 from spyketorch.learning._winners import BatchWinners, Respond, Winners, stacked, winner_of
 
 HALF = (torch.float16, torch.bfloat16)
@@ -189,6 +189,7 @@ class STDP(CheckedState):
         inhibition_radius: int = 0,
         *,
         return_update: bool = False,
+        input_potentials: Tensor | None = None,
     ) -> Tensor | None:
         """Update the weights of the layer.
 
@@ -205,6 +206,9 @@ class STDP(CheckedState):
                 :func:`spyketorch.functional.get_k_winners` chooses them.
             kwta, inhibition_radius: for that choice.
             return_update: return the change of the weight.
+            input_potentials: what each input that stayed silent reached by the end, as a share of its threshold, 0..1:
+                one number for each input, a tensor of the shape of the input less its time steps. It is what rules
+                that look at :attr:`Synapses.pre_potentials` know beside the spikes; None where it is not known.
 
         Returns:
             None, or the change of the whole weight, clamping included.
@@ -217,12 +221,18 @@ class STDP(CheckedState):
         if winners is None:
             winners = self._choose(potentials, output_spikes, kwta, inhibition_radius)
         before = weight.clone() if check.flag(return_update, "return_update") else None
-        for sample in self._samples(input_spikes, output_spikes, winners):
+        for sample in self._samples(input_spikes, output_spikes, winners, input_potentials):
             self._learn(*sample)
         return None if before is None else weight - before
 
     def online(
-        self, input_spikes: Tensor, respond: Respond, kwta: int = 1, inhibition_radius: int = 0
+        self,
+        input_spikes: Tensor,
+        respond: Respond,
+        kwta: int = 1,
+        inhibition_radius: int = 0,
+        *,
+        input_potentials: Tensor | None = None,
     ) -> list[list[Winner]]:
         """Learn a batch in exact online order: each sample meets the weights that the one before left.
 
@@ -230,6 +240,7 @@ class STDP(CheckedState):
             input_spikes: ``(N, T, C, H, W)``.
             respond: the layer's answer to one wave ``(T, C, H, W)``: (potentials, output spikes).
             kwta, inhibition_radius: as in :func:`spyketorch.functional.get_k_winners`.
+            input_potentials: ``(N, C, H, W)``, as for :meth:`forward`.
 
         Returns:
             The winners of each sample.
@@ -244,17 +255,23 @@ class STDP(CheckedState):
             >>> len(winners)
             8
         """
-        return _on_waves.online(self, input_spikes, respond, kwta, inhibition_radius)
+        return _on_waves.online(self, Inputs(input_spikes, input_potentials), respond, (kwta, inhibition_radius))
 
     def minibatch(
-        self, input_spikes: Tensor, respond: Respond, kwta: int = 1, inhibition_radius: int = 0
+        self,
+        input_spikes: Tensor,
+        respond: Respond,
+        kwta: int = 1,
+        inhibition_radius: int = 0,
+        *,
+        input_potentials: Tensor | None = None,
     ) -> list[list[Winner]]:
         """Learn a batch from one forward pass: ``respond`` answers the whole batch with the weights as they stand, then
         the samples' updates are applied in order, each on the weights so far. A batch of one is exactly online.
 
         Arguments and result are those of :meth:`online`; ``respond`` gets ``(N, T, C, H, W)``.
         """
-        return _on_waves.minibatch(self, input_spikes, respond, kwta, inhibition_radius)
+        return _on_waves.minibatch(self, Inputs(input_spikes, input_potentials), respond, (kwta, inhibition_radius))
 
     def get_pre_post_ordering(self, input_spikes: Tensor, output_spikes: Tensor, winners: Winners) -> list[Tensor]:
         """Which inputs of each winner fired no later than it.
@@ -290,16 +307,19 @@ class STDP(CheckedState):
         if wave.shape[-3] != features:
             raise check.fail(name, f"a wave of {features} features, as conv_layer has them", wave)
 
-    def _samples(self, input_spikes: Tensor, output_spikes: Tensor, winners: Any) -> list[tuple[Tensor, Tensor, Any]]:
-        """(input, output, winners) of each sample, all winners checked before anything is learned."""
+    def _samples(
+        self, input_spikes: Tensor, output_spikes: Tensor, winners: Any, potentials: Any
+    ) -> list[tuple[Tensor, Tensor, Any, Tensor | None]]:
+        """(input, output, winners, inputs' potentials) of each sample, all checked before anything is learned."""
         input_spikes, output_spikes = input_spikes.detach(), output_spikes.detach()
+        told = shares(potentials, (*input_spikes.shape[:-4], *input_spikes.shape[-3:]), self.conv_layer.weight)
         if input_spikes.ndim == 4:
-            return [(input_spikes, output_spikes, self._index(winners, input_spikes, output_spikes))]
+            return [(input_spikes, output_spikes, self._index(winners, input_spikes, output_spikes), told)]
         if not isinstance(winners, Sequence | Tensor) or len(winners) != len(input_spikes):
             raise check.fail("winners", f"one list of winners per sample, {len(input_spikes)}", winners)
         return [
-            (wave, spikes, self._index(chosen, wave, spikes))
-            for wave, spikes, chosen in zip(input_spikes, output_spikes, winners, strict=True)
+            (wave, spikes, self._index(chosen, wave, spikes), None if told is None else told[i])
+            for i, (wave, spikes, chosen) in enumerate(zip(input_spikes, output_spikes, winners, strict=True))
         ]
 
     def _index(self, winners: Any, input_spikes: Tensor, output_spikes: Tensor) -> list[Winner] | Tensor:
@@ -461,6 +481,7 @@ class STDP(CheckedState):
         input_spikes: Tensor,
         output_spikes: Tensor,
         winners: list[Winner] | Tensor,
+        potentials: Tensor | None = None,
         rates: Tensor | None = None,
     ) -> None:
         """Update the weights by one sample; ``rates`` (features, 2) replaces the rule's own."""
@@ -478,7 +499,8 @@ class STDP(CheckedState):
         if not isinstance(winners, Tensor):
             winners = torch.tensor(winners, dtype=torch.int64, device=pre.device).view(-1, 3)
         post = len(output_spikes) - post
-        self._update(winners, causal, len(input_spikes) - pre, post, rates)
+        reached = self._reached(pre > 0, winners, potentials)
+        self._update(winners, Timing(causal, len(input_spikes) - pre, post, reached), rates)
         self._clamp()
         self._adapt(input_spikes[-1] != 0, winners, post.flatten().long(), len(input_spikes))
 
@@ -519,9 +541,10 @@ class STDP(CheckedState):
             own += change.astype(own.dtype, copy=False)
 
     def _learn_times(
-        self, times: Tensor, post: Tensor, index: Tensor, time_steps: int, rates: Tensor | None = None
+        self, sample: Inputs, post: Tensor, index: Tensor, time_steps: int, rates: Tensor | None = None
     ) -> None:
         """:meth:`_learn` on first-spike times (C, H, W) and those of winners (k,); their weights alone are clamped."""
+        times: Tensor = sample.times
         if check.free_to_read(index) or (check.readable(index) and self._own()):  # rows of -1 are seen by no rule
             exists = index[:, 0] >= 0
             index, post = (index, post) if bool(exists.all()) else (index[exists], post[exists])
@@ -536,7 +559,8 @@ class STDP(CheckedState):
                 weight[feature].clamp_(self.lower_bound, self.upper_bound)
             return
         pre, after = self._fields(times, index, time_steps).long(), post.view(-1, 1, 1, 1)
-        self._update(index, pre <= after, pre, after, rates)
+        reached = self._reached(pre < time_steps, index, sample.potentials)
+        self._update(index, Timing(pre <= after, pre, after, reached), rates)
         self._adapt(times < time_steps, index, post, time_steps)
 
     def _adapt(self, heard: Tensor, index: Tensor, post: Tensor, time_steps: int) -> None:
@@ -547,7 +571,11 @@ class STDP(CheckedState):
         winners, steps = (part.cpu().numpy() for part in (index[exists], post[exists]))
         self.adapt(Response(winners, steps, float(heard.double().mean()), time_steps))
 
-    def _update(self, index: Tensor, causal: Tensor, pre: Tensor, post: Tensor, rates: Tensor | None) -> None:
+    def _reached(self, fired: Tensor, index: Tensor, potentials: Tensor | None) -> Tensor | float:
+        """What the inputs of the winners reached, as :class:`Synapses` tells it; beyond the edge there is nobody."""
+        return 1.0 if potentials is None else torch.where(fired, 1, self._fields(potentials, index, 0))
+
+    def _update(self, index: Tensor, timing: Timing, rates: Tensor | None) -> None:
         weight = self.conv_layer.weight.data
         if len(index):
             features = index[:, 0].clamp(min=0)
@@ -559,13 +587,14 @@ class STDP(CheckedState):
             synapses = Synapses(
                 features=features,
                 weight=weight[features],
-                causal=causal,
-                pre_times=pre,
-                post_times=post,
+                causal=timing.causal,
+                pre_times=timing.pre_times,
+                post_times=timing.post_times,
                 ltp=ltp,
                 ltd=ltd,
                 lower_bound=self.lower_bound,
                 upper_bound=self.upper_bound,
+                reached=timing.reached,
             )
             change = self.change(synapses)
             if not check.free_to_read(index):  # where it is, winners that do not exist have been left out
@@ -595,6 +624,7 @@ class STDP(CheckedState):
         *,
         pointwise_inhibition: bool = True,
         minibatch: int = 1,
+        input_potentials: Tensor | None = None,
     ) -> Tensor:
         """Learn a chunk of samples, given as first-spike times, in exact online order.
 
@@ -612,6 +642,7 @@ class STDP(CheckedState):
             pointwise_inhibition: let one feature survive at each position before winners are chosen.
             minibatch: samples that answer with the same weights, before their updates are applied in order; 1 is
                 exactly online. Larger ones run in torch, and suit a GPU.
+            input_potentials: ``(N, C, H, W)``, as for :meth:`forward`.
 
         Returns:
             The winners, int64 ``(N, k, 3)``, as of :func:`spyketorch.latency.k_winners`.
@@ -623,13 +654,20 @@ class STDP(CheckedState):
             >>> winners.shape
             torch.Size([8, 2, 3])
         """
-        return _on_times.learn(self._task(times, kwta, inhibition_radius, pointwise_inhibition, minibatch))
+        choice = (kwta, inhibition_radius, pointwise_inhibition)
+        return _on_times.learn(self._task(times, *choice, minibatch, input_potentials))
 
     def _task(
-        self, times: Tensor, kwta: int, radius: int, pointwise_inhibition: bool = True, minibatch: int = 1
+        self,
+        times: Tensor,
+        kwta: int,
+        radius: int,
+        pointwise_inhibition: bool = True,
+        minibatch: int = 1,
+        input_potentials: Tensor | None = None,
     ) -> _on_times.Task:
         choice = (kwta, radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
-        return _on_times.task_of(self, _on_times.checked(self, times), choice, minibatch, None)
+        return _on_times.task_of(self, _on_times.checked(self, times, input_potentials), choice, minibatch, None)
 
     def extra_repr(self) -> str:
         return f"use_stabilizer={self.use_stabilizer}, bounds=({self.lower_bound}, {self.upper_bound})"

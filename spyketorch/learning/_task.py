@@ -8,25 +8,27 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch import neurons
 from spyketorch._convolution import Geometry, check_fits, learnable
+from spyketorch._plasticity import Inputs
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch._winners import choice as winner_choice
 from spyketorch.kernels import operators
 from spyketorch.learning._rule import Rated, Rule
+from spyketorch.learning._synapses import shares
 
 if TYPE_CHECKING:
     from spyketorch.kernels.engine import Engine
 
 
-def checked(rule: Rated, times: Any) -> Tensor:
-    """A batch of times, of which the layer of a rule can learn."""
+def checked(rule: Rated, times: Any, potentials: Any) -> Inputs:
+    """A batch of times, of which the layer of a rule can learn, and what was told of potentials beside them."""
     layer = rule.conv_layer
     if not hasattr(layer, "respond"):
         raise check.fail_type("conv_layer", "an snn.SpikingConvolution, to learn from first-spike times", layer)
     batch = check.times(times, "times")
     if batch.ndim != 4:
         raise check.fail("times", "a batch of shape (N, C, H, W)", times)
-    return batch
+    return Inputs(batch, shares(potentials, batch.shape, layer.weight))
 
 
 def _own_answer(layer: Any) -> list[str]:
@@ -45,11 +47,22 @@ class Task(NamedTuple):
 
     rule: Rule
     layer: Any
-    times: Tensor
+    inputs: Inputs
     shape: Geometry
     choice: Choice
     teacher: Teacher | None
     minibatch: int
+
+    @property
+    def times(self) -> Tensor:
+        """Of all samples."""
+        times: Tensor = self.inputs.times
+        return times
+
+    def sample(self, i: int) -> Inputs:
+        """What the layer hears of one."""
+        times, potentials = self.inputs
+        return Inputs(times[i], None if potentials is None else potentials[i])
 
     def engine(self) -> AbstractContextManager["Engine"]:
         """The compiled loops on the layer."""
@@ -85,8 +98,9 @@ class Task(NamedTuple):
         return known and self.minibatch == 1 and 4 * len(self.times) * self.choice.kwta < self.layer.out_channels
 
 
-def task_of(rule: Rule, times: Tensor, choice: tuple[Any, Any, bool], minibatch: Any, teacher: Teacher | None) -> Task:
+def task_of(rule: Rule, inputs: Inputs, choice: tuple[Any, Any, bool], minibatch: Any, teacher: Teacher | None) -> Task:
     """What is to be learned, checked."""
+    times: Tensor = inputs.times
     layer: Any = rule._pair()[0].conv_layer
     minibatch = check.integer(minibatch, "minibatch", 1)
     learnable(layer)
@@ -98,4 +112,4 @@ def task_of(rule: Rule, times: Tensor, choice: tuple[Any, Any, bool], minibatch:
     check.times_within(times, "times", layer.time_steps)
     if layer.threshold is not None:
         check.finite_if_free(layer.threshold, "conv_layer.threshold")
-    return Task(rule, layer, times, shape, Choice(kwta, radius, choice[2], excess), teacher, minibatch)
+    return Task(rule, layer, inputs, shape, Choice(kwta, radius, choice[2], excess), teacher, minibatch)

@@ -9,7 +9,9 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency, neurons
+from spyketorch._plasticity import Inputs
 from spyketorch._winners import Choice
+from spyketorch.learning._synapses import as_option
 from spyketorch.learning._task import Task
 
 
@@ -35,7 +37,8 @@ def walk(task: Task, decide: Callable[[Tensor, Tensor | None, bool], Decided], t
     """
     layer, times, teacher = task.layer, task.times, task.teacher
     history = []
-    for i, sample in enumerate(times):
+    for i in range(len(times)):
+        sample = task.sample(i)
         if i % task.minibatch == 0:
             part = slice(i, i + task.minibatch)
             together = decide(times[part], None if teacher is None else teacher.active[part], False)
@@ -47,7 +50,7 @@ def walk(task: Task, decide: Callable[[Tensor, Tensor | None, bool], Decided], t
         allowed, label = teacher.active[i], teacher.labels[i]
         for turn in range(teacher.turns):
             if turn:
-                decided = decide(sample[None], allowed[None], True).of(0)
+                decided = decide(sample.times[None], allowed[None], True).of(0)
             first = decided.winners[:1, 0]  # with its axis: an index of no axis would be read
             named, exists = teacher.classes[first.clamp(min=0)], first >= 0
             right, wrong = exists & (named == label), exists & (named != label)
@@ -75,22 +78,23 @@ def decide(fired: Tensor, potentials: Tensor, layer: Any, choice: Choice) -> Dec
     return Decided(winners, fired[sample, feature, row, column].long(), fired)
 
 
-def teach(task: Task, sample: Tensor, decided: Decided, outcome: Tensor | None) -> None:
+def teach(task: Task, sample: Inputs, decided: Decided, outcome: Tensor | None) -> None:
     given = () if outcome is None else (outcome,)
     task.rule._learn_times(sample, decided.post, decided.winners, task.layer.time_steps, *given)
 
 
-def teach_and_clamp(task: Task, sample: Tensor, decided: Decided, outcome: Tensor | None) -> None:
+def teach_and_clamp(task: Task, sample: Inputs, decided: Decided, outcome: Tensor | None) -> None:
     teach(task, sample, decided, outcome)
     task.layer.weight.data.clamp_(*task.bounds())
 
 
-def teach_on_waves(task: Task, sample: Tensor, decided: Decided, outcome: Tensor | None) -> None:
+def teach_on_waves(task: Task, sample: Inputs, decided: Decided, outcome: Tensor | None) -> None:
     """For a rule with a ``forward`` of its own: what a loop on waves would call it with."""
     layer, weight, steps = task.layer, task.layer.weight, task.layer.time_steps
     assert decided.fired is not None
-    wave, spikes = (latency.to_wave(x, steps, weight.dtype) for x in (sample, decided.fired))
+    wave, spikes = (latency.to_wave(x, steps, weight.dtype) for x in (sample.times, decided.fired))
     heard = sf.convolution(wave, weight, **layer.geometry.options())
     potentials = torch.where(spikes > 0, neurons.potentials(heard, task.neuron), 0)
     existing = [tuple(winner) for winner in decided.winners.tolist() if winner[0] >= 0]
-    task.rule(wave, potentials, spikes, *(() if outcome is None else (float(outcome),)), existing)
+    judged = () if outcome is None else (float(outcome),)
+    task.rule(wave, potentials, spikes, *judged, existing, **as_option(sample.potentials))

@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spyketorch._plasticity import Response, Synapse
+from spyketorch._plasticity import Inputs, Response, Synapse
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch.kernels._by_type import by_type
-from spyketorch.kernels._cache import compiled
+from spyketorch.kernels._cache import compiled, dividing
 from spyketorch.kernels.loops.clock import convolution_fire, first_winners
 from spyketorch.kernels.loops.last_step import Ahead, Bytes, last_winners, still_largest, winners_ahead
 from spyketorch.kernels.loops.layout import Array, Rows, Taps, Window, first_input
@@ -200,10 +200,17 @@ def find_ahead(
         )
 
 
+@dividing
+def _rising(reached: float, pre: int, post: int) -> float:
+    """Potential at step ``post`` of an input that rises evenly to what it has reached at ``pre``."""
+    return reached * (post + 1) / (pre + 1)
+
+
 @compiled
-def _update(layer: Layer, times: Array, winner: Array, post: int, outcome: int, rule: Rule) -> None:
-    """Update the weights of a winner (feature, row, column) that fired at step ``post`` of an image."""
+def _update(layer: Layer, inputs: Inputs, n: int, winner: Array, post: int, outcome: int, rule: Rule) -> None:
+    """Update the weights of a winner (feature, row, column) that fired at step ``post`` of image n."""
     (f, row, column), weight = winner, layer.weight
+    times, told = inputs.times[n], len(inputs.potentials) > 0
     (ltp, ltd), (lower, upper) = rule.rates[outcome, f], rule.bounds
     kernel, stride, padding, dilation = layer.window.shape[:4]
     channels, steps = weight.shape[1], layer.steps
@@ -215,7 +222,11 @@ def _update(layer: Layer, times: Array, winner: Array, post: int, outcome: int, 
             inside = 0 <= y < times.shape[0] and 0 <= x < times.shape[1]
             for c in range(channels):
                 pre, was = times[y, x, first + c] if inside else steps, weight[f, c, i, j]
-                synapse = Synapse(was, inside and pre <= post, pre, post, ltp, ltd, lower, upper, f, c, i, j)
+                reached, causal = 1.0, inside and pre <= post
+                if told and pre == steps:
+                    reached = inputs.potentials[n, y, x, first + c] if inside else 0.0
+                potential = 1.0 if causal else _rising(reached, pre, post)
+                synapse = Synapse(was, causal, pre, post, ltp, ltd, lower, upper, f, c, i, j, potential)
                 weight[f, c, i, j] = min(max(was + change(rule.twin, synapse), lower), upper)
     absorb(layer.laid_out, weight, f)
 
@@ -263,7 +274,7 @@ def _count(winners: Array) -> int:
 
 @compiled
 def learn(
-    images: Array,
+    inputs: Inputs,
     layer: Layer,
     choice: Choice,
     rule: Rule,
@@ -278,7 +289,7 @@ def learn(
     are the same. Where all have been ``decided``, they are those of :func:`find`. Decisions after a mistake are always
     made anew.
     """
-    (lower, upper), foreseen, anew = rule.bounds, len(ahead.least) > 0, 0
+    images, (lower, upper), foreseen, anew = inputs.times, rule.bounds, len(ahead.least) > 0, 0
     for n in range(len(images)):
         allowed, winners, post = teacher.active[n].copy(), found.winners[n], found.post[n]
         for turn in range(teacher.turns):
@@ -294,7 +305,7 @@ def learn(
             outcome = _outcome(teacher, n, winners[0, 0])
             right = turn == 0 and teacher.correction > 0 and outcome == 0
             for k in range(0 if right else taken):
-                _update(layer, images[n], winners[k], post[k], outcome, rule)
+                _update(layer, inputs, n, winners[k], post[k], outcome, rule)
             if n == 0 and turn == 0:  # later on only weights that are clamped change
                 clamp(layer, lower, upper)
             if turn == 0:
