@@ -414,6 +414,18 @@ def input_potentials(times, post, winner, weight_shape, reached, time_steps, **g
     return found
 
 
+def vdsp(weight, potentials, causal, rates, rest, lower=0, upper=1):
+    """The weights (C, rows, columns) of a winner, learned from the potentials of its inputs: Garg et al. 2022."""
+    learned = np.array(weight, dtype=float)
+    for place in np.ndindex(*weight.shape):
+        u = (weight[place] - lower) / (upper - lower)
+        if causal[place]:
+            learned[place] += rates[0] * (1 - u)
+        else:
+            learned[place] += rates[1] * u * (rest + (1 - rest) * potentials[place])
+    return np.clip(learned, lower, upper)
+
+
 def target_time(weight, threshold, times, time_steps, adaptation, multiplicative):
     """One patch (C, rows, columns) learned by one winner, in place: Falez et al. 2019; gives the winner, or -1."""
     target, rate, floor = adaptation

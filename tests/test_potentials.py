@@ -1,6 +1,8 @@
 """What a rule knows of the potentials of inputs that have not fired: on times and waves, in loops and in torch."""
 
 import re
+from contextlib import nullcontext
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from spyketorch import functional as sf
 from spyketorch import latency, learning, snn, testing
+from spyketorch.learning import _back_ends
 
 STEPS = 7
 
@@ -157,3 +160,55 @@ def test_what_is_told_must_be_of_as_many_samples():
     rule = learning.STDP(conv, (0.25, -0.25))
     with pytest.raises(ValueError, match=r"`input_potentials` must be None, or a tensor .* of 6 samples"):
         rule.online(latency.to_wave(times, STEPS), respond(conv), input_potentials=reached[:5])
+
+
+def in_torch():
+    return mock.patch.object(_back_ends, "BACK_ENDS", (_back_ends.InTorch(),))
+
+
+@pytest.mark.parametrize("loops", [True, False])
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize(("rest", "bounds"), [(0.0, (0, 1)), (0.25, (-0.5, 1.5))])
+def test_vdsp_against_the_oracle(rest, bounds, told, loops):
+    conv, (times, reached) = layer(), inputs(30)
+    rule = learning.VDSP(conv, (0.25, -0.5), *bounds, rest=rest)
+    learned = 0
+    for x, p in zip(times, reached, strict=True):
+        weight, fired = conv.weight.double().numpy().copy(), conv(x[None])[0]
+        with nullcontext() if loops else in_torch():
+            winners = rule.learn(x[None], 2, 1, **({"input_potentials": p[None]} if told else {}))[0]
+        for winner in [tuple(w) for w in winners.tolist() if w[0] >= 0]:
+            post, known = int(fired[winner]), p.numpy() if told else None
+            potentials = reference.input_potentials(x.numpy(), post, winner, weight.shape, known, STEPS)
+            row, column = winner[1:]
+            causal = x.numpy()[:, row : row + 3, column : column + 3] <= post
+            weight[winner[0]] = reference.vdsp(weight[winner[0]], potentials, causal, (0.25, -0.5), rest, *bounds)
+            learned += 1
+        np.testing.assert_allclose(conv.weight.numpy(), weight, atol=1e-6)
+    assert learned > 30
+
+
+@pytest.mark.parametrize("minibatch", [1, 4])
+def test_loops_and_torch_are_told_the_same(minibatch):
+    """Padded, whatever inputs that fired are said to have reached."""
+    times, reached = inputs(12)
+    weights = []
+    for way in (nullcontext(), in_torch()):
+        for fired in (0.0, 1.0):
+            conv = layer(padding=1)
+            told = torch.where(times < STEPS, fired, reached)
+            with way:
+                learning.VDSP(conv, (0.25, -0.5)).learn(times, 2, input_potentials=told, minibatch=minibatch)
+            weights.append(conv.weight)
+    for weight in weights[1:]:
+        torch.testing.assert_close(weight, weights[0], atol=1e-6, rtol=0)
+
+
+def test_vdsp_keeps_the_contract_of_a_rule():
+    testing.check_rule(lambda conv: learning.VDSP(conv, (0.25, -0.125), rest=0.25))
+
+
+@pytest.mark.parametrize("rest", [-0.1, 1.1, "no"])
+def test_rest_is_a_share(rest):
+    with pytest.raises((ValueError, TypeError), match="`rest`"):
+        learning.VDSP(layer(), rest=rest)

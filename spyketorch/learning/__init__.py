@@ -36,6 +36,7 @@ from spyketorch.learning._synapses import Synapses as Synapses
 from spyketorch.learning._synapses import causal_step as causal_step
 from spyketorch.learning._synapses import soft_bounds as soft_bounds
 from spyketorch.learning._thresholds import TargetTime as TargetTime
+from spyketorch.learning._vdsp import VDSP as VDSP
 from spyketorch.learning._winners import BatchWinners as BatchWinners
 from spyketorch.learning._winners import Judge as Judge
 from spyketorch.learning._winners import Respond as Respond
