@@ -106,10 +106,9 @@ class Supervision(NamedTuple):
     Attributes:
         ltp, ltd: learning rates of inputs that helped a neuron to fire, and of the others.
         gap: between the wanted time of the right class and that of the others, as a share of all time steps.
-        anchor: how far the mean time is drawn to ``anchored``, a share of 0..1.
-        anchored: a time, as a share of all time steps.
         non_target: neurons of each class, the last of them, that are taught to fire late for their own class.
         lift: how much a neuron that wins for its own class raises its threshold while learning; 0 for none.
+        covariance: whether all inputs are depressed, each by what it adds on average, or those alone that did not help.
         per_class: neurons of each class.
         lower_bound, upper_bound: of the weights.
     """
@@ -117,10 +116,9 @@ class Supervision(NamedTuple):
     ltp: float
     ltd: float
     gap: float
-    anchor: float
-    anchored: float
     non_target: int
     lift: float
+    covariance: bool
     per_class: int
     lower_bound: float
     upper_bound: float

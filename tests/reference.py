@@ -482,9 +482,12 @@ def exact_times(weight, threshold, times, time_steps, horizon, kind):
 
 
 def supervised_stdp(weight, threshold, lifted, total, times, label, how):
-    """One sample learned by S2-STDP with competition groups, in place: RULES A8 and A9; the class that was decided."""
+    """One sample learned by S2-STDP with competition groups, in place: RULES A8 and A9; the class that was decided.
+
+    With `expected` not None all inputs are depressed by it, and weights weighed by it keep their sum.
+    """
     time_steps, horizon, per_class = how["time_steps"], how["horizon"], how["per_class"]
-    classes, taught = len(weight) // per_class, per_class - how["non_target"]
+    classes, taught, expected = len(weight) // per_class, per_class - how["non_target"], how["expected"]
     own = range(label * per_class, label * per_class + taught)
     limit = np.array([lifted[f] if f in own else threshold[f] for f in range(len(weight))])
     fired, last = exact_times(weight, limit, times, time_steps, horizon, how["kind"])
@@ -492,7 +495,6 @@ def supervised_stdp(weight, threshold, lifted, total, times, label, how):
     winners = [min(range(c * per_class, (c + 1) * per_class), key=rank) for c in range(classes)]
     known = [fired[f] for f in winners if math.isfinite(fired[f])]
     mean = (sum(known) / len(known) if known else horizon) / time_steps
-    mean += how["anchor"] * (how["latency"] - mean)
     for c, f in enumerate(winners):
         right = c == label and f in own
         target = mean - how["gap"] * (classes - 1) / classes if right else mean + how["gap"] / classes
@@ -504,10 +506,14 @@ def supervised_stdp(weight, threshold, lifted, total, times, label, how):
                 helps = max(when - time, 0) / how["kind"][1] if heard else 0
             else:
                 helps = 1 if heard and time <= math.ceil(when) else 0  # whole steps
-            weight[f, i] += error * (how["ltp"] * helps if helps > 0 else how["ltd"])
+            if expected is not None:
+                weight[f, i] += error * (how["ltp"] * helps + how["ltd"] * expected[i])
+            else:
+                weight[f, i] += error * (how["ltp"] * helps if helps > 0 else how["ltd"])
         weight[f] = np.clip(weight[f], 0, 1)
-        if weight[f].sum() > 0:
-            weight[f] *= total[f] / weight[f].sum()
+        kept = weight[f].sum() if expected is None else (weight[f] * expected).sum()
+        if kept > 0:
+            weight[f] *= total[f] / kept
     if how["lift"] > 0 and any(math.isfinite(fired[f]) for f in own):
         first = min(own, key=lambda f: fired[f])
         for f in own:

@@ -44,18 +44,19 @@ def learn(
     neuron: Neuron,
     window: tuple[int, float],
     thresholds: tuple[Tensor, Tensor],
-    total: Tensor,
+    sums: tuple[Tensor, Tensor],
     supervision: Supervision,
 ) -> Tensor:
     """Supervised STDP of samples (N, inputs) in turn: the class decided, and the winner of each class.
 
     ``window`` is (T, horizon), ``thresholds`` are those that decide and those of target neurons for their own class;
-    the latter change, and the weight.
+    the latter change, and the weight. ``sums`` are what weights are weighed by, and what they add up to.
     """
     limit, lifted = thresholds
     deciders, given = _deciders(weight, limit, *window, neuron), (times.contiguous().numpy(), labels.numpy())
     winners: Array = np.empty((len(times), 1 + len(weight) // supervision.per_class), np.int64)
+    expected, total = (part.numpy() for part in sums)
     how = _of(deciders.rows.dtype.type, supervision)
-    loops.learn(*given, deciders, how, lifted.numpy(), total.numpy(), winners)
+    loops.learn(*given, deciders, how, lifted.numpy(), expected, total, winners)
     weight.copy_(torch.from_numpy(deciders.rows[:, : len(weight)].T))
     return torch.from_numpy(winners)

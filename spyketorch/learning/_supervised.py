@@ -62,29 +62,35 @@ class SupervisedSTDP(CheckedState):
     times, C classes and a ``gap`` g, the right class is to fire at :math:`m - g T (C - 1) / C` and all others at
     :math:`m + g T / C`. With the error :math:`e_c = (t_c - \text{target}_c) / T`, which is positive where it is late,
 
-    .. math:: \Delta w_i = e_c \cdot \begin{cases}
-        \text{LTP} \; \varepsilon(t_c - t_i) & \text{where input } i \text{ added to the potential} \\
-        \text{LTD} & \text{else, for silent inputs too} \end{cases}
+    .. math:: \Delta w_i = e_c \, (\text{LTP} \; \varepsilon_i + \text{LTD} \; q_i), \qquad
+        \varepsilon_i = \varepsilon(t_c - t_i)
 
-    where :math:`\varepsilon` is the response of its kind of neuron: 1 for IntegrateAndFire, :math:`(t_c - t_i) / d` for
-    Ramp. Weights are clamped to the bounds; then each neuron that learned is scaled to the sum of weights that it had
-    when the rule was made. A winner that does not fire counts as firing at the horizon of the read-out, and not in the
-    mean; among those that fire at once, the larger potential at the horizon wins.
+    where :math:`\varepsilon` is the response of its kind of neuron, 1 for IntegrateAndFire and :math:`(t_c - t_i) / d`
+    for Ramp, 0 for inputs that fired later or never, and :math:`q_i` what input i is ``expected`` to give: with LTD =
+    -LTP a weight follows the covariance of its input and the error. Weights are clamped to the bounds; then each neuron
+    that learned is scaled so that it keeps :math:`\sum_i q_i w_i`, and so its mean time.
+
+    Without ``expected``, as published, LTD is that of inputs alone that did not help, silent ones too, and neurons keep
+    the sum of their weights. (Ramp neurons then drift to inputs that rarely fire, at high rates or late thresholds.)
+
+    A winner that does not fire counts as firing at the horizon of the read-out, and not in the mean; among those that
+    fire at once, the larger potential at the horizon wins.
 
     Args:
         readout: the neurons, a :class:`spyketorch.readout.FirstSpikeReadout`.
-        learning_rate: (LTP, LTD), such as (0.5, -0.1).
+        learning_rate: (LTP, LTD), such as (0.5, -0.5), or (0.5, -0.1) without ``expected``.
         gap: g, as a share of all time steps.
         lower_bound, upper_bound: of the weights.
         competition: among the neurons of each class, a :class:`Competition`; None for none.
-        anchor: the mean time is drawn by this share, 0..1, towards ``latency``, so that weights do not drift to inputs
-            that rarely fire.
-        latency: a mean time, as a share of all time steps.
+        expected: q, ``(inputs,)``, from :meth:`spyketorch.readout.FirstSpikeReadout.expected`; None for the published
+            rule.
 
     Attributes:
         lifted: threshold of each target neuron for samples of its own class, ``(neurons,)``; :meth:`relax` makes it
             that of the read-out again, as published at the start of each epoch.
-        total: sum of weights that each neuron keeps, ``(neurons,)``.
+        expected: q, 1 for each input where none was given.
+        total: sum of weights, weighed by ``expected``, that each neuron keeps, ``(neurons,)``; that which it had when
+            the rule was made.
 
     Example:
         >>> from spyketorch import readout
@@ -109,23 +115,22 @@ class SupervisedSTDP(CheckedState):
         upper_bound: float = 1.0,
         *,
         competition: Competition | None = None,
-        anchor: float = 0.0,
-        latency: float = 1.0,
+        expected: Tensor | None = None,
     ) -> None:
         super().__init__()
         if not all(hasattr(readout, name) for name in ("weight", "limit", "horizon", "per_class", "neuron")):
             raise check.fail_type("readout", "a readout.FirstSpikeReadout", readout)
         self.readout = readout
         self.learning_rate = learning_rate  # type: ignore[assignment]  # __setattr__ takes any sequence
-        self.gap, self.anchor = check.number(gap, "gap"), check.number(anchor, "anchor")
-        if not 0 <= self.anchor <= 1:
-            raise check.fail("anchor", "a share, 0..1", anchor)
-        self.latency = check.number(latency, "latency")
+        self.gap = check.number(gap, "gap")
         self.lower_bound, self.upper_bound = check.bounds(lower_bound, upper_bound)
         self.competition = competition
-        self.register_buffer("total", readout.weight.detach().sum(1))
+        for name in ("expected", "total"):
+            self.register_buffer(name, None)
+        self.expect(expected)
         self.register_buffer("lifted", readout.limit().clone())
 
+    expected: Tensor
     total: Tensor
     lifted: Tensor
     learning_rate: tuple[float, float]
@@ -139,6 +144,17 @@ class SupervisedSTDP(CheckedState):
         elif name == "competition" and value is not None:
             check_competition(value, self.readout.per_class)
         super().__setattr__(name, value)
+
+    def expect(self, expected: Tensor | None) -> None:
+        """Take what inputs are expected to give, or None for the published rule, and the sums of weights of now."""
+        weight = self.readout.weight.detach()
+        self.covariance = expected is not None
+        if expected is None:
+            expected = torch.ones_like(weight[0])
+        elif check.tensor(expected, "expected").shape != weight.shape[1:] or not expected.is_floating_point():
+            raise check.fail("expected", f"one number per input, ({weight.shape[1]},)", expected)
+        self.expected = expected.detach().to(weight, copy=True)
+        self.total = weight @ self.expected
 
     def relax(self) -> None:
         """Take the thresholds of the read-out for those of target neurons, too."""
@@ -166,7 +182,8 @@ class SupervisedSTDP(CheckedState):
             from spyketorch.kernels import deciding
 
             window, thresholds = (readout.time_steps, readout.horizon), (readout.limit(), self.lifted)
-            answered = deciding.learn(flat, labels, weight, readout.neuron, window, thresholds, self.total, self._how())
+            sums = (self.expected, self.total)
+            answered = deciding.learn(flat, labels, weight, readout.neuron, window, thresholds, sums, self._how())
         else:
             operators.say_slow(
                 "`learn` runs in plain torch, many times slower than in compiled loops", weight, str(reason)
@@ -176,8 +193,8 @@ class SupervisedSTDP(CheckedState):
 
     def _how(self) -> Supervision:
         per_class, (non_target, lift) = self.readout.per_class, self.competition or Competition(0, 0.0)
-        bounds, draw = (self.lower_bound, self.upper_bound), (self.anchor, self.latency)
-        return Supervision(*self.learning_rate, self.gap, *draw, non_target, lift, per_class, *bounds)
+        bounds = self.lower_bound, self.upper_bound
+        return Supervision(*self.learning_rate, self.gap, non_target, lift, self.covariance, per_class, *bounds)
 
     def _learn(self, times: Tensor, right: int) -> Tensor:
         """One sample (inputs,) in torch; the class decided, and the winner of each class."""
@@ -192,7 +209,6 @@ class SupervisedSTDP(CheckedState):
         first = fired[winners]
         heard = torch.isfinite(first)
         mean = torch.where(heard.any(), first[heard].sum() / heard.sum().clamp(min=1), horizon) / steps
-        mean = mean + how.anchor * (how.anchored - mean)
         late = mean + how.gap / classes
         target = late.expand(classes).clone()
         if int(winners[right]) % per_class < per_class - how.non_target:
@@ -201,9 +217,12 @@ class SupervisedSTDP(CheckedState):
         error = (when / steps - target)[:, None]
         response = neuron.response(when[:, None] - times[None].to(when))
         helped = (response > 0) & (times < steps)
-        change = torch.where(helped, error * how.ltp * response, error * how.ltd)
+        idle = torch.zeros_like(error) if how.covariance else error * how.ltd
+        change = torch.where(helped, error * how.ltp * response, idle)
+        if how.covariance:
+            change = change + error * how.ltd * self.expected
         weight[winners] = (weight[winners] + change).clamp(how.lower_bound, how.upper_bound)
-        sums = weight[winners].sum(1)
+        sums = weight[winners] @ self.expected
         weight[winners] *= torch.where(sums > 0, self.total[winners] / sums, 1)[:, None]
         if how.lift > 0 and bool(torch.isfinite(fired[taught]).any()):
             count = per_class - how.non_target
@@ -216,7 +235,7 @@ class SupervisedSTDP(CheckedState):
     def extra_repr(self) -> str:
         return (
             f"learning_rate={self.learning_rate}, gap={self.gap}, competition={self.competition}, "
-            f"anchor={self.anchor}, latency={self.latency}, bounds=({self.lower_bound}, {self.upper_bound})"
+            f"covariance={self.covariance}, bounds=({self.lower_bound}, {self.upper_bound})"
         )
 
 

@@ -110,21 +110,31 @@ class FirstSpikeReadout(OfMaps):
         return self.threshold.to(self.weight)
 
     @torch.no_grad()
-    def calibrate(self, times: Tensor, latency: float) -> None:
-        """Give all neurons the threshold that they would reach at a time, had each the mean of all weights.
+    def expected(self, times: Tensor, latency: float) -> Tensor:
+        """What an input of weight 1 gives to the potential until some time, on average, ``(inputs,)``.
 
         Args:
             times: first-spike times ``(N, *shape)`` of some images.
             latency: the time, as a share of all time steps; it may be later than the last.
         """
-        flat, share = self._flat(times), check.number(latency, "latency")
-        counts = torch.stack([(flat == t).sum() for t in range(self.time_steps)]).double() / len(flat)
-        ages = share * self.time_steps - torch.arange(self.time_steps, dtype=torch.float64, device=flat.device)
-        found = self.weight.double().mean() * (counts * self.neuron.response(ages)).sum()
-        if not float(found) > 0:
+        flat, until = self._flat(times), check.number(latency, "latency") * self.time_steps
+        found = self.weight.new_zeros(flat.shape[1], dtype=torch.float64)
+        for t in range(self.time_steps):
+            found += float(self.neuron.response(until - t)) * (flat == t).sum(0)
+        return (found / len(flat)).to(self.weight)
+
+    @torch.no_grad()
+    def calibrate(self, times: Tensor, latency: float) -> None:
+        """Give all neurons the threshold that they would reach at a time, on average, had each the mean of all weights.
+
+        Args:
+            times, latency: as for :meth:`expected`.
+        """
+        threshold = self.weight.double().mean() * self.expected(times, latency).double().sum()
+        if not float(threshold) > 0:
             accepted = "a time by which inputs of these `times` have added to the potential"
             raise check.fail("latency", accepted, latency)
-        self.threshold = found
+        self.threshold = threshold
 
     def fire(self, times: Tensor) -> Tensor:
         """When each neuron fires, in steps and between them, ``(N, classes * per_class)``; inf for never."""

@@ -15,6 +15,7 @@ from spyketorch.training._lesson import FinalLesson, Following
 from spyketorch.training._schedules import Decaying, Progress, Schedule, factors, told
 
 _AT_ONCE = 500  # images between two looks at whether to stop
+_KNOWN = 5000  # images that tell what inputs give on average
 
 
 class _Pupil(nn.Module):
@@ -56,12 +57,14 @@ class Supervised(FinalLesson):
 
     Args:
         epochs: passes over the images.
-        rates, gap, anchor, bounds: as for :class:`spyketorch.learning.SupervisedSTDP`.
+        rates, gap, bounds: as for :class:`spyketorch.learning.SupervisedSTDP`.
         competition: the same; None for none.
+        covariance: depress each input by what it gives on average, which the first 5,000 images tell; False learns by
+            the rule as it was published, with rates such as (0.5, -0.1) and a latency of 1.1.
         fade: share of the lift of the competition that each epoch leaves to the next.
         schedule: factors on the rates, renewed each epoch; the second one is not used.
-        latency: when the neurons are to fire, as a share of all time steps: it gives their threshold, by
-            :meth:`spyketorch.readout.FirstSpikeReadout.calibrate` from the first 500 images. None leaves the threshold.
+        latency: when the neurons are to fire on average, as a share of all time steps, which gives their threshold, by
+            :meth:`spyketorch.readout.FirstSpikeReadout.calibrate`; ramp neurons may fire after the last step.
         held_out: share of the images, drawn by chance, that are put aside.
         patience: stop after so many epochs that were no better on the images put aside, and keep the best. None learns
             all epochs and keeps the last.
@@ -69,14 +72,14 @@ class Supervised(FinalLesson):
     """
 
     epochs: int = 10
-    rates: tuple[float, float] = (0.5, -0.1)
+    rates: tuple[float, float] = (0.5, -0.5)
     gap: float = 0.05
-    anchor: float = 0.0
     bounds: tuple[float, float] = (0.0, 1.0)
     competition: Competition | None = field(default_factory=Competition)
     fade: float = 0.5
+    covariance: bool = True
     schedule: Schedule = field(default_factory=lambda: Decaying(to=0.08))
-    latency: float | None = 1.1
+    latency: float = 1.5
     held_out: float = 0.0
     patience: int | None = None
     averaged: int = 1
@@ -90,12 +93,12 @@ class Supervised(FinalLesson):
             check.number(rate, "rates")
         check.number(self.gap, "gap")
         check.span(self.bounds, "bounds")
-        for name in ("anchor", "fade"):
-            if not 0 <= check.number(getattr(self, name), name) <= 1:
-                raise check.fail(name, "a share, 0..1", getattr(self, name))
+        if not 0 <= check.number(self.fade, "fade") <= 1:
+            raise check.fail("fade", "a share, 0..1", self.fade)
+        check.flag(self.covariance, "covariance")
         check.callable_(self.schedule, "schedule")
-        if self.latency is not None and check.number(self.latency, "latency") <= 0:
-            raise check.fail("latency", "above 0, or None", self.latency)
+        if check.number(self.latency, "latency") <= 0:
+            raise check.fail("latency", "above 0", self.latency)
         if not 0 <= check.number(self.held_out, "held_out") < 1:
             raise check.fail("held_out", "a share of at least 0 and below 1", self.held_out)
         if self.patience is not None:
@@ -129,7 +132,8 @@ class Supervised(FinalLesson):
 
     def rule(self, module: nn.Module) -> _Pupil:
         assert isinstance(module, FirstSpikeReadout)
-        how: dict[str, Any] = {"competition": self.competition, "anchor": self.anchor, "latency": self.latency or 1.0}
+        expected = torch.ones_like(module.weight[0]) if self.covariance else None  # known once images are
+        how: dict[str, Any] = {"competition": self.competition, "expected": expected}
         rule = SupervisedSTDP(module, self.rates, self.gap, *self.bounds, **how)
         return _Pupil(module, rule, self.averaged)
 
@@ -137,8 +141,10 @@ class Supervised(FinalLesson):
     def fit(self, rule: _Pupil, times: Tensor, labels: Tensor | None, follow: Following) -> None:
         assert labels is not None
         learned, aside = self._apart(len(times), follow)
-        if int(rule.passes) == 0 and self.latency is not None:
-            rule.readout.calibrate(self._some(rule, times, learned[:_AT_ONCE]), self.latency)
+        if int(rule.passes) == 0:
+            some = self._some(rule, times, learned[:_KNOWN])
+            rule.readout.calibrate(some, self.latency)
+            rule.rule.expect(rule.readout.expected(some, self.latency) if self.covariance else None)
         for number in range(int(rule.passes), self.epochs):
             if self.patience is not None and int(rule.since) >= self.patience:
                 break

@@ -180,38 +180,49 @@ def _winners(fired: Array, potential: Array, per_class: int, winners: Array) -> 
     return best
 
 
+class Changes(NamedTuple):
+    """How weights change: by the step at which an input fires, (steps + 1, neurons), the last for never; and by what it
+    adds on average, times ``common`` (neurons,)."""
+
+    by_step: Array
+    common: Array
+
+
 @compiled
 def _changes(
-    deciders: Deciders, supervision: Supervision, right: int, winners: Array, fired: Array, change: Array
+    deciders: Deciders, supervision: Supervision, right: int, winners: Array, fired: Array, changes: Changes
 ) -> None:
-    """How the weights of the winners change, (steps + 1, neurons): by the step at which an input fires, T for never."""
+    """The changes of the winners; those of all others are 0."""
     steps, horizon, classes, total, heard = deciders.steps, deciders.horizon, len(winners), 0.0, 0
     for f in winners:
         if fired[f] < np.inf:
             total += fired[f]
             heard += 1
     mean = (total / heard if heard > 0 else horizon) / steps
-    mean += supervision.anchor * (supervision.anchored - mean)
-    change[:] = 0
+    changes.by_step[:] = 0
+    changes.common[:] = 0
     for c in range(classes):
         f = winners[c]
         early = c == right and f % supervision.per_class < supervision.per_class - supervision.non_target
         target = mean - supervision.gap * (classes - 1) / classes if early else mean + supervision.gap / classes
         time = min(fired[f], horizon)
         error = time / steps - target
+        idle = 0.0 if supervision.covariance else error * supervision.ltd
         for t in range(steps):
             helped = response(deciders.neuron, time - t)
-            change[t, f] = error * supervision.ltp * helped if helped > 0 else error * supervision.ltd
-        change[steps, f] = error * supervision.ltd
+            changes.by_step[t, f] = error * supervision.ltp * helped if helped > 0 else idle
+        changes.by_step[steps, f] = idle
+        changes.common[f] = error * supervision.ltd if supervision.covariance else 0.0
 
 
 @compiled
-def _apply(times: Array, deciders: Deciders, change: Array, low: Array, high: Array, sums: Array) -> None:
-    """Change all weights, within bounds; ``sums`` are those of each neuron afterwards."""
-    rows, scale, steps = deciders.rows, deciders.scale, deciders.steps
-    count = len(scale)
-    whole, lanes = len(rows) // ROWS * ROWS, np.uint64(count)
-    weights, changes = rows.reshape(-1), change.reshape(-1)
+def _apply(
+    times: Array, deciders: Deciders, changes: Changes, expected: Array, low: Array, high: Array, sums: Array
+) -> None:
+    """Change all weights, within bounds; ``sums`` are those of each neuron afterwards, weighed by ``expected``."""
+    rows, scale, steps, (by_step, common) = deciders.rows, deciders.scale, deciders.steps, changes
+    whole, lanes = len(rows) // ROWS * ROWS, np.uint64(len(scale))
+    weights, flat, neurons = rows.reshape(-1), by_step.reshape(-1), (scale, common, low, high, sums)
     sums[:] = 0
     for i in range(0, whole, ROWS):
         first = np.uint64(i) * lanes
@@ -222,14 +233,15 @@ def _apply(times: Array, deciders: Deciders, change: Array, low: Array, high: Ar
             _step(times[i + 2], steps) * lanes,
             _step(times[i + 3], steps) * lanes,
         )
+        shares = expected[i], expected[i + 1], expected[i + 2], expected[i + 3]
         for f in range(np.uint64(0), lanes, np.uint64(LANES)):
-            teach_lanes(weights, at, changes, where, scale, low, high, sums, f)
+            teach_lanes(weights, at, flat, where, shares, neurons, f)
     for i in range(whole, len(rows)):
-        row, changed = rows[i], change[_step(times[i], steps)]
-        for f in range(count):
-            weight = min(max(scale[f] * row[f] + changed[f], low[f]), high[f])
+        row, change, share = rows[i], by_step[_step(times[i], steps)], expected[i]
+        for f in range(len(scale)):
+            weight = min(max(scale[f] * row[f] + change[f] + share * common[f], low[f]), high[f])
             row[f] = weight
-            sums[f] += weight
+            sums[f] += share * weight
 
 
 @compiled
@@ -239,21 +251,22 @@ def learn(
     deciders: Deciders,
     supervision: Supervision,
     lifted: Array,
+    expected: Array,
     total: Array,
     winners: Array,
 ) -> None:
     """Learn samples (samples, inputs) in turn, each with the weights that the one before left.
 
-    ``lifted`` are the thresholds of target neurons for their own class, ``total`` the sums of weights that neurons
-    keep; both of all neurons. ``winners`` (samples, 1 + classes) become the class that fired first, and the winner of
-    each class.
+    ``lifted`` (neurons,) are the thresholds of target neurons for their own class; neurons keep the sums ``total``
+    (neurons,) of their weights, weighed by ``expected`` (inputs,). ``winners`` (samples, 1 + classes) become the class
+    that fired first, and the winner of each class.
     """
     rows, scale, limit = deciders.rows, deciders.scale, deciders.limit
     count, per_class = len(scale), supervision.per_class
     ordered = room(len(rows), deciders.steps)
     fired, potential, now = np.empty_like(scale), np.empty_like(scale), np.empty_like(scale)
     low, high, sums = np.empty_like(scale), np.empty_like(scale), np.empty_like(scale)
-    change = np.empty((deciders.steps + 1, count), rows.dtype)
+    changes = Changes(np.empty((deciders.steps + 1, count), rows.dtype), np.empty_like(scale))
     lower, upper = rows.dtype.type(supervision.lower_bound), rows.dtype.type(supervision.upper_bound)
     for n in range(len(times)):
         right, chosen = labels[n], winners[n, 1:]
@@ -263,11 +276,11 @@ def learn(
         sort_inputs(times[n], deciders.steps, ordered)
         fire_one(deciders, ordered, now, fired, potential)
         winners[n, 0] = _winners(fired, potential, per_class, chosen)
-        _changes(deciders, supervision, right, chosen, fired, change)
+        _changes(deciders, supervision, right, chosen, fired, changes)
         low[:], high[:] = -np.inf, np.inf
         for f in chosen:
             low[f], high[f] = lower, upper
-        _apply(times[n], deciders, change, low, high, sums)
+        _apply(times[n], deciders, changes, expected, low, high, sums)
         scale[:] = 1
         for f in chosen:
             if sums[f] > 0:

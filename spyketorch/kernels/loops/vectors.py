@@ -4,6 +4,7 @@ The runs of neighbouring spikes overlap. A compiler stores the end of a run in s
 which then waits until all of them have reached the cache; here all of it is in vectors of one size.
 """
 
+from functools import partial
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -39,12 +40,13 @@ ROWS = 4  # that are changed together, so that what is one per neuron is read an
 
 
 def _teach_lanes(
-    typing: Any, rows: Any, at: Any, changes: Any, where: Any, scale: Any, low: Any, high: Any, sums: Any, first: Any
+    typing: Any, rows: Any, at: Any, changes: Any, where: Any, expected: Any, neurons: Any, first: Any
 ) -> Any:
     """Change LANES weights, from neuron ``first`` on, of ROWS inputs; all arrays are flat, contiguous, of one type.
 
-    The k-th input has its weights at ``at[k]`` in ``rows``, and its changes at ``where[k]``: weights become
-    min(max(scale * weight + change, low), high), and are added to ``sums``, the one input after the other.
+    The k-th input has its weights at ``at[k]`` in ``rows``, and its changes at ``where[k]``; of ``neurons``, arrays
+    (scale, common, low, high, sums), weights become min(max(scale * weight + change + expected[k] * common, low),
+    high), and are added, times ``expected[k]``, to ``sums``, the one input after the other.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -58,25 +60,36 @@ def _teach_lanes(
         def load(kind: Any, array: Any, index: Any) -> Any:
             return builder.load(lanes(kind, array, index), align=size)
 
-        offset = values[8]
-        per_neuron = [load(kind, values[i], offset) for i, kind in enumerate((scale, low, high, sums), 4)]
-        factor, least, most, total = per_neuron[0], per_neuron[1], per_neuron[2], per_neuron[3]
-        places = [(builder.extract_value(values[1], k), builder.extract_value(values[3], k)) for k in range(ROWS)]
+        def all_lanes(value: Any) -> Any:
+            once = builder.insert_element(ir.Constant(ir.VectorType(number, LANES), ir.Undefined), value, index(0))
+            return builder.shuffle_vector(once, once, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+        index, offset = partial(ir.Constant, ir.IntType(32)), values[6]
+        arrays = [builder.extract_value(values[5], k) for k in range(5)]
+        factor, common, least, most, total = (
+            load(kind, array, offset) for kind, array in zip(neurons, arrays, strict=True)
+        )
+        inputs = [[builder.extract_value(values[i], k) for i in (1, 3, 4)] for k in range(ROWS)]
         loaded = [
-            (lanes(rows, values[0], builder.add(place, offset)), load(changes, values[2], builder.add(change, offset)))
-            for place, change in places
+            (
+                lanes(rows, values[0], builder.add(place, offset)),
+                load(changes, values[2], builder.add(change, offset)),
+                all_lanes(share),
+            )
+            for place, change, share in inputs
         ]
-        for pointer, change in loaded:
+        for pointer, change, share in loaded:
             weight = builder.fadd(builder.fmul(factor, builder.load(pointer, align=size)), change)
+            weight = builder.fadd(weight, builder.fmul(share, common))
             weight = builder.select(builder.fcmp_ordered("<", weight, least), least, weight)
             weight = builder.select(builder.fcmp_ordered(">", weight, most), most, weight)
             builder.store(weight, pointer, align=size)
-            total = builder.fadd(total, weight)
-        builder.store(total, lanes(sums, values[7], offset), align=size)
+            total = builder.fadd(total, builder.fmul(share, weight))
+        builder.store(total, lanes(neurons[4], arrays[4], offset), align=size)
         return context.get_dummy_value()
 
     of_each = types.UniTuple(types.uint64, ROWS)  # type: ignore[no-untyped-call]
-    return types.void(rows, of_each, changes, of_each, scale, low, high, sums, types.uint64), generate
+    return types.void(rows, of_each, changes, of_each, expected, neurons, types.uint64), generate
 
 
 teach_lanes: Any = intrinsic(_teach_lanes)
