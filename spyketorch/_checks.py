@@ -350,6 +350,12 @@ def labels(value: Any, count: int, device: torch.device) -> Tensor:
     return checked
 
 
+def labels_within(labels: Tensor | None, classes: int) -> None:
+    """Refuse labels beyond the classes that a read-out has."""
+    if labels is not None and readable(labels) and int(labels.max()) >= classes:
+        raise fail("labels", f"classes 0..{classes - 1}, as many as the read-out has", int(labels.max()))
+
+
 def classes(value: Any, features: int) -> Tensor:
     """The class of each feature of a layer, ``(features,)`` int64."""
     return indices(value, "classes", features, torch.device("cpu"))

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import re
 import signal
 
 import numpy as np
@@ -18,7 +19,8 @@ from spyketorch.encoding import LatencyEncoder
 from spyketorch.kernels import plain
 from spyketorch.learning import Competition, SupervisedSTDP
 from spyketorch.readout import FirstSpikeReadout, LinearReadout
-from spyketorch.training import Supervised, Trainer, evaluate
+from spyketorch.training import _diagnosis as diagnosis
+from spyketorch.training import Readout, Supervised, Trainer, TrainingWarning, evaluate
 
 STEP, RAMP = neurons.IntegrateAndFire(), neurons.Ramp
 
@@ -375,6 +377,52 @@ def test_a_file_brings_it_back(tmp_path):
     wrong.readout = FirstSpikeReadout((4, 4, 4), 2, 3, time_steps=8, neuron=STEP)
     with pytest.raises(ValueError, match="neuron"):
         wrong.load(tmp_path / "bars.pt")
+
+
+@pytest.mark.filterwarnings("default::spyketorch.training.TrainingWarning")
+def test_decisions_near_chance_are_told_of():
+    with pytest.warns(TrainingWarning, match="read-out: decisions are right for .* than by always naming"):
+        taught(Supervised(epochs=3, rates=(0.0, 0.0)), images=bars(600))
+
+
+def epochs(hits, latency):
+    return [{"hits": hit, "latency": late} for hit, late in zip(hits, latency, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "rows, unheard, said",
+    [
+        (epochs([0.9, 0.95], [1.1, 1.2]), 0.01, []),
+        (epochs([0.9, 0.95], [1.1, 1.4]), 0.01, ["neurons fire later and later, at 1.10 T .* at 1.40 T"]),
+        (epochs([0.9, 0.7], [1.1, 1.1]), 0.01, ["right for 90% of the images before, and are for 70%"]),
+        (epochs([0.9, 0.95], [1.1, 1.1]), 0.2, ["on 20% of the images no neuron fires"]),
+        (epochs([0.4, 0.5], [1.1, 1.1]), 0.0, ["no more than by always naming"]),
+    ],
+)
+def test_what_goes_wrong_is_said(rows, unheard, said):
+    found = list(diagnosis.taught_times(rows, torch.arange(600) % 2, unheard))
+    assert len(found) == len(said)
+    for text, pattern in zip(found, said, strict=True):
+        assert re.search(pattern, text)
+
+
+@pytest.mark.filterwarnings("default::spyketorch.training.TrainingWarning")
+def test_neurons_that_never_fire_are_told_of():
+    made = network()
+    made.readout = FirstSpikeReadout((4, 4, 4), 2, 3, time_steps=8, neuron=STEP)
+    with pytest.warns(TrainingWarning, match="no neuron fires at all"):
+        taught(Supervised(epochs=2, rates=(0.0, 0.0), latency=3.0), made)
+
+
+@pytest.mark.parametrize("final", [Supervised(), Readout()])
+def test_labels_that_the_read_out_has_not_are_refused_before_anything_is_learned(final):
+    made, (images, labels) = network(), bars(60)
+    if isinstance(final, Readout):
+        made.readout = LinearReadout((4, 4, 4), 2, time_steps=8)
+    trainer = Trainer(made, [FROZEN, final], progress=False)
+    with pytest.raises(ValueError, match=r"`labels` must be classes 0\.\.1, as many as the read-out has; got 2"):
+        trainer.fit(images, labels + 1)
+    assert trainer.history == []
 
 
 # what does not fit

@@ -174,8 +174,7 @@ class SupervisedSTDP(CheckedState):
         flat, weight = readout._flat(times), readout.weight.data
         check.same_device(flat, "times", weight, "readout.weight")
         labels = check.labels(labels, len(flat), weight.device)
-        if check.readable(labels) and int(labels.max()) >= readout.classes:
-            raise check.fail("labels", f"classes 0..{readout.classes - 1}", int(labels.max()))
+        check.labels_within(labels, readout.classes)
         check.finite_if_free(weight, "readout.weight")
         reason = operators.why_not_compiled(readout.neuron, weight)
         if reason is None and check.free_to_read(flat):

@@ -92,8 +92,7 @@ class LinearReadout(OfMaps):
         """
         flat, batch = self._flat(times), check.integer(batch, "batch", 1)
         labels = check.labels(labels, len(times), self.weight.device)
-        if int(labels.max()) >= len(self.bias):
-            raise check.fail("labels", f"classes 0..{len(self.bias) - 1}", int(labels.max()))
+        check.labels_within(labels, len(self.bias))
         penalty = check.number(penalty, "penalty")
         if penalty < 0:
             raise check.fail("penalty", "0 or more", penalty)

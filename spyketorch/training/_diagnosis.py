@@ -286,19 +286,59 @@ def chance(course: Course) -> Iterator[str]:
     labels, tenths = course.labels, _tenths(course)
     if labels is None or not _judged(course):
         return
-    hits, best, chance = tenths[-1], max(tenths), float(labels.bincount().max()) / len(labels)
-    if (hits - chance) < (1 - chance) / 3:
-        more = "no more" if hits == chance else "less" if hits < chance else "not much more"
-        more = "hardly more" if 0 < hits - chance < 0.1 * (1 - chance) else more
+    hits, best = tenths[-1], max(tenths)
+    found = _near_chance(hits, labels)
+    if found:
         yield (
-            f"decisions are right for {hits:.0%} of the images at the end, {more} than by always naming the most "
-            f"frequent class, {chance:.0%}. Look at the layers below first, whether they tell classes apart; then "
-            'lower the rates, raise the punishment, or take correction="guess".'
+            f"{found}. Look at the layers below first, whether they tell classes apart; then lower the rates, raise "
+            'the punishment, or take correction="guess".'
         )
     if best - hits > 0.1:
         yield (
             f"decisions were right for {best:.0%} of the images before, and are for {hits:.0%} at the end: the layer "
             "unlearns. Lower the rates, let them fade (Fading), or learn for fewer epochs."
+        )
+
+
+def _near_chance(hits: float, labels: Tensor) -> str | None:
+    """How little decisions are worth, where they are worth less than a third of what they could be."""
+    chance = float(labels.bincount().max()) / len(labels)
+    if (hits - chance) >= (1 - chance) / 3:
+        return None
+    more = "no more" if hits == chance else "less" if hits < chance else "not much more"
+    more = "hardly more" if 0 < hits - chance < 0.1 * (1 - chance) else more
+    return (
+        f"decisions are right for {hits:.0%} of the images at the end, {more} than by always naming the most frequent "
+        f"class, {chance:.0%}"
+    )
+
+
+def taught_times(rows: Sequence[Mapping[str, float]], labels: Tensor, unheard: float) -> Iterator[str]:
+    """What went wrong where neurons are taught when to fire: rows of epochs, and the share of images without a spike."""
+    if unheard > 0.05:
+        yield (
+            f"on {unheard:.0%} of the images no neuron fires at all, and the one nearest to its threshold decides. "
+            "Lower `latency`, which gives the thresholds, or take ramp neurons."
+        )
+    if rows[-1]["latency"] > 1.2 * rows[0]["latency"]:
+        yield (
+            f"neurons fire later and later, at {rows[0]['latency']:.2f} T in the first epoch and at "
+            f"{rows[-1]['latency']:.2f} T in the last: weights drift to inputs that rarely fire. Learn with "
+            "covariance=True, lower the rates, or take an earlier `latency`."
+        )
+    if len(labels) < _JUDGED:
+        return
+    hits, best = rows[-1]["hits"], max(row["hits"] for row in rows)
+    found = _near_chance(hits, labels)
+    if found:
+        yield (
+            f"{found}. Look at the layers below first, whether a linear read-out (training.Readout) tells classes "
+            "apart from what they answer; then lower the rates, or learn for more epochs."
+        )
+    if best - hits > 0.1:
+        yield (
+            f"decisions were right for {best:.0%} of the images before, and are for {hits:.0%} at the end: the "
+            "read-out unlearns. Lower the rates, let them fade sooner (Decaying), or stop early (`patience`)."
         )
 
 

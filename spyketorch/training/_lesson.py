@@ -166,6 +166,10 @@ class FinalLesson(Protocol):
     def module(self, network: Network) -> nn.Module:
         """The part of the network that learns; a ValueError where it has none."""
 
+    def fits(self, module: Any, labels: Tensor | None) -> None:
+        """Raise a ValueError, before any layer learns, where these labels cannot be learned."""
+        return
+
     def rule(self, module: nn.Module) -> nn.Module:
         """What learns, made anew for the module; its ``state_dict`` holds all that changes while it learns."""
         return module

@@ -41,6 +41,9 @@ class Readout(FinalLesson):
             )
         return network.readout
 
+    def fits(self, module: LinearReadout, labels: Tensor | None) -> None:
+        check.labels_within(labels, len(module.bias))
+
     def fit(self, rule: LinearReadout, times: Tensor, labels: Tensor | None, follow: Following) -> None:
         assert labels is not None
 

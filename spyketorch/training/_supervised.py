@@ -11,6 +11,7 @@ from spyketorch import _checks as check
 from spyketorch.learning._supervised import Competition, SupervisedSTDP, check_competition
 from spyketorch.models._network import Network
 from spyketorch.readout._first_spike import FirstSpikeReadout
+from spyketorch.training import _diagnosis as diagnosis
 from spyketorch.training._lesson import FinalLesson, Following
 from spyketorch.training._schedules import Decaying, Progress, Schedule, factors, told
 
@@ -130,6 +131,11 @@ class Supervised(FinalLesson):
             check_competition(self.competition, readout.per_class)
         return readout
 
+    def fits(self, module: FirstSpikeReadout, labels: Tensor | None) -> None:
+        check.labels_within(labels, module.classes)
+        if labels is not None:
+            self._put_aside(len(labels))
+
     def rule(self, module: nn.Module) -> _Pupil:
         assert isinstance(module, FirstSpikeReadout)
         expected = torch.ones_like(module.weight[0]) if self.covariance else None  # known once images are
@@ -141,6 +147,7 @@ class Supervised(FinalLesson):
     def fit(self, rule: _Pupil, times: Tensor, labels: Tensor | None, follow: Following) -> None:
         assert labels is not None
         learned, aside = self._apart(len(times), follow)
+        rows: list[dict[str, float]] = []
         if int(rule.passes) == 0:
             some = self._some(rule, times, learned[:_KNOWN])
             rule.readout.calibrate(some, self.latency)
@@ -152,15 +159,26 @@ class Supervised(FinalLesson):
             figures = {"hits": self._learn(rule, number, times, labels, order, follow)}
             figures |= self._judge(rule, times, labels, learned, aside)
             follow.passed(figures)
+            rows.append(figures)
         rule.readout.weight.copy_(rule.kept)
+        if rows:
+            first = rule.readout.fire(self._some(rule, times, learned[:_AT_ONCE])).amin(1)
+            unheard = 1 - float(torch.isfinite(first).double().mean())
+            for text in diagnosis.taught_times(rows, labels[learned], unheard):
+                follow.warn(text)
 
     def _apart(self, images: int, follow: Following) -> tuple[Tensor, Tensor]:
         """Images to learn and those put aside, in the order of the images; the same in each pass."""
+        count = self._put_aside(images)
+        drawn = torch.from_numpy(follow.random(self.epochs).permutation(images))
+        return drawn[count:].sort().values, drawn[:count].sort().values
+
+    def _put_aside(self, images: int) -> int:
+        """How many images."""
         count = round(self.held_out * images)
         if count == images or (self.held_out > 0 and count == 0):
             raise check.fail("held_out", f"a share that puts some of the {images} images aside, not all", self.held_out)
-        drawn = torch.from_numpy(follow.random(self.epochs).permutation(images))
-        return drawn[count:].sort().values, drawn[:count].sort().values
+        return count
 
     def _learn(
         self, rule: _Pupil, number: int, times: Tensor, labels: Tensor, order: Tensor, follow: Following

@@ -470,6 +470,8 @@ class Trainer:
         if source.identity is None:  # only a pass tells what images and labels there are: that of the encoder
             answers(0)
         labels, names = source.numbered(self.network.names)
+        if self.last is not None:
+            self.last.fits(self.last.module(self.network), labels)
         data = {"images": str(source.identity), "labels": "none" if labels is None else digest(labels)}
         for name, mine in data.items():
             if self._identity.get(name, mine) != mine:
