@@ -239,11 +239,49 @@ def test_features_through_filters_of_colours(front):
     assert vis.get_receptive_field(network, 0) == ((size, size), (1, 1), (-(maps.shape[-1] // 2),) * 2)
 
 
+@pytest.mark.parametrize("front", ["each channel", "on and off", "all channels", "whitening", "pixels", "signs"])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_features_in_colour_answer_as_the_layer_does(front, dilation):
+    """A patch speaks for a feature as much as for its picture, where filters answer with both signs."""
+    two, three = torch.rand(2, 3, 3) - 0.5, torch.rand(2, 3, 3, 3) - 0.5
+    white = encoding.Whitening(window=3).fit(torch.rand(9, 3, 9, 9))
+    channels = 2 if front == "on and off" else 3
+    filters, kernels = {
+        "each channel": (encoding.Filter([*two], channels=3), torch.block_diag(*[two.flatten(1).T] * 3).T),
+        "on and off": (encoding.Filter([*two], channels=2), torch.block_diag(*[two.flatten(1).T] * 2).T),
+        "all channels": (encoding.Filter([*three], channels=3), three),
+        "whitening": (white, white.kernels),
+        "pixels": (torch.nn.Identity(), torch.eye(3)),
+        "signs": (torch.nn.Identity(), torch.eye(3)),
+    }[front]
+    side = 1 if front in ("pixels", "signs") else 3
+    kernels = kernels.reshape(-1, channels, side, side)
+    if front in ("on and off", "whitening", "signs"):
+        filters, kernels = torch.nn.Sequential(filters, encoding.OnOff()), torch.stack((kernels, -kernels), 1)
+    kernels = kernels.reshape(-1, channels, side, side)
+    made = snn.SpikingConvolution(len(kernels), 4, 3, 1.0, time_steps=5, dilation=dilation)
+    network = models.Network(encoding.LatencyEncoder(filters, 5), [models.Stage(made)])
+    pictures = vis.get_colour_features(network)
+    assert pictures.shape[1:] == (channels, *vis.get_receptive_field(network, 0).size)
+    patch = torch.rand(1, *pictures.shape[1:])
+    answers = F.conv2d(F.conv2d(patch, kernels), made.weight.detach(), dilation=dilation)
+    torch.testing.assert_close((pictures * patch).sum((1, 2, 3)), answers.flatten())
+
+
+def test_features_of_groups_or_behind_pooling_have_no_colours():
+    grouped = snn.SpikingConvolution(6, 4, 3, 1.0, time_steps=4, groups=2)
+    for front, made in ((encoding.OnOff(), grouped), (torch.nn.MaxPool2d(2), layer(3, 2)), (RETINA, layer(3, 2))):
+        network = models.Network(encoding.LatencyEncoder(front, 4), [models.Stage(made)])
+        with pytest.raises(ValueError, match="`network` must be one whose"):
+            vis.get_colour_features(network)
+
+
 def test_what_is_not_fitted_is_not_drawn():
     white = torch.nn.Sequential(encoding.Whitening(window=3), encoding.OnOff())
     network = models.Network(encoding.LinearLatency(white, 4), [models.Stage(layer(6, 2))])
-    with pytest.raises(ValueError, match="`kernels` must be known"):
-        vis.get_network_features(network, 0)
+    for draw in (lambda: vis.get_network_features(network, 0), lambda: vis.get_colour_features(network)):
+        with pytest.raises(ValueError, match="`kernels` must be known"):
+            draw()
 
 
 class Twice(torch.nn.Module):

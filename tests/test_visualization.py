@@ -276,6 +276,7 @@ PLOTS = {
     "times": lambda **options: vis.plot_times(TIMES, time_steps=T, **options),
     "wave": lambda **options: vis.plot_wave(TIMES, time_steps=T, **options),
     "features": lambda **options: vis.plot_features(torch.rand(3, 4, 5), **options),
+    "colours": lambda **options: vis.plot_features(torch.rand(3, 3, 4, 5), **options),
     "winners": lambda **options: vis.plot_winners(torch.rand(1, 9, 12), [(7, 1, 2), (3, 0, 0)], FIELD, **options),
     "weights": lambda **options: vis.plot_weights(torch.rand(2, 3), **options),
     "confusion": lambda **options: vis.plot_confusion(torch.tensor([[3, 1, 0], [0, 4, 1]]), **options),
@@ -681,6 +682,18 @@ def test_history_of_one_kind_has_one_axis():
 def test_history_of_a_layer_that_neither_decides_nor_converges():
     rows = [{"layer": 1, "seen": n, "hits": 0, "silent": 0, "unanswered": 50 / n} for n in (100, 200)]
     assert curves(vis.plot_history(rows)) == {"layer 1: unanswered": ("share of images", [100, 200], [0.5, 0.25])}
+
+
+def test_history_of_a_read_out():
+    """It is named as what it is, and images put aside have a curve of their own, in the same colour."""
+    both = [{"layer": 2, "pass": n, "seen": 90 * n, "hits": n / 4, "silent": 0, "held_out": n / 5} for n in (1, 2)]
+    figure = vis.plot_history([*HISTORY[:2], *both])
+    found = curves(figure)
+    assert found["read-out: right decisions"] == ("share of images", [90, 180], [0.25, 0.5])
+    assert found["read-out: right of held-out images"] == ("share of images", [90, 180], [0.2, 0.4])
+    lines = {line.get_label(): line for ax in figure.axes for line in ax.lines if "read-out" in line.get_label()}
+    assert len({line.get_color() for line in lines.values()}) == 1
+    assert len({line.get_linestyle() for line in lines.values()}) == 2
 
 
 def test_history_of_a_checkpoint(tmp_path):

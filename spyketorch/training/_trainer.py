@@ -85,7 +85,8 @@ class Trainer:
 
     Attributes:
         history: a dict per period: ``layer``, ``seen`` (images), ``hits``, ``misses``, ``silent`` (shares of the
-            period), and ``convergence`` where the rule has a stabilizer.
+            period), and ``convergence`` where the rule has a stabilizer. Of a read-out, which counts as one layer more,
+            a dict per ``pass`` over the images, where its lesson tells of them.
 
     Example:
         >>> from spyketorch import models
@@ -401,7 +402,8 @@ class Trainer:
     def _passed(self, images: int, figures: Mapping[str, float]) -> None:
         """A row of the history, of a pass of the final lesson over so many images."""
         number = len(self._wins)
-        row: dict[str, float] = {"layer": number + 1, "seen": images * (len(self._rows(number)) + 1)}
+        whole = len(self._rows(number)) + 1
+        row: dict[str, float] = {"layer": number + 1, "pass": whole, "seen": images * whole}
         row |= {"hits": 0.0, "misses": 0.0, "silent": 0.0, **figures}
         self.history.append(row)
         if self.writer is not None:

@@ -13,6 +13,7 @@ from spyketorch.visualization._features import plot_tensor_in_image as plot_tens
 from spyketorch.visualization._features import show_tensor as show_tensor
 from spyketorch.visualization._mean_stimuli import get_mean_stimuli as get_mean_stimuli
 from spyketorch.visualization._receptive_fields import ReceptiveField as ReceptiveField
+from spyketorch.visualization._receptive_fields import get_colour_features as get_colour_features
 from spyketorch.visualization._receptive_fields import get_deep_feature as get_deep_feature
 from spyketorch.visualization._receptive_fields import get_deep_receptive_field as get_deep_receptive_field
 from spyketorch.visualization._receptive_fields import get_network_features as get_network_features

@@ -25,7 +25,10 @@ def pyplot_module() -> Any:
 
 
 def tiles(pictures: Tensor, columns: int, labels: Sequence[str], ax: Any, *, margin: float = 0.4, **style: Any) -> Any:
-    """Draw pictures (n, height, width) side by side, each with its label above, if any; gives the image artist."""
+    """Draw pictures side by side, each with its label above, if any; gives the image artist.
+
+    Pictures are (n, height, width), or (n, height, width, 3) in colour.
+    """
     mosaic = _mosaic(pictures, columns, labels)
     inches = min(max(1.1 * min(columns, len(pictures)), 3.5), 10)
     ax = canvas(ax, (inches, inches * mosaic.shape[0] / mosaic.shape[1] + margin))
@@ -37,11 +40,11 @@ def tiles(pictures: Tensor, columns: int, labels: Sequence[str], ax: Any, *, mar
 
 
 def _mosaic(pictures: Tensor, columns: int, labels: Sequence[str]) -> Tensor:
-    """Pictures (n, height, width) in rows, as one; NaN between and above them."""
-    height, width = pictures.shape[1:]
+    """Pictures in rows, as one; between and above them NaN or, in colour, white."""
+    height, width, *colours = pictures.shape[1:]
     corners = corners_of(pictures, columns, labels)
     right, bottom = (max(corner[axis] for corner in corners) for axis in (0, 1))
-    mosaic = torch.full((bottom + height, right + width), torch.nan)
+    mosaic = torch.full((bottom + height, right + width, *colours), 1.0 if colours else torch.nan)
     for picture, (x, y) in zip(pictures, corners, strict=True):
         mosaic[y : y + height, x : x + width] = picture
     return mosaic
@@ -49,7 +52,7 @@ def _mosaic(pictures: Tensor, columns: int, labels: Sequence[str]) -> Tensor:
 
 def corners_of(pictures: Tensor, columns: int, labels: Sequence[str]) -> list[_Pair]:
     """Where (x, y) in the mosaic each picture begins: a gap apart, below room for a label."""
-    height, width = pictures.shape[1:]
+    height, width = pictures.shape[1:3]
     gap, top = max(1, width // 25), max(1, round(0.2 * height)) if labels else 0
     columns = check.integer(columns, "columns", 1)
     return [(i % columns * (width + gap), i // columns * (height + gap + top) + top) for i in range(len(pictures))]

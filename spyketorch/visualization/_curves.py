@@ -114,7 +114,8 @@ def plot_history(
     """Learning curves against images seen: share of right decisions of a layer that decides, else convergence, or
     where the thresholds follow the answers the share of images that had none though much was heard.
 
-    Where images of a period stayed silent, their share is shown too.
+    Where images of a period stayed silent, their share is shown too; of a read-out that had images put aside, right
+    decisions on these.
 
     Args:
         history: of a :class:`spyketorch.training.Trainer`, or the path of its checkpoint.
@@ -151,13 +152,17 @@ def _curves(rows: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, str, str
     """Per curve: kind, label, colour, line style, x and y."""
     for i, layer in enumerate(sorted({row["layer"] for row in rows})):
         of_layer = [row for row in rows if row["layer"] == layer]
-        seen, colour, name = [row["seen"] for row in of_layer], COLOURS[i % len(COLOURS)], f"layer {layer:g}: "
+        seen, colour = [row["seen"] for row in of_layer], COLOURS[i % len(COLOURS)]
+        name = "read-out: " if "pass" in of_layer[0] else f"layer {layer:g}: "
         if any(row["hits"] for row in of_layer) or not of_layer[0].keys() & {"convergence", "unanswered"}:
             yield "share of images", name + "right decisions", colour, "o-", seen, [row["hits"] for row in of_layer]
         elif "convergence" in of_layer[0]:
             yield "convergence", name + "convergence", colour, "s--", seen, [row["convergence"] for row in of_layer]
         else:
             yield "share of images", name + "unanswered", colour, "s--", seen, [row["unanswered"] for row in of_layer]
+        if "held_out" in of_layer[0]:
+            held_out = [row["held_out"] for row in of_layer]
+            yield "share of images", name + "right of held-out images", colour, "D--", seen, held_out
         if any(row["silent"] for row in of_layer):
             yield "share of images", name + "silent", colour, "x:", seen, [row["silent"] for row in of_layer]
 

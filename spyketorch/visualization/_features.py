@@ -75,8 +75,9 @@ def plot_features(features: Tensor, *, columns: int = 10, title: str | None = No
     """Pictures of features side by side, each from black to white.
 
     Args:
-        features: ``(features, height, width)``, such as of :func:`get_network_features`. Where all look alike, as in a
-            layer that decides, ``features - features.mean(0)`` shows what sets each apart.
+        features: ``(features, height, width)``, such as of :func:`get_network_features`; or in red, green and blue,
+            ``(features, 3, height, width)``, of :func:`get_colour_features`. Where all look alike, as in a layer that
+            decides, ``features - features.mean(0)`` shows what sets each apart.
         columns: pictures in a row.
         title: above the picture.
         ax: matplotlib axes to draw into; None makes a figure.
@@ -84,15 +85,18 @@ def plot_features(features: Tensor, *, columns: int = 10, title: str | None = No
     Example:
         >>> plot_features(torch.rand(12, 5, 5)).savefig("features.png")  # doctest: +SKIP
     """
-    if check.tensor(features, "features").ndim != 3 or 0 in features.shape:
-        raise check.fail("features", "of shape (features, height, width)", features)
-    image = tiles(shades(features), columns, [], ax, cmap="gray", vmin=0, vmax=1)
+    colours = check.tensor(features, "features").ndim == 4 and features.shape[1] == 3
+    if (features.ndim != 3 and not colours) or 0 in features.shape:
+        raise check.fail("features", "of shape (features, height, width) or (features, 3, height, width)", features)
+    pictures = shades(features)
+    image = tiles(pictures.movedim(1, -1) if colours else pictures, columns, [], ax, cmap="gray", vmin=0, vmax=1)
     image.axes.set_title(titled(title))
     return figure_of(image.axes)
 
 
 def shades(features: Tensor) -> Tensor:
-    """Pictures (features, height, width), each from 0, black, to 1, white."""
+    """Pictures (features, ...), each from 0, black, to 1, white."""
     features = features.detach().cpu().float()
-    low = features.amin((1, 2), keepdim=True)
-    return (features - low) / (features.amax((1, 2), keepdim=True) - low).clamp(min=1e-12)
+    axes = tuple(range(1, features.ndim))
+    low = features.amin(axes, keepdim=True)
+    return (features - low) / (features.amax(axes, keepdim=True) - low).clamp(min=1e-12)

@@ -152,7 +152,8 @@ def get_network_features(network: Network, stage: int) -> Tensor:
     Returns:
         ``(features, height, width)``, as of :func:`get_deep_feature`, without what all share: the smallest weight of a
         layer counts as 0. Height and width are those of :func:`get_receptive_field`. Colours are grey here: a filter
-        that answers to each channel looks alike in all, one that reads several by their mean.
+        that answers to each channel looks alike in all, one that reads several by their mean;
+        :func:`get_colour_features` shows them.
 
     Raises:
         ValueError: as of :func:`get_receptive_field`.
@@ -163,6 +164,47 @@ def get_network_features(network: Network, stage: int) -> Tensor:
         torch.Size([150, 14, 14])
     """
     return Sight.of(network, stage).features()
+
+
+def get_colour_features(network: Network) -> Tensor:
+    """What each feature of the first layer looks for, in the colours of the images: its weights, through the filters.
+
+    Each synapse draws the kernel of the filter that it hears, by its weight. Where filters come in pairs that answer to
+    the opposite, what speaks for both is cancelled, and 0 is neither bright nor dark.
+
+    Args:
+        network: one whose encoder filters images with a :class:`spyketorch.encoding.Filter` or ``Whitening``, or hands
+            on its pixels, and does not pool.
+
+    Returns:
+        ``(features, channels, height, width)``, for :func:`plot_features` where there are three channels.
+
+    Raises:
+        ValueError: an encoder that pools, a layer of several groups.
+
+    Example:
+        >>> from spyketorch import encoding, models
+        >>> network = models.goupy2024(data="cifar10", features=64)
+        >>> encoding.fit(network.encoder, torch.rand(20, 3, 32, 32))
+        >>> get_colour_features(network).shape
+        torch.Size([64, 3, 13, 13])
+    """
+    *below, step = _steps(network, 0)
+    layer: Any = step.module
+    kernels: Tensor | None = None  # of each map, (maps, channels, rows, columns)
+    for filters, window, stride, _ in below:
+        if isinstance(filters, Filter | Whitening):
+            kernels = _planes(filters)
+        elif isinstance(filters, OnOff):
+            pixels = torch.eye(layer.in_channels // 2)[:, :, None, None] if kernels is None else kernels
+            kernels = torch.stack((pixels, -pixels), 1).flatten(0, 1)
+        elif window != (1, 1) or stride != (1, 1):
+            raise check.fail("network", "one whose encoder filters images and does not pool", network.encoder)
+    if kernels is None:
+        kernels = torch.eye(layer.in_channels)[:, :, None, None]
+    if layer.groups != 1 or len(kernels) != layer.in_channels:
+        raise check.fail("network", f"one whose first layer reads all {len(kernels)} maps of the filters", layer)
+    return nn.functional.conv_transpose2d(_spread(layer.weight.detach().to(kernels), step), kernels)
 
 
 class _Step(NamedTuple):
@@ -219,6 +261,25 @@ def _kernels(filters: Filter | Whitening) -> Tensor:
     return kernels.mean(1).repeat(times, 1, 1)
 
 
+def _planes(filters: Filter | Whitening) -> Tensor:
+    """Kernels of each map of a filter for each channel of the image, (maps, channels, rows, columns)."""
+    if filters.kernels is None:
+        raise unfitted("kernels", filters)
+    kernels = filters.kernels.detach().cpu()
+    if isinstance(filters, Whitening) or kernels.shape[1] == filters.channels:
+        return kernels
+    each = torch.eye(filters.channels)[:, None, :, None, None]  # kernels that answer to each channel by itself
+    return (each * kernels[:, 0][None, :, None]).flatten(0, 1)
+
+
+def _spread(weight: Tensor, step: _Step) -> Tensor:
+    """The weights of a layer with zeros between the synapses of a dilated window."""
+    layer: Any = step.module
+    spread = weight.new_zeros(*weight.shape[:2], *step.window)
+    spread[..., :: layer.dilation[0], :: layer.dilation[1]] = weight
+    return spread
+
+
 class Sight(NamedTuple):
     """All that the features of a layer look through, without its own weights, which may go on learning.
 
@@ -271,8 +332,7 @@ class Sight(NamedTuple):
         """Pictures of the layer's features, with the weights as they are; of some, where they are chosen, ascending."""
         layer: Any = self.step.module
         weight = layer.weight.detach().to(self.pictures)
-        spread = weight.new_zeros(*weight.shape[:2], *self.step.window)  # zeros between synapses of a dilated window
-        spread[..., :: layer.dilation[0], :: layer.dilation[1]] = weight - weight.min()
+        spread = _spread(weight - weight.min(), self.step)
         features = torch.arange(len(weight)) if chosen is None else chosen
         group = features // (len(weight) // layer.groups)
         return torch.cat(
