@@ -19,8 +19,8 @@ from spyketorch.encoding import LatencyEncoder
 from spyketorch.kernels import plain
 from spyketorch.learning import Competition, SupervisedSTDP
 from spyketorch.readout import FirstSpikeReadout, LinearReadout
-from spyketorch.training import _diagnosis as diagnosis
 from spyketorch.training import Readout, Supervised, Trainer, TrainingWarning, evaluate
+from spyketorch.training import _diagnosis as diagnosis
 
 STEP, RAMP = neurons.IntegrateAndFire(), neurons.Ramp
 

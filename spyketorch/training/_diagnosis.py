@@ -314,7 +314,7 @@ def _near_chance(hits: float, labels: Tensor) -> str | None:
 
 
 def taught_times(rows: Sequence[Mapping[str, float]], labels: Tensor, unheard: float) -> Iterator[str]:
-    """What went wrong where neurons are taught when to fire: rows of epochs, and the share of images without a spike."""
+    """What went wrong where neurons are taught when to fire: rows of epochs, and the share of silent images."""
     if unheard > 0.05:
         yield (
             f"on {unheard:.0%} of the images no neuron fires at all, and the one nearest to its threshold decides. "
