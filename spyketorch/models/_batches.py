@@ -17,6 +17,9 @@ class Parted(Protocol):
     stages: Sequence[Any]
     batch_memory: float
 
+    @property
+    def device(self) -> torch.device: ...
+
     def modules(self) -> Iterator[nn.Module]: ...
 
     def parts(self, images: Tensor) -> Iterator[Any]: ...
@@ -24,12 +27,11 @@ class Parted(Protocol):
 
 def batches(network: Parted, images: Tensor) -> Iterator[Tensor]:
     """The images in parts, beside the network, within its ``batch_memory``."""
-    device = network.stages[0].layer.weight.device
     if len(images) == 1:
-        yield images.to(device)
+        yield images.to(network.device)
         return
     for part in torch.split(images, batch_size(network, images)):
-        yield part.to(device)
+        yield part.to(network.device)
 
 
 def batch_size(network: Parted, images: Tensor) -> int:
@@ -57,7 +59,7 @@ def _neurons(network: Parted, image: Tensor) -> int:
     hooks = [part.register_forward_hook(look) for part in network.modules() if not isinstance(part, nn.ModuleList)]
     try:
         with torch.no_grad():
-            for _, _, times in network.parts(image.to(network.stages[0].layer.weight.device)):
+            for _, _, times in network.parts(image.to(network.device)):
                 sizes.append(times.numel())
     finally:
         for hook in hooks:

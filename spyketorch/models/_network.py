@@ -101,9 +101,20 @@ class Network(nn.Module):
         since_0_1 = {"images": None, "_names": None, "_shape": None, "_probed": None}
         super().__setstate__({**since_0_1, **state})  # type: ignore[no-untyped-call]
 
+    @property
+    def time_steps(self) -> int:
+        """T of all parts, in which times from 0 to T - 1 are spikes and T is silence."""
+        steps: int = self.stages[0].layer.time_steps
+        return steps
+
+    @property
+    def device(self) -> torch.device:
+        """Where images are answered to."""
+        return self.stages[0].layer.weight.device
+
     def _agree(self) -> int:
         """T, once all parts have the same."""
-        steps: int = self.stages[0].layer.time_steps
+        steps = self.time_steps
         for part in self.modules():
             if getattr(part, "time_steps", steps) != steps:
                 name = next(name for name, module in self.named_modules() if module is part)
@@ -185,7 +196,7 @@ class Network(nn.Module):
         gather = getattr(self.encoder, "gather", None)
         if gather is None or not isinstance(images, list | tuple):
             return images
-        return gather(images).to(self.stages[0].layer.weight.device)
+        return gather(images).to(self.device)
 
     def forward(self, images: Tensor | Sequence[Any]) -> Tensor:
         images = check.images(self._gathered(images))
@@ -199,7 +210,7 @@ class Network(nn.Module):
 
     def _read(self, readout: nn.Module, times: Tensor) -> Tensor:
         """The class of the largest score, -1 where nothing fired that could be read."""
-        heard = (times < self.stages[-1].layer.time_steps).flatten(1).any(1)
+        heard = (times < self.time_steps).flatten(1).any(1)
         return torch.where(heard, readout(times).argmax(1), -1)
 
     @property
@@ -254,7 +265,7 @@ class Network(nn.Module):
     @torch.no_grad()
     def _of_each(self, images: Images, answers: Callable[[Tensor], Tensor]) -> Tensor:
         """What a function makes of images in any form, on the CPU."""
-        source, device = sourced(self._gathered(images), single=True), self.stages[0].layer.weight.device
+        source, device = sourced(self._gathered(images), single=True), self.device
         with looked_at(self.images, source.at_hand, stacklevel=5):
             size = 1 if source.count == 1 else batch_size(self, source.head)
             return torch.cat([answers(some.to(device)).cpu() for some in source.chunks(size)])
@@ -415,7 +426,7 @@ class Network(nn.Module):
         """
         given = shaped(images)
         self._ready()
-        tally = Tally(self.stages[0].layer.time_steps)
+        tally = Tally(self.time_steps)
         with torch.no_grad(), looked_at(self.images, given, stacklevel=4):
             for some in self.batches(given):
                 for part in self.parts(some):

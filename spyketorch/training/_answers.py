@@ -88,7 +88,7 @@ class Answers:
         parts = steps[self._stage + 1 : stage + 1]
         size, count = batch_size(self.network, self.images.head), len(self.images)
         chunks = self.heed(self.images.chunks(size) if self._times is None else torch.split(self._times, size))
-        device = self.network.stages[0].layer.weight.device
+        device = self.network.device
 
         def answer(times: Tensor) -> Tensor:
             times = times.to(device)
@@ -123,7 +123,7 @@ class Answers:
         """
         if self.directory is None:
             return None
-        sample = self.images.head[:_SAMPLE].to(self.network.stages[0].layer.weight.device)
+        sample = self.images.head[:_SAMPLE].to(self.network.device)
         name = self.images.name or self.images.identity or "to be read"
         parts = [spyketorch.__version__, name, *identity(self.network, stage), *detail(self.network, stage)]
         parts += [digest(below.layer.weight) for below in self.network.stages[:stage]]
@@ -144,7 +144,7 @@ class Answers:
 
     def _open(self, path: Path, stage: int) -> Tensor:
         """A stored file, mapped into memory; an error where it is not whole."""
-        steps = self.network.stages[0].layer.time_steps
+        steps = self.network.time_steps
         try:
             times = np.load(path, mmap_mode="c")
             whole = path.stat().st_size == times.offset + times.nbytes + 4
@@ -198,7 +198,7 @@ def sampled(network: Network, images: Tensor) -> list[str]:
 
     The answers of stages depend on weights that are learned; of them the code counts.
     """
-    images = images[:_SAMPLE].to(network.stages[0].layer.weight.device)
+    images = images[:_SAMPLE].to(network.device)
     times = network.encoder(images)
     behind = [part for stage in network.stages for part in (stage.pool, stage.shortcut) if part is not None]
     found = []

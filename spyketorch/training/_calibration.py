@@ -108,7 +108,7 @@ def calibrate(
 
 def _spread(network: Network, source: Source) -> Iterator[Tensor]:
     """Some hundred images, of all parts of the data set, beside the network."""
-    device, seen = network.stages[0].layer.weight.device, 0
+    device, seen = network.device, 0
     step = -(-(source.count or 1) // _IMAGES)
     for part in source.chunks(batch_size(network, source.head)):
         some = part[-seen % step :: step]

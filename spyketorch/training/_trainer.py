@@ -458,7 +458,7 @@ class Trainer:
 
     def _identify(self, source: Source, heed: Heed) -> dict[str, str]:
         """Whose a checkpoint is, but for its data, with an encoder that is fitted and all parts tried."""
-        device = self.network.stages[0].layer.weight.device
+        device = self.network.device
         fit(self.network.encoder, _Batches(source, device, heed))
         if self.last is not None:  # what would fail hours later
             self.last.module(self.network)(self.network._features(source.head[:1].to(device), None))
