@@ -316,7 +316,7 @@ def test_what_is_no_file_of_a_network(tmp_path):
 def test_networks_that_do_not_fit_together():
     made = network()
     with pytest.raises(ValueError, match="stages"):
-        Network(made.encoder, [])
+        Network(made.encoder, None)
     with pytest.raises(ValueError, match="time_steps"):
         Network(LatencyEncoder(torch.nn.Identity(), T + 1), made.stages)
     other = Stage(SpikingConvolution(3, 4, 2, time_steps=T + 1))

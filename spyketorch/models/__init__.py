@@ -14,3 +14,4 @@ from spyketorch.models._published import mozafari2018 as mozafari2018
 from spyketorch.models._published import mozafari2019 as mozafari2019
 from spyketorch.models._stage import Part as Part
 from spyketorch.models._stage import Stage as Stage
+from spyketorch.models._together import Together as Together

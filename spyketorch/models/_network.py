@@ -32,7 +32,8 @@ class Network(nn.Module):
         encoder: images ``(N, C, H, W)`` to first-spike times. One that has a ``gather``, from a list of what is no
             tensor to a batch that it takes, as :class:`spyketorch.encoding.EventLatency` does, lets the network take
             such lists.
-        stages: from the image up.
+        stages: from the image up. May be none, so that a ``readout`` hears the encoder itself, such as several trained
+            networks :class:`Together`; the encoder has the attribute ``time_steps`` then.
         classes: class of each feature of the last layer, for decisions by its first winner. The last stage has no pool,
             shortcut, hook or ``forward`` of its own then, which would not be heard.
         images: what images it is made for, an :class:`ImageSpec`, or None: others are refused, or warned of.
@@ -70,8 +71,8 @@ class Network(nn.Module):
         names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(stages, Sequence | nn.ModuleList) or not len(stages):
-            raise check.fail("stages", "a list of at least one Stage", stages)
+        if not isinstance(stages, Sequence | nn.ModuleList):
+            raise check.fail("stages", "a list of models.Stage", stages)
         for stage in stages:
             if not isinstance(stage, Stage):
                 raise check.fail_type("stages", "a list of models.Stage", stage)
@@ -84,9 +85,12 @@ class Network(nn.Module):
             if read != given:
                 raise ValueError(f"`stages`[{number}] reads {read} features, but stages[{number - 1}] gives {given}")
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
-        features = stages[-1].layer.out_channels
+        if not len(stages):
+            check.steps(getattr(encoder, "time_steps", None), "encoder.time_steps")
+        if classes is not None and not len(stages):
+            raise check.fail("classes", "None without `stages`, whose last layer decides", classes)
         if classes is not None:
-            classes = check.classes(classes, features)
+            classes = check.classes(classes, stages[-1].layer.out_channels)
         self.register_buffer("classes", classes, persistent=False)
         self.images = images
         self.names = names
@@ -104,13 +108,17 @@ class Network(nn.Module):
     @property
     def time_steps(self) -> int:
         """T of all parts, in which times from 0 to T - 1 are spikes and T is silence."""
-        steps: int = self.stages[0].layer.time_steps
+        told: Any = self.stages[0].layer if len(self.stages) else self.encoder
+        steps: int = told.time_steps
         return steps
 
     @property
     def device(self) -> torch.device:
         """Where images are answered to."""
-        return self.stages[0].layer.weight.device
+        if len(self.stages):
+            return self.stages[0].layer.weight.device
+        held = next(itertools.chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if held is None else held.device
 
     def _agree(self) -> int:
         """T, once all parts have the same."""
@@ -120,7 +128,7 @@ class Network(nn.Module):
                 name = next(name for name, module in self.named_modules() if module is part)
                 raise ValueError(
                     f"all parts of a network must have the same `time_steps`, as T stands for silence; `{name}` has "
-                    f"{part.time_steps}, but `stages.0.layer` {steps}"
+                    f"{part.time_steps}, but `{'stages.0.layer' if len(self.stages) else 'encoder'}` {steps}"
                 )
         return steps
 
@@ -391,7 +399,7 @@ class Network(nn.Module):
         images[1] *= 255
 
         def answer() -> Tensor:
-            given = images.to(self.stages[0].layer.weight)
+            given = images.to(self.device, self.stages[0].layer.weight.dtype if len(self.stages) else None)
             return torch.cat([self._features(given, number).flatten() for number in range(len(self.stages) + 1)])
 
         try:

@@ -159,7 +159,7 @@ def _targets(network: Network, given: dict[str, Any]) -> tuple[str, list[float |
         if target is not None and limit is None:
             raise check.fail(name, f"None for stage {number}, which fires at the last time step", value)
     if all(target is None for target in targets):
-        raise check.fail("network", "one with a layer that has a threshold", network.stages[0].layer)
+        raise check.fail("network", "one with a layer that has a threshold", network)
     return name, targets
 
 
