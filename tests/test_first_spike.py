@@ -211,6 +211,25 @@ def test_relax_takes_the_thresholds_that_decide():
     assert torch.equal(rule.lifted, readout.limit())
 
 
+def test_a_step_is_the_share_of_an_error_that_goes():
+    """Neurons that are too late by little fire earlier by that share of it, once they have learned an image."""
+    rng = np.random.default_rng(0)
+    readout = FirstSpikeReadout((400, 1, 1), 2, 1, time_steps=15)
+    times = torch.from_numpy(spike_times(rng, (200, 400), 15))
+    readout.calibrate(times, 1.5)
+    step = 0.2
+    rate, shares = step / readout.gain(times, 1.5), []
+    for i in range(50):
+        alone = copy.deepcopy(readout)
+        rule = SupervisedSTDP(alone, (rate, -rate), 0.02, expected=readout.expected(times, 1.5))
+        before = alone.fire(times[i : i + 1])[0]
+        errors = (before - before.mean()) / 15 - torch.tensor([-0.01, 0.01])
+        rule.learn(times[i : i + 1], torch.tensor([0]))
+        after = alone.fire(times[i : i + 1])[0]
+        shares.append(float((before - after)[0] / 15 / errors[0]))
+    assert np.median(shares) == pytest.approx(step, rel=0.3)
+
+
 # the lesson
 
 
@@ -325,7 +344,7 @@ class Fixed:
 
 
 @pytest.mark.parametrize(
-    "lesson", [LESSON, Supervised(epochs=4, held_out=0.2, patience=3, averaged=2, covariance=False)]
+    "lesson", [LESSON, Supervised(epochs=4, held_out=0.2, patience=3, averaged=2, covariance=False, rates=(0.5, -0.1))]
 )
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
 def test_a_stopped_run_goes_on_to_the_bit(tmp_path, lesson, stop_after):
@@ -382,7 +401,7 @@ def test_a_file_brings_it_back(tmp_path):
 @pytest.mark.filterwarnings("default::spyketorch.training.TrainingWarning")
 def test_decisions_near_chance_are_told_of():
     with pytest.warns(TrainingWarning, match="read-out: decisions are right for .* than by always naming"):
-        taught(Supervised(epochs=3, rates=(0.0, 0.0)), images=bars(600))
+        taught(Supervised(epochs=3, step=0.0), images=bars(600))
 
 
 def epochs(hits, latency):
@@ -491,6 +510,8 @@ def test_samples_that_do_not_fit_are_refused():
         ({"averaged": 0}, "`averaged` must be"),
         ({"rates": (0.1,)}, "`rates` must be a pair"),
         ({"latency": 0}, "`latency` must be"),
+        ({"step": -1}, "`step` must be"),
+        ({"covariance": False}, "`rates` must be a pair"),
         ({"held_out": 1}, "`held_out` must be"),
         ({"patience": 3}, "`patience` must be None"),
         ({"fade": 2}, "`fade` must be"),

@@ -117,11 +117,35 @@ class FirstSpikeReadout(OfMaps):
             times: first-spike times ``(N, *shape)`` of some images.
             latency: the time, as a share of all time steps; it may be later than the last.
         """
+        return self._moment(times, latency, 1).to(self.weight)
+
+    def _moment(self, times: Tensor, latency: float, power: int) -> Tensor:
+        """The mean of a power of what each input gives until some time, (inputs,)."""
         flat, until = self._flat(times), check.number(latency, "latency") * self.time_steps
-        found = self.weight.new_zeros(flat.shape[1], dtype=torch.float64)
+        found = torch.zeros(flat.shape[1], dtype=check.widest(flat.device), device=flat.device)
         for t in range(self.time_steps):
-            found += float(self.neuron.response(until - t)) * (flat == t).sum(0)
-        return (found / len(flat)).to(self.weight)
+            found += float(self.neuron.response(until - t)) ** power * (flat == t).sum(0)
+        return found / len(flat)
+
+    @torch.no_grad()
+    def gain(self, times: Tensor, latency: float) -> float:
+        r"""The share of an error in time that one image takes away, on average, at a rate of 1 by the covariance rule.
+
+        .. math:: \sum_i \operatorname{var}(x_i) \Big/ \Big( \bar w \, \frac{d}{d\tau} \sum_i \bar x_i \Big)
+
+        with what inputs give to the potential until the time :math:`\tau T`, :math:`x_i`, and the mean weight.
+
+        Args:
+            times, latency: as for :meth:`expected`.
+        """
+        around = 0.5 / self.time_steps
+        early, late = (self._moment(times, latency + shift, 1).sum() for shift in (-around, around))
+        slope = float(self.weight.double().mean()) * float(late - early) / (2 * around)
+        variance = float((self._moment(times, latency, 2) - self._moment(times, latency, 1) ** 2).sum())
+        if not (slope > 0 and variance > 0):
+            accepted = "a time at which potentials rise, and differ from image to image, on these `times`"
+            raise check.fail("latency", accepted, latency)
+        return variance / slope
 
     @torch.no_grad()
     def calibrate(self, times: Tensor, latency: float) -> None:

@@ -26,6 +26,7 @@ class _Pupil(nn.Module):
     """
 
     passes: Tensor
+    rates: Tensor
     best: Tensor
     since: Tensor
     recent: Tensor
@@ -36,6 +37,7 @@ class _Pupil(nn.Module):
         self.readout, self.rule = readout, rule
         for name, value in (("passes", 0), ("since", 0)):
             self.register_buffer(name, torch.tensor(value))
+        self.register_buffer("rates", torch.zeros(2, dtype=torch.float64))
         self.register_buffer("best", torch.tensor(-1.0, dtype=torch.float64))
         self.register_buffer("recent", readout.weight.new_zeros(averaged, *readout.weight.shape))
         self.register_buffer("kept", readout.weight.detach().clone())
@@ -58,10 +60,13 @@ class Supervised(FinalLesson):
 
     Args:
         epochs: passes over the images.
-        rates, gap, bounds: as for :class:`spyketorch.learning.SupervisedSTDP`.
+        step: share of an error in time that one image takes away, about, in the first epoch; it gives the rates (a, -a)
+            by :meth:`spyketorch.readout.FirstSpikeReadout.gain`, whatever the number of inputs.
+        rates: (LTP, LTD) of the first epoch, in place of ``step``.
+        gap, bounds: as for :class:`spyketorch.learning.SupervisedSTDP`.
         competition: the same; None for none.
         covariance: depress each input by what it gives on average, which the first 5,000 images tell; False learns by
-            the rule as it was published, with rates such as (0.5, -0.1) and a latency of 1.1.
+            the rule as it was published, and needs ``rates``, such as (0.5, -0.1) with a latency of 1.1.
         fade: share of the lift of the competition that each epoch leaves to the next.
         schedule: factors on the rates, renewed each epoch; the second one is not used.
         latency: when the neurons are to fire on average, as a share of all time steps, which gives their threshold, by
@@ -73,7 +78,8 @@ class Supervised(FinalLesson):
     """
 
     epochs: int = 10
-    rates: tuple[float, float] = (0.5, -0.5)
+    step: float = 0.3
+    rates: tuple[float, float] | None = None
     gap: float = 0.05
     bounds: tuple[float, float] = (0.0, 1.0)
     competition: Competition | None = field(default_factory=Competition)
@@ -88,15 +94,19 @@ class Supervised(FinalLesson):
     def __post_init__(self) -> None:
         for name in ("epochs", "averaged"):
             check.integer(getattr(self, name), name, 1)
-        if not isinstance(self.rates, Sequence) or len(self.rates) != 2:
-            raise check.fail("rates", "a pair (LTP, LTD)", self.rates)
-        for rate in self.rates:
+        check.flag(self.covariance, "covariance")
+        if check.number(self.step, "step") < 0:
+            raise check.fail("step", "0 or more", self.step)
+        if self.rates is None and not self.covariance:
+            raise check.fail("rates", "a pair (LTP, LTD) without `covariance`, such as (0.5, -0.1)", self.rates)
+        if self.rates is not None and (not isinstance(self.rates, Sequence) or len(self.rates) != 2):
+            raise check.fail("rates", "a pair (LTP, LTD), or None", self.rates)
+        for rate in self.rates or ():
             check.number(rate, "rates")
         check.number(self.gap, "gap")
         check.span(self.bounds, "bounds")
         if not 0 <= check.number(self.fade, "fade") <= 1:
             raise check.fail("fade", "a share, 0..1", self.fade)
-        check.flag(self.covariance, "covariance")
         check.callable_(self.schedule, "schedule")
         if check.number(self.latency, "latency") <= 0:
             raise check.fail("latency", "above 0", self.latency)
@@ -140,7 +150,7 @@ class Supervised(FinalLesson):
         assert isinstance(module, FirstSpikeReadout)
         expected = torch.ones_like(module.weight[0]) if self.covariance else None  # known once images are
         how: dict[str, Any] = {"competition": self.competition, "expected": expected}
-        rule = SupervisedSTDP(module, self.rates, self.gap, *self.bounds, **how)
+        rule = SupervisedSTDP(module, self.rates or (0.0, 0.0), self.gap, *self.bounds, **how)
         return _Pupil(module, rule, self.averaged)
 
     @torch.no_grad()
@@ -152,6 +162,8 @@ class Supervised(FinalLesson):
             some = self._some(rule, times, learned[:_KNOWN])
             rule.readout.calibrate(some, self.latency)
             rule.rule.expect(rule.readout.expected(some, self.latency) if self.covariance else None)
+            rate = self.step / rule.readout.gain(some, self.latency) if self.rates is None and self.step else 0.0
+            rule.rates.copy_(torch.tensor(self.rates or (rate, -rate), dtype=torch.float64))
         for number in range(int(rule.passes), self.epochs):
             if self.patience is not None and int(rule.since) >= self.patience:
                 break
@@ -186,7 +198,8 @@ class Supervised(FinalLesson):
         """One epoch; the share of images that were decided right before they were learned."""
         teacher, device, right = rule.rule, rule.readout.weight.device, 0
         factor, _ = factors(self.schedule, Progress(number, self.epochs, 0, 1, 0))
-        teacher.learning_rate = (factor * self.rates[0], factor * self.rates[1])
+        ltp, ltd = (factor * rule.rates).tolist()
+        teacher.learning_rate = ltp, ltd
         if self.competition is not None:
             teacher.competition = self.competition._replace(lift=self.competition.lift * self.fade**number)
         teacher.relax()
