@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from test_training import T, bars, network
 
 from spyketorch import latency, snn
-from spyketorch.learning import STDP, MultiplicativeSTDP, TargetTime
+from spyketorch.learning import STDP, VDSP, MultiplicativeSTDP, TargetTime
 from spyketorch.training import Constant, Decaying, Progress, Trainer, TrainingWarning, Unsupervised
 from spyketorch.training._patches import Patches, drawn, seen_alone
 
@@ -175,6 +176,37 @@ def test_thresholds_of_ones_own():
     assert "code of thresholds" not in LESSON.identity()
 
 
+class Halved(STDP):
+    """Learns half as much."""
+
+    def __init__(self, *args, share=0.5, **options):
+        super().__init__(*args, **options)
+        self.share = share
+
+    def change(self, synapses):
+        return self.share * super().change(synapses)
+
+
+def test_a_rule_of_ones_own():
+    """By its class, and with settings of its own; its code tells a run from another."""
+    rates, learned = (0.125, -0.125), []
+    for plasticity, factor in ((None, 0.5), (Halved, 1), (partial(Halved, share=0.25), 2)):
+        made = Unsupervised(rates=(rates[0] * factor, rates[1] * factor), schedule=Constant(), plasticity=plasticity)
+        learned.append(fit(made)[0].weight)
+        assert ("code of plasticity" in made.identity()) is (plasticity is not None)
+    for weight in learned[1:]:
+        torch.testing.assert_close(weight, learned[0])
+    assert "code of plasticity" not in Unsupervised(plasticity=VDSP).identity()
+    with pytest.raises(TypeError, match=r"`plasticity` must be None, or what makes a learning\.STDP"):
+        Unsupervised(plasticity=lambda *args, **options: torch.nn.Identity()).rule(network().stages[0])
+
+
+def test_steepness_is_short_for_the_multiplicative_rule():
+    short, made = replace(LESSON, epochs=1), partial(MultiplicativeSTDP, steepness=1.0)
+    same = replace(short, steepness=None, plasticity=made)
+    assert torch.equal(fit(short)[0].weight, fit(same)[0].weight)
+
+
 def test_settings_that_cannot_be():
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"thresholds": 0.75}, "`thresholds` must be None, or a NamedTuple"),
@@ -182,6 +214,8 @@ def test_settings_that_cannot_be():
         ({"threshold": 4}, "`threshold` must be None with `thresholds`"),
         ({"answering": 0}, "`answering` must be a share above 0"),
         ({"steepness": "no"}, "`steepness`"),
+        ({"plasticity": VDSP}, "`steepness` must be None with `plasticity`"),
+        ({"steepness": None, "plasticity": "no"}, "`plasticity`"),
         ({"patches": "no"}, "`patches`"),
     ]
     for settings, told in wrong:

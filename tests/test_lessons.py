@@ -15,7 +15,7 @@ import torch
 from test_training import LESSONS, bars, network, weights
 
 from spyketorch import _files, testing
-from spyketorch.learning import RSTDP, STDP, TargetTime
+from spyketorch.learning import RSTDP, STDP, VDSP, TargetTime
 from spyketorch.training import Constant, Decaying, FinalLesson, Learned, Lesson, Reinforced, Trainer, Unsupervised
 
 pytestmark = pytest.mark.filterwarnings("ignore::spyketorch.training.TrainingWarning")
@@ -118,6 +118,7 @@ KEPT = {
     "noise": (lambda: Noisy(kwta=2, rates=(0.05, -0.04), period=10), 0),
     "inherits from nothing": (Structural, 0),
     "unsupervised": (lambda: STDP_LESSON, 0),
+    "voltage-dependent": (lambda: replace(STDP_LESSON, plasticity=VDSP), 0),
     "homeostasis": (lambda: replace(STDP_LESSON, homeostasis=0.2), 0),
     "threshold": (lambda: replace(STDP_LESSON, threshold=3.0), 0),
     "reinforced": (lambda: replace(LESSONS[1], period=10, epochs=1), 1),

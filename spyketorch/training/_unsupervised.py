@@ -1,8 +1,9 @@
 """Features by STDP."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -45,12 +46,14 @@ class Unsupervised(Lesson):
         thresholds: how thresholds, one per feature, adapt after each sample, such as
             :class:`spyketorch.learning.TargetTime`, whose rate follows the ``schedule`` as the others do; None leaves
             them. They are learned, and saved, as the weights are.
-        steepness: of :class:`spyketorch.learning.MultiplicativeSTDP`, which then learns in place of STDP and without a
-            stabilizer; None for STDP.
+        steepness: short for ``plasticity=partial(MultiplicativeSTDP, steepness=...)``.
         patches: learn from one window of each image, where a neuron drawn by chance looks, in place of the whole map:
             a layer is learned in seconds.
         answering: the share of the thresholds it has learned that the layer answers with after the lesson: below 1 more
             neurons answer.
+        plasticity: the rule in place of :class:`spyketorch.learning.STDP`: a class of such rules, as
+            :class:`spyketorch.learning.VDSP`, or a :func:`functools.partial` of one that holds further settings. It is
+            called with the layer, the rates, the bounds and ``thresholds=``; ``use_stabilizer`` is for STDP alone.
     """
 
     kwta: int = 1
@@ -69,6 +72,7 @@ class Unsupervised(Lesson):
     steepness: float | None = None
     patches: bool = False
     answering: float = 1.0
+    plasticity: Callable[..., STDP] | None = None
 
     def __post_init__(self) -> None:
         check_settings(self, "rates")
@@ -82,6 +86,10 @@ class Unsupervised(Lesson):
             check_thresholds(self.thresholds)
         if self.steepness is not None:
             check.number(self.steepness, "steepness")
+        if self.plasticity is not None:
+            check.callable_(self.plasticity, "plasticity")
+            if self.steepness is not None:
+                raise check.fail("steepness", "None with `plasticity`, which has settings of its own", self.steepness)
         if self.homeostasis and self.thresholds is not None:
             raise check.fail("homeostasis", "0 with `thresholds`, which move the same", self.homeostasis)
         if self.learns_threshold and self.threshold is not None:
@@ -94,15 +102,26 @@ class Unsupervised(Lesson):
             raise check.fail("answering", "1 without `thresholds` or `homeostasis`", self.answering, way)
 
     def rule(self, stage: Stage) -> STDP:
-        layer, adapt = layer_of(stage), self.thresholds
+        lower, upper = self.bounds
+        limits = {"lower_bound": lower, "upper_bound": upper, "thresholds": self.thresholds}
+        made = self._makes(layer_of(stage), self.rates, **limits)
+        if not isinstance(made, STDP):
+            raise check.fail_type("plasticity", "None, or what makes a learning.STDP", made)
+        return made
+
+    @property
+    def _makes(self) -> Callable[..., STDP]:
+        """What makes the rule."""
+        if self.plasticity is not None:
+            return self.plasticity
         if self.steepness is not None:
-            return MultiplicativeSTDP(layer, self.rates, *self.bounds, steepness=self.steepness, thresholds=adapt)
-        return STDP(layer, self.rates, self.use_stabilizer, *self.bounds, thresholds=adapt)
+            return partial(MultiplicativeSTDP, steepness=self.steepness)
+        return partial(STDP, use_stabilizer=self.use_stabilizer)
 
     @property
     def _stabilized(self) -> bool:
         """Whether weights decide for a bound."""
-        return self.use_stabilizer and self.steepness is None
+        return self.use_stabilizer and self.steepness is None and self.plasticity is None
 
     def learn(self, rule: STDP, period: Period) -> Learned:
         layer: Any = rule.conv_layer
@@ -147,8 +166,9 @@ class Unsupervised(Lesson):
             raise ValueError(f"`{way}` needs a layer with a threshold; this one fires at the last time step")
 
     def identity(self) -> str:
-        own = self.thresholds is not None and users_own(type(self.thresholds))
-        return told(self.schedule) + (f"\ncode of thresholds {Content()(type(self.thresholds))[:16]}" if own else "")
+        named = {"thresholds": type(self.thresholds), "plasticity": getattr(self.plasticity, "func", self.plasticity)}
+        own = {name: part for name, part in named.items() if getattr(self, name) is not None and users_own(part)}
+        return told(self.schedule) + "".join(f"\ncode of {name} {Content()(part)[:16]}" for name, part in own.items())
 
     @property
     def learns_threshold(self) -> bool:
