@@ -4,20 +4,21 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 try:
-    import torchvision  # noqa: F401
-    import tqdm  # noqa: F401
+    import torchvision.datasets
+    import tqdm
     from matplotlib.figure import Figure
 except ImportError as error:
     sys.exit(f'{error.name} is missing; this example needs: pip install "spyketorch[examples]"')
 
 from spyketorch import visualization
 from spyketorch.models import Network
-from spyketorch.training import Evaluation, Lesson, Readout, Trainer, evaluate
+from spyketorch.training import Evaluation, FinalLesson, Lesson, Trainer, evaluate
 
 Data = tuple[Tensor, Tensor]  # images (N, 1, H, W), labels (N,)
 
@@ -65,20 +66,38 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 def mnist(options: argparse.Namespace, train: bool) -> Data:
     """MNIST, from the folder or downloaded into it; images in 0..255."""
-    from torchvision.datasets import MNIST
+    return _downloaded("MNIST", options, train)
 
+
+def fashion_mnist(options: argparse.Namespace, train: bool) -> Data:
+    """Fashion-MNIST, likewise."""
+    return _downloaded("FashionMNIST", options, train)
+
+
+def _downloaded(name: str, options: argparse.Namespace, train: bool) -> Data:
     try:
-        digits = MNIST(options.data, train=train, download=True)
+        found = getattr(torchvision.datasets, name)(options.data, train=train, download=True)
     except (OSError, RuntimeError) as error:
-        sys.exit(f"MNIST is not in {str(options.data)!r} and could not be downloaded: {error}")
-    return digits.data[: options.limit, None], digits.targets[: options.limit]
+        sys.exit(f"{name} is not in {str(options.data)!r} and could not be downloaded: {error}")
+    return found.data[: options.limit, None], found.targets[: options.limit]
+
+
+class Told:
+    """Prints how a read-out decides after each pass; a ``writer`` of the trainer."""
+
+    SHARES: ClassVar = {"read-out/hits": "while it learned them", "read-out/held_out": "of images held out"}
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        if name in self.SHARES:
+            tqdm.tqdm.write(f"read-out after {step:,} images: {100 * value:.2f} % right {self.SHARES[name]}")
 
 
 def learn(
-    network: Network, lessons: Sequence[Lesson | Readout], data: Data, folder: Path, options: argparse.Namespace
+    network: Network, lessons: Sequence[Lesson | FinalLesson], data: Data, folder: Path, options: argparse.Namespace
 ) -> Trainer:
     """Train a network in ``folder``, where the run can be stopped and resumed."""
-    trainer = Trainer(network.to(options.device), lessons, folder, seed=options.seed, resume=options.resume)
+    how = {"seed": options.seed, "resume": options.resume, "writer": Told()}
+    trainer = Trainer(network.to(options.device), lessons, folder, **how)
     try:
         for report in trainer.fit(*data):
             print(report)
@@ -139,12 +158,12 @@ def save(figure: Figure, path: Path) -> None:
 def run(
     name: str,
     build: Callable[..., Network],
-    lessons: Sequence[Lesson | Readout],
+    lessons: Sequence[Lesson | FinalLesson],
     load: Callable[[argparse.Namespace, bool], Data],
     names: Sequence[str],
     options: argparse.Namespace,
-) -> None:
-    """A whole experiment: train or take the shipped weights, test once, save, draw."""
+) -> tuple[Network, Data]:
+    """A whole experiment: train or take the shipped weights, test once, save, draw; gives network and test images."""
     torch.manual_seed(options.seed)
     history: list[dict[str, float]] = []
     if options.evaluate:
@@ -159,3 +178,4 @@ def run(
     picture = options.out / f"{name}.png"
     draw(network, result, names, picture, history, data[0])
     print(f"picture: {picture}")
+    return network, data

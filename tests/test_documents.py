@@ -105,6 +105,7 @@ SOUGHT = {
     "porting": "porting, SpykeTorch, script, before and after",
     "migration": "SpykeTorch",
     "training": "memory, mini-batches, homeostasis, does not learn, watching, stopping",
+    "supervised": "supervised STDP, who fires first, published",
     "networks": "network, saving, devices, read-out",
 }
 

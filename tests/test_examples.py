@@ -1,6 +1,8 @@
 """The examples run as a user runs them, in their short forms."""
 
 import contextlib
+import functools
+import importlib
 import os
 import re
 import subprocess
@@ -216,20 +218,95 @@ def test_spoken_digits_wants_recordings(tmp_path):
 
 
 @pytest.fixture
-def own_images(monkeypatch, capsys):
-    """The example in this process: what it prints, or how it ends."""
-    pytest.importorskip("torchvision")
-    pytest.importorskip("matplotlib")
-    pytest.importorskip("tqdm")
+def here(monkeypatch, capsys):
+    """Examples in this process: what one prints, or how it ends."""
+    for name in ("torchvision", "matplotlib", "tqdm"):
+        pytest.importorskip(name)
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    import own_images
 
-    def run(*options):
-        monkeypatch.setattr(sys, "argv", ["own_images.py", *map(str, options)])
-        own_images.main()
+    def run(script, *options):
+        monkeypatch.setattr(sys, "argv", [script, *map(str, options)])
+        importlib.import_module(script.removesuffix(".py")).main()
         return capsys.readouterr().out
 
     return run
+
+
+@pytest.fixture
+def own_images(here):
+    return functools.partial(here, "own_images.py")
+
+
+@pytest.fixture
+def supervised_stdp(here):
+    return functools.partial(here, "supervised_stdp.py")
+
+
+def draw_cifar(folder, count):
+    """``count`` pictures for each class of CIFAR-10: a bar of its angle, in one of two colours."""
+    image = pytest.importorskip("PIL.Image")
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    rows, columns = np.mgrid[:32, :32] - 15.5
+    random = np.random.default_rng(count)
+    for label, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            angle = np.pi * (label // 2) / 5
+            bar = abs(rows * np.cos(angle) - columns * np.sin(angle) + random.uniform(-3, 3)) < 3
+            colour = np.array([0.9, 0.2, 0.2] if label % 2 else [0.2, 0.3, 0.9])
+            pixels = np.where(bar[..., None], colour, 0.4) + random.uniform(-0.1, 0.1, (32, 32, 3))
+            image.fromarray((255 * pixels.clip(0, 1)).astype(np.uint8)).save(folder / name / f"{number}.png")
+
+
+@pytest.mark.filterwarnings("ignore::spyketorch.training.TrainingWarning")  # of so few images
+def test_supervised_stdp_of_colours(tmp_path, supervised_stdp):
+    draw_cifar(tmp_path / "cifar10_jpeg" / "train", 30)
+    draw_cifar(tmp_path / "cifar10_jpeg" / "test", 6)
+    short = ["--data", tmp_path, "--set", "cifar10_jpeg", "--out", tmp_path / "out"]
+    told = supervised_stdp(*short, "--held-out", 0.2)
+    assert accuracy(told, "test") > 30  # three times chance
+    held_out = [float(figure) for figure in re.findall(r"(\d+\.\d+) % right of images held out", told)]
+    assert len(held_out) == len(re.findall("while it learned them", told)) > 3
+    assert held_out[-1] > 30
+    for name in ("", "_neurons", "_curves"):
+        assert (tmp_path / "out" / f"supervised_stdp_cifar10_jpeg{name}.png").stat().st_size > 20_000
+    again = supervised_stdp(*short, "--held-out", 0.2, "--resume")
+    assert accuracy(again, "test") == accuracy(told, "test")
+    with pytest.raises(SystemExit, match="another directory begins anew"):
+        supervised_stdp(*short, "--held-out", 0.2)
+
+
+def write_digits(folder, part, count):
+    """Bars as MNIST is stored: of a height for each digit."""
+    random, folder = np.random.default_rng(count), folder / "MNIST" / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    images, labels = np.zeros((count, 28, 28), np.uint8), random.integers(0, 10, count)
+    for picture, label in zip(images, labels, strict=True):
+        picture[3 + 2 * label : 6 + 2 * label, 4:24] = random.integers(150, 250)
+    for kind, content in ("images-idx3", images), ("labels-idx1", labels.astype(np.uint8)):
+        head = np.array([0x800 + content.ndim, *content.shape], ">i4").tobytes()
+        (folder / f"{part}-{kind}-ubyte").write_bytes(head + content.tobytes())
+
+
+@pytest.mark.filterwarnings("ignore::spyketorch.training.TrainingWarning")  # of so few images
+def test_supervised_stdp_of_digits(tmp_path, supervised_stdp):
+    write_digits(tmp_path, "train", 300)
+    write_digits(tmp_path, "t10k", 100)
+    told = supervised_stdp("--data", tmp_path, "--limit", 200, "--held-out", 0, "--out", tmp_path / "out")
+    assert accuracy(told, "test") > 50
+    assert "held out" not in told
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--set", "cifar10_jpeg"), "should hold a folder of pictures for each class of CIFAR-10"),
+        (("--held-out", 1), None),
+    ],
+)
+def test_supervised_stdp_says_what_is_missing(tmp_path, supervised_stdp, options, says):
+    with pytest.raises(SystemExit, match=says):
+        supervised_stdp("--data", tmp_path, "--out", tmp_path / "out", *options)
 
 
 def test_own_images_draws_its_own_where_there_are_none(tmp_path, own_images):

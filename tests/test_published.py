@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from spyketorch import models
-from spyketorch.training import Readout, Trainer
+from spyketorch import encoding, models, neurons
+from spyketorch.training import Readout, Supervised, Trainer
 
 NETWORKS = {"mozafari2019": 255, "mozafari2018": 1, "kheradpisheh2018": 255}
+SETS = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
 
 def images(shape, scale, count=3):
@@ -101,3 +102,46 @@ def test_a_readout_of_any_size(size):
 def test_what_cannot_be(name, options, told):
     with pytest.raises((ValueError, TypeError), match=told):
         getattr(models, name)(**options)
+
+
+@pytest.mark.parametrize("data", SETS)
+def test_who_fires_first_in_images_of_each_set(data):
+    network = models.goupy2024(data=data)
+    given = images(SETS[data], 255, 20)
+    encoding.fit(network.encoder, given)
+    assert network(given[:3]).shape == (3,)
+    assert network.readout.classes == 10
+    with pytest.raises(ValueError, match="as this network was made for"):
+        network(images((1, 30, 30), 255))
+
+
+@pytest.mark.parametrize("data", SETS)
+@pytest.mark.parametrize("shape", [(1, 11, 18), (3, 12, 11), (1, 40, 31)])
+@pytest.mark.filterwarnings("ignore::spyketorch.training.TrainingWarning")  # of noise
+def test_who_fires_first_in_images_of_any_size(data, shape):
+    neuron = neurons.IntegrateAndFire()
+    network = models.goupy2024(data=data, features=8, per_class=2, neuron=neuron, classes=3, image_shape=shape)
+    given, labels = images(shape, 1, 30), torch.arange(30) % 3
+    lesson = Supervised(epochs=1, covariance=False, rates=(0.1, -0.1), latency=0.9)  # as published
+    Trainer(network, [lesson], progress=False).fit(given, labels)
+    assert network.readout.per_class == 2
+    assert network.readout.neuron == neuron
+    assert int(network(given).max()) < 3
+    assert network.features(given).shape[1:] == network.readout.shape
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"data": "imagenet"}, "`data` must be 'mnist' or 'fashion_mnist' or 'cifar10'; got 'imagenet'"),
+        ({"image_shape": (1, 7, 20)}, "at least 8 x 8"),
+        ({"data": "cifar10", "image_shape": (3, 10, 20)}, "at least 11 x 11"),
+        ({"features": 0}, "`features` must be an integer of at least 1"),
+        ({"per_class": 0}, "`per_class` must be an integer of at least 1"),
+        ({"classes": 1}, "`classes` must be"),
+        ({"features": 10**15}, "`features` must be small enough"),
+    ],
+)
+def test_who_fires_first_in_what_cannot_be(options, told):
+    with pytest.raises((ValueError, TypeError), match=told):
+        models.goupy2024(**options)

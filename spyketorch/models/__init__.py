@@ -1,7 +1,7 @@
 """Networks on first-spike times, and the published ones.
 
 A :class:`Network` is an encoder and stages, each a layer with the pooling behind it. Its decision is the class of the
-first winner of the last layer, or what a linear read-out makes of the last layer's answer.
+first winner of the last layer, or what a read-out makes of the last layer's answer.
 """
 
 from spyketorch.models._images import ImageSpec as ImageSpec
@@ -9,6 +9,7 @@ from spyketorch.models._images import InputWarning as InputWarning
 from spyketorch.models._network import Network as Network
 from spyketorch.models._published import TIME_STEPS as TIME_STEPS
 from spyketorch.models._published import _Strongest as _Strongest  # where whole networks that were pickled look
+from spyketorch.models._published import goupy2024 as goupy2024
 from spyketorch.models._published import kheradpisheh2018 as kheradpisheh2018
 from spyketorch.models._published import mozafari2018 as mozafari2018
 from spyketorch.models._published import mozafari2019 as mozafari2019

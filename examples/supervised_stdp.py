@@ -1,0 +1,145 @@
+"""Decisions by who fires first, learned by local rules alone: features by STDP, then supervised STDP.
+
+    python examples/supervised_stdp.py --data DIR --set mnist          # learn from 60,000 digits, test on 10,000
+    python examples/supervised_stdp.py --data DIR --set fashion_mnist  # clothes
+    python examples/supervised_stdp.py --data DIR --set cifar10_jpeg   # DIR/cifar10_jpeg/{train,test}/CLASS/*
+    python examples/supervised_stdp.py --data DIR --limit 2000         # a first impression
+    python examples/supervised_stdp.py --data DIR --evaluate           # the weights that are shipped
+
+A layer finds features in random windows of the images, without labels, while its thresholds move until each feature
+fires when it should. Then a few neurons for each class hear when and where features fire, and the neuron that fires
+first decides. They are taught when to fire: those of the right class earlier, all others later (S2-STDP), and neurons
+of one class compete, so that they learn different images of it. No gradient passes from one layer to another.
+
+Some of the training images are held out, to see how it does after each pass; --held-out 0 learns from all of them.
+CIFAR-10 is read from folders of pictures of any format, a folder for each class, as torchvision's ImageFolder does.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import common
+import torch
+import torchvision
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from spyketorch import models, visualization
+from spyketorch.learning import TargetTime
+from spyketorch.models import Network
+from spyketorch.training import Decaying, Supervised, Unsupervised
+
+CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+OBJECTS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def folders(options: argparse.Namespace, train: bool) -> common.Data:
+    """CIFAR-10 from folders of pictures, in an order drawn once; images in 0..255."""
+    root = options.data / "cifar10_jpeg" / ("train" if train else "test")
+    if not root.is_dir():
+        sys.exit(f"{str(root)!r} should hold a folder of pictures for each class of CIFAR-10; there is no such folder")
+    try:
+        found = torchvision.datasets.ImageFolder(root, torchvision.transforms.PILToTensor())
+    except FileNotFoundError as error:
+        sys.exit(f"{str(root)!r} should hold a folder of pictures for each class of CIFAR-10: {error}")
+    if found.classes != OBJECTS:
+        sys.exit(f"{str(root)!r} should hold the classes {', '.join(OBJECTS)}; it holds {', '.join(found.classes)}")
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[: options.limit].tolist()
+    images, labels = zip(*(found[i] for i in order), strict=True)
+    return torch.stack(images), torch.tensor(labels)
+
+
+def features(target: float, answering: float = 1.0) -> Unsupervised:
+    """Features of windows drawn by chance: they learn to fire at a time, and answer at a share of their thresholds."""
+    return Unsupervised(
+        thresholds=TargetTime(target),
+        steepness=1.0,
+        rates=(0.1, -0.1),
+        schedule=Decaying(0.85**30),
+        patches=True,
+        epochs=30,
+        period=5000,
+        answering=answering,
+    )
+
+
+class Recipe(NamedTuple):
+    """A set of images, and how they are learned; each was chosen on images held out of the training set."""
+
+    data: str  # the network, of models.goupy2024
+    names: Sequence[str]
+    load: Callable[[argparse.Namespace, bool], common.Data]
+    features: Unsupervised
+    decisions: Supervised
+
+
+RECIPES = {
+    "mnist": Recipe(
+        "mnist",
+        [*"0123456789"],
+        common.mnist,
+        features(0.75),
+        Supervised(epochs=10, schedule=Decaying(0.78**10)),
+    ),
+    "fashion_mnist": Recipe(
+        "fashion_mnist",
+        CLOTHES,
+        common.fashion_mnist,
+        features(0.8),
+        Supervised(epochs=10, schedule=Decaying(0.72**10), averaged=2),
+    ),
+    "cifar10_jpeg": Recipe(
+        "cifar10",
+        OBJECTS,
+        folders,
+        features(0.7, answering=0.72),
+        Supervised(epochs=14, schedule=Decaying(0.82**14)),
+    ),
+}
+
+
+@torch.no_grad()
+def prototypes(network: Network, images: Tensor) -> Tensor:
+    """The mean of the images for which each deciding neuron fires first, (neurons, channels, rows, columns)."""
+    readout = network.readout
+    first = torch.cat([readout.fire(network.features(some)).argmin(1) for some in network.batches(images)]).cpu()
+    total = torch.zeros(len(readout.weight), *images.shape[1:]).index_add_(0, first, images.float())
+    return total / first.bincount(minlength=len(total)).clamp(min=1).view(-1, 1, 1, 1)
+
+
+def draw(network: Network, images: Tensor, path: Path) -> None:
+    """What the features look for, and what each deciding neuron answers to, a row for each class."""
+    learned, answered = visualization.get_colour_features(network), prototypes(network, images[:5000])
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    shown = [part if part.shape[1] == 3 else part.mean(1) for part in (learned, answered)]
+    title = f"what {min(len(learned), 100)} of the {len(learned)} features look for"
+    visualization.plot_features(shown[0][:100], columns=10, title=title, ax=left)
+    title = "mean image for which each neuron of a class fires first"
+    visualization.plot_features(shown[1], columns=network.readout.per_class, title=title, ax=right)
+    common.save(figure, path)
+
+
+def main() -> None:
+    parser = common.parser(__doc__)
+    parser.add_argument("--set", choices=RECIPES, default="mnist", help="of images (default mnist)")
+    parser.add_argument("--held-out", type=float, default=0.1, help="share of the training images (default 0.1)")
+    options = parser.parse_args()
+    if not 0 <= options.held_out < 1:
+        parser.error(f"--held-out is at least 0 and below 1, got {options.held_out}")
+    recipe, name = RECIPES[options.set], f"supervised_stdp_{options.set}"
+    lessons = [recipe.features, dataclasses.replace(recipe.decisions, held_out=options.held_out)]
+    build = partial(models.goupy2024, data=recipe.data)
+    network, (images, _) = common.run(name, build, lessons, recipe.load, recipe.names, options)
+    path = options.out / f"{name}_neurons.png"
+    draw(network, images, path)
+    print(f"picture: {path}")
+
+
+if __name__ == "__main__":
+    main()
