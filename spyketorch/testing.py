@@ -211,11 +211,12 @@ def _check_saved(encoder: nn.Module, images: Tensor, answers: Tensor) -> None:
 def check_rule(make_rule: Callable[[Convolution], Any], *, negative_weights: bool = False) -> None:
     """Check a learning rule: a subclass of :class:`spyketorch.learning.STDP`, or one with factors of your own.
 
-    Only the filters of winners change, and weights stay within the bounds; without a winner nothing changes; a batch of
-    one is the sample, and a batch the samples one after the other; ``learn`` on first-spike times, in any chunks,
-    compiled and in torch, does what ``online`` does on waves, silent samples included; another rule that takes over the
-    ``state_dict`` half-way goes on as this one would; inputs are left as they were; factors fit the synapses and leave
-    them alone; and it works in float64. Rules that draw random numbers pass when they draw them from torch's generator.
+    Only the filters of winners change, and weights stay within the bounds; without a winner nothing changes; a batch
+    of one is the sample, and a batch the samples one after the other; ``learn`` on first-spike times, in any chunks,
+    compiled and in torch, does what ``online`` does on waves, with silent samples, and with potentials of the inputs
+    that are told; another rule that takes over the ``state_dict`` half-way goes on as this one would; inputs are left
+    as they were; factors fit the synapses and leave them alone; and it works in float64. Rules that draw random
+    numbers pass when they draw them from torch's generator.
 
     Args:
         make_rule: builds the rule for a layer of 3 input and 6 output features, whose kernels have 4 x 2 places.

@@ -3,7 +3,7 @@
 Code asks :func:`spyketorch._checks.free_to_read` and ``has_loops`` whether tensors are on a CPU; here they say no.
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 import numpy as np
@@ -158,6 +158,17 @@ def test_stdp_learns_without_a_wait(threshold, minibatch):
         return rule.learn(times, 3, 1, minibatch=minibatch), rule.conv_layer.weight
 
     answers_alike(run)
+
+
+def test_potentials_are_told_without_a_wait():
+    times, weights = samples(), []
+    told = torch.rand(times.shape, generator=torch.Generator().manual_seed(0))
+    for place in (nullcontext(), elsewhere()):
+        rule = learning.VDSP(layer(2.0), (1 / 4, -1 / 8))
+        with place:
+            rule.learn(times, 3, 1, input_potentials=told)
+        weights.append(rule.conv_layer.weight)
+    torch.testing.assert_close(*weights, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("minibatch", [1, 8])
