@@ -42,7 +42,8 @@ class VDSP(STDP):
 
     Args:
         conv_layer, learning_rate, lower_bound, upper_bound, thresholds: as for :class:`STDP`.
-        rest: r, 0..1, the share of LTD that meets an input at rest, whose potential is 0; 1 depresses all alike.
+        rest: r, 0..1, the share of LTD that meets an input at rest, whose potential is 0. With 0 nothing depresses it,
+            and weights of inputs that are mostly at rest never fall; with 1 all silent inputs are depressed alike.
 
     Example:
         >>> from spyketorch import snn

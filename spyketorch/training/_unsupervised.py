@@ -52,7 +52,7 @@ class Unsupervised(Lesson):
         answering: the share of the thresholds it has learned that the layer answers with after the lesson: below 1 more
             neurons answer.
         plasticity: the rule in place of :class:`spyketorch.learning.STDP`: a class of such rules, as
-            :class:`spyketorch.learning.VDSP`, or a :func:`functools.partial` of one that holds further settings. It is
+            :class:`spyketorch.learning.VDSP`, or a ``functools.partial`` of one that holds further settings. It is
             called with the layer, the rates, the bounds and ``thresholds=``; ``use_stabilizer`` is for STDP alone.
     """
 
