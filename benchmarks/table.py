@@ -4,6 +4,8 @@
     python benchmarks/table.py --data DIR --list               # what is filled, and what is missing
     python benchmarks/table.py --page docs/table.md            # a page of what is filled
 
+--out names the file of the results, that of docs/table.md is benchmarks/table.json.
+
 DIR holds MNIST and FashionMNIST as torchvision keeps them, cifar10_jpeg/{train,test}/CLASS, eth80/CLASS/OBJECT,
 caltech10/CLASS, caltech_face_motorbike/{train,test}/CLASS and spoken_digits/DIGIT_SPEAKER_NUMBER.wav; a set that is not
 there can be left out, by --sets. Every cell is learned with its seed and tested once, on the test images of its set.
@@ -65,8 +67,9 @@ def main() -> None:
     elif options.data is None:
         parser().error("--data says where the data sets are")
     else:
+        about = {**common.about(), "threads": 1}  # of each cell
         work = Work(options.data, options.out.with_suffix(".under_way"))
-        fill(table, cells, lambda missing: by_processes(work, missing, options.processes), common.about())
+        fill(table, cells, lambda missing: by_processes(work, missing, options.processes), about)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from field.cells import SEEDS, SIZES, Cell, wanted
 from field.data import SETS
 from field.rules import RULES
 
+SPIKING = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito 2008
+READ = ("black", "#777777", "#BBBBBB")  # of rules with a linear read-out
+
 Filled = Mapping[str, Mapping[str, Any]]
 
 
@@ -32,10 +35,10 @@ PUBLISHED = (
     Published(98.4, "kheradpisheh2018", "mnist", rules.KHERADPISHEH, "potentials are read there, spike times here"),
     Published(98.60, "target_time", "mnist", rules.FALEZ, "several layers there, one here"),
     Published(99.46, "target_time", "faces_motorbikes", rules.FALEZ, "several layers there, one here"),
-    Published(98.92, "s2_ncg_step", "mnist", rules.NCG, "254 steps and 100 epochs there"),
-    Published(88.72, "s2_ncg_step", "fashion_mnist", rules.NCG, "254 steps and 100 epochs there"),
-    Published(66.41, "s2_ncg_step", "cifar10_jpeg", rules.NCG, "the original images, other features"),
-    Published(98.56, "vdsp", "mnist", rules.VDSP_2023, "several layers there, one here"),
+    Published(98.92, "s2_ncg_step", "mnist", rules.NCG, "more epochs there"),
+    Published(88.72, "s2_ncg_step", "fashion_mnist", rules.NCG, "more epochs there"),
+    Published(66.41, "s2_ncg_step", "cifar10_jpeg", rules.NCG, "the original images there"),
+    Published(98.56, "vdsp", "mnist", rules.VDSP_2023, "equation and steps are adapted here"),
 )
 
 
@@ -103,17 +106,19 @@ def draw(filled: Filled, path: Path) -> bool:
     if not drawn:
         return False
     columns = min(3, len(drawn))
-    rows = -(-(len(drawn) + 1) // columns)
+    rows = len(drawn) // columns + 1  # with a panel for the names
     figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    looks = styles()
     for ax, (name, of_rules) in zip(axes, drawn.items(), strict=False):
-        for number, key in enumerate(RULES):
-            if key in of_rules:
-                images, low, middle, high = zip(*of_rules[key], strict=True)
-                colour, style = f"C{number % 10}", "-" if RULES[key].local else "--"
-                ax.plot(images, middle, style, color=colour, marker="o", markersize=3, label=RULES[key].title)
-                ax.fill_between(images, low, high, color=colour, alpha=0.15, linewidth=0)
+        for key, points in of_rules.items():
+            images, low, middle, high = zip(*points, strict=True)
+            ax.plot(images, middle, **looks[key], marker="o", markersize=3, label=RULES[key].title)
+            ax.fill_between(images, low, high, color=looks[key]["color"], alpha=0.15, linewidth=0)
         ax.set(xscale="log", title=SETS[name].title, xlabel="images learned", ylabel="test accuracy, %")
+        ticks = [10**power for power in range(2, 6) if images[0] <= 10**power <= images[-1]]
+        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        ax.minorticks_off()
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(drawn) :]:
         ax.axis("off")
@@ -122,6 +127,14 @@ def draw(filled: Filled, path: Path) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     return True
+
+
+def styles() -> dict[str, dict[str, str]]:
+    """How the line of each rule is drawn."""
+    spiking = zip((key for key, rule in RULES.items() if rule.local), SPIKING, strict=True)
+    read = zip((key for key, rule in RULES.items() if not rule.local), READ, strict=True)
+    solid = {key: {"color": colour, "linestyle": "-"} for key, colour in spiking}
+    return solid | {key: {"color": colour, "linestyle": "--"} for key, colour in read}
 
 
 def curve(filled: Filled, rule: str, name: str) -> list[tuple[int, float, float, float]]:
@@ -160,11 +173,12 @@ PAGE = """# The table of the field
 Rules that learn with one spike per neuron and without gradients, on the same data, by one command:
 
 ```
-python benchmarks/table.py --data DIR --processes 2     # a night on two cores; killed, it goes on where it was
-python benchmarks/table.py --page docs/table.md         # this page, from what is filled
+python benchmarks/table.py --data DIR --processes 2    # a night on two cores; killed, it goes on where it was
+python benchmarks/table.py --page table.md             # this page, from what is filled
 ```
 
 {filled} of {wanted} cells are filled; what is not yet is a dash, or missing below. {machine}
+Each cell with its commit, versions and date is in `benchmarks/table.json`.
 
 ## Accuracy
 
@@ -189,8 +203,7 @@ one unit for each class, which does not spike). *Spikes* are first spikes of the
 neurons, *additions* what they cause: each spike adds the weights of all synapses that it reaches. Both are means over
 some 500 test images, and counted up to the decision, which is the end of the image unless the read-out decides by its
 first spike. Not counted are the filters of the encoder, and what a ramp grows by, one addition for each of its neurons
-and steps.
-*Seconds* are of one processor, for learning and the test.
+and steps. *Seconds* are of one processor, for learning and the test.
 
 {costs}
 

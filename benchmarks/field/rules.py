@@ -148,7 +148,7 @@ def kheradpisheh2018(data: Data) -> Taught:
 #: from single patches
 PATCHES = partial(Unsupervised, rates=(0.1, -0.1), patches=True, schedule=Decaying(0.01), period=2000)
 TARGET_TIME = partial(PATCHES, plasticity=MultiplicativeSTDP)
-BY_POTENTIAL = partial(PATCHES, plasticity=VDSP)
+BY_POTENTIAL = partial(PATCHES, plasticity=VDSP, rates=(0.1, -0.4))
 
 
 def of_patches(data: Data, teach: Callable[..., Unsupervised]) -> tuple[Network, Unsupervised]:
@@ -184,7 +184,7 @@ def by_first_spike(data: Data, per_class: int, neuron: Responding, teach: Callab
 
 
 #: as published, for step neurons: the share of the steps at which they reach their threshold before they learn
-S2 = {"covariance": False, "rates": (0.1, -0.05), "gap": 0.03, "latency": 0.75}
+S2 = {"covariance": False, "rates": (0.2, -0.1), "gap": 0.03, "latency": 0.75}
 
 
 MOZAFARI_2018 = "Mozafari et al., IEEE TNNLS 29:6178-6190, 2018, arXiv:1705.09132"
