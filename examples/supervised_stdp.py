@@ -19,7 +19,6 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +33,7 @@ from spyketorch.learning import TargetTime
 from spyketorch.models import Network
 from spyketorch.training import Decaying, Supervised, Unsupervised
 
+DIGITS = [*"0123456789"]
 CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 OBJECTS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -54,18 +54,23 @@ def folders(options: argparse.Namespace, train: bool) -> common.Data:
     return torch.stack(images), torch.tensor(labels)
 
 
-def features(target: float, answering: float = 1.0) -> Unsupervised:
+def features(target: float, epochs: int, fade: float, answering: float = 1.0) -> Unsupervised:
     """Features of windows drawn by chance: they learn to fire at a time, and answer at a share of their thresholds."""
     return Unsupervised(
         thresholds=TargetTime(target),
         steepness=1.0,
         rates=(0.1, -0.1),
-        schedule=Decaying(0.85**30),
+        schedule=Decaying(fade**epochs),
         patches=True,
-        epochs=30,
+        epochs=epochs,
         period=5000,
         answering=answering,
     )
+
+
+def decisions(step: float, epochs: int, fade: float) -> Supervised:
+    """Neurons that take a share of their error away; weights are the mean of the last two passes."""
+    return Supervised(step=step, epochs=epochs, schedule=Decaying(fade**epochs), averaged=2)
 
 
 class Recipe(NamedTuple):
@@ -77,28 +82,33 @@ class Recipe(NamedTuple):
     features: Unsupervised
     decisions: Supervised
 
+    def build(self, pretrained: bool = False) -> Network:
+        network = models.goupy2024(pretrained, data=self.data)
+        network.names = self.names
+        return network
+
 
 RECIPES = {
     "mnist": Recipe(
         "mnist",
-        [*"0123456789"],
+        DIGITS,
         common.mnist,
-        features(0.75),
-        Supervised(epochs=10, schedule=Decaying(0.78**10)),
+        features(0.75, 30, 0.85),
+        decisions(0.4, 5, 0.65),
     ),
     "fashion_mnist": Recipe(
         "fashion_mnist",
         CLOTHES,
         common.fashion_mnist,
-        features(0.8),
-        Supervised(epochs=10, schedule=Decaying(0.72**10), averaged=2),
+        features(0.8, 30, 0.85),
+        decisions(0.4, 5, 0.65),
     ),
     "cifar10_jpeg": Recipe(
         "cifar10",
         OBJECTS,
         folders,
-        features(0.7, answering=0.72),
-        Supervised(epochs=14, schedule=Decaying(0.82**14)),
+        features(0.7, 12, 0.65, answering=0.75),
+        decisions(0.3, 10, 0.8),
     ),
 }
 
@@ -120,7 +130,7 @@ def draw(network: Network, images: Tensor, path: Path) -> None:
     shown = [part if part.shape[1] == 3 else part.mean(1) for part in (learned, answered)]
     title = f"what {min(len(learned), 100)} of the {len(learned)} features look for"
     visualization.plot_features(shown[0][:100], columns=10, title=title, ax=left)
-    title = "mean image for which each neuron of a class fires first"
+    title = "mean image for which each neuron of a class fires first\n(the last is no target)"
     visualization.plot_features(shown[1], columns=network.readout.per_class, title=title, ax=right)
     common.save(figure, path)
 
@@ -134,8 +144,7 @@ def main() -> None:
         parser.error(f"--held-out is at least 0 and below 1, got {options.held_out}")
     recipe, name = RECIPES[options.set], f"supervised_stdp_{options.set}"
     lessons = [recipe.features, dataclasses.replace(recipe.decisions, held_out=options.held_out)]
-    build = partial(models.goupy2024, data=recipe.data)
-    network, (images, _) = common.run(name, build, lessons, recipe.load, recipe.names, options)
+    network, (images, _) = common.run(name, recipe.build, lessons, recipe.load, recipe.names, options)
     path = options.out / f"{name}_neurons.png"
     draw(network, images, path)
     print(f"picture: {path}")

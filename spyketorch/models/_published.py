@@ -260,7 +260,7 @@ def _whitened(channels: int) -> nn.Module:
 
 _CHOSEN = {
     "mnist": _Chosen((1, 28, 28), _spots, features=128, part=4, earliest=1, per_class=5),
-    "fashion_mnist": _Chosen((1, 28, 28), _spots, features=128, part=4, earliest=1, per_class=8),
+    "fashion_mnist": _Chosen((1, 28, 28), _spots, features=128, part=4, earliest=1, per_class=5),
     "cifar10": _Chosen((3, 32, 32), _whitened, features=256, part=7, earliest=4, per_class=8),
 }
 
