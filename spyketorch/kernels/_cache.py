@@ -175,6 +175,11 @@ def compiled(function: Loop) -> Loop:
     return _kept(function)
 
 
+def inlined(function: Loop) -> Loop:
+    """:func:`compiled`, into each loop that calls it: for the innermost, whose constants the compiler then knows."""
+    return _kept(function, forceinline=True)
+
+
 def contracted(function: Loop) -> Loop:
     """:func:`compiled`, with a product and the sum it goes into rounded once, where the processor does that."""
     return _kept(function, fastmath={"contract"})

@@ -5,22 +5,6 @@ from spyketorch.kernels.loops.layout import Array
 
 
 @compiled
-def strongest(potential: Array, limit: Array, excess: bool) -> int:
-    """The feature with the largest potential, or excess, above its limit, the lowest of equals; -1 where none is."""
-    crossing = 0
-    for f in range(potential.size):
-        crossing += int(potential[f] > limit[f])
-    if crossing == 0:
-        return -1
-    winner, best = -1, potential[0]
-    for f in range(potential.size):
-        strength = potential[f] - limit[f] if excess else potential[f]
-        if potential[f] > limit[f] and (winner < 0 or strength > best):
-            winner, best = f, strength
-    return winner
-
-
-@compiled
 def free(neuron: Array, winners: Array, taken: int, radius: int) -> bool:
     """Whether none of the winners so far silences a neuron (feature, row, column): its feature, or places around it."""
     free = True

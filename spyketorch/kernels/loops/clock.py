@@ -2,7 +2,7 @@
 
 :func:`advance` is the clock: neurons hear the spikes of some steps, and those that a spike touched are compared with
 their limits. Where answers are wanted, a row of neurons goes through all steps before the next one does, so that it
-stays in the cache; where winners are, all rows go through one step, so that the clock can stop.
+stays in the cache; where winners are, all rows go through one step before the next, so that the clock can stop.
 """
 
 from typing import Any, NamedTuple
@@ -12,8 +12,8 @@ from numba.extending import overload
 
 from spyketorch._winners import Choice
 from spyketorch.kernels._by_type import by_type
-from spyketorch.kernels._cache import compiled
-from spyketorch.kernels.loops.choose import strongest, take_winners
+from spyketorch.kernels._cache import compiled, inlined
+from spyketorch.kernels.loops.choose import take_winners
 from spyketorch.kernels.loops.layout import LANES, Array, Taps
 from spyketorch.kernels.loops.vectors import add_lanes
 from spyketorch.neurons import IntegrateAndFire
@@ -34,8 +34,8 @@ class Neurons(NamedTuple):
     """Rows of neurons: what they heard, potentials, the steps at which they fired, and the potentials then, if wanted.
 
     All are (rows, columns * features); neurons fire above their ``limit`` (columns * features,) from step ``opens`` on.
-    Those that integrate and fire have one array for what they heard and for potentials. ``touched`` (rows, 2) tells
-    which of them, as begin and end, were compared last; ``before`` is what a row had heard a step ago.
+    Those that integrate and fire have one array for what they heard and for potentials; ``before`` is what a row had
+    heard a step ago. ``firing`` (rows, 2) tells where, from begin to end, some fired when the clock stopped.
     """
 
     limit: Array
@@ -45,7 +45,7 @@ class Neurons(NamedTuple):
     potentials: Array
     first: Array
     values: Array
-    touched: Array
+    firing: Array
 
 
 @compiled
@@ -131,40 +131,46 @@ def neurons_of(
 
 
 @compiled
-def rest(neurons: Neurons, steps: int) -> None:
+def rest(neuron: Any, neurons: Neurons, steps: int) -> None:
     """Nothing has been heard, nobody has fired."""
     heard, potential = neurons.heard.reshape(-1), neurons.potentials.reshape(-1)
     first, value = neurons.first.reshape(-1), neurons.values.reshape(-1)
     for f in range(heard.size):
         heard[f] = 0
-    for f in range(potential.size):
-        potential[f] = 0
+    if moves(neuron):
+        for f in range(potential.size):
+            potential[f] = 0
     for f in range(first.size):
         first[f] = steps
     for f in range(value.size):
-        value[f] = np.inf
+        value[f] = 0
 
 
-@compiled
+@inlined
 def advance(
-    neuron: Any, neurons: Neurons, weight: Array, taps: Taps, spikes: Spikes, top: int, begin: int, end: int
-) -> None:
-    """Let rows of neurons, the first of which is row ``top`` of the map, hear the spikes of steps begin..end - 1.
+    neuron: Any, neurons: Neurons, weight: Array, taps: Taps, spikes: Spikes, rows: range, when: range, stops: bool
+) -> int:
+    """Let the neurons, which are those ``rows`` of the map, hear the spikes of the steps ``when``.
 
-    A row hears its spikes in the order in which they are sorted, whatever rows and steps are called for together.
+    A row hears its spikes in the order in which they are sorted, whatever rows and steps are called for together. The
+    clock may stop behind the first step at which somebody fires; gives that step, or the end.
     """
     size = np.uint64(neurons.limit.size)
     potential, first, limit = neurons.potentials.reshape(-1), neurons.first.reshape(-1), neurons.limit
     heard, before, opens = neurons.heard.reshape(-1), neurons.before, neurons.opens
-    value, touched, source = neurons.values.reshape(-1), neurons.touched, weight.reshape(-1)
+    value, firing, source = neurons.values.reshape(-1), neurons.firing, weight.reshape(-1)
     start, events, following = spikes.start, spikes.events, spikes.next
     kernel_rows, reached, run_start, runs = taps.kernel_rows, taps.heard, taps.run_start, taps.runs
     width, per_input = np.uint64(taps.width), np.uint64(weight.shape[1])
     lanes = per_input // (width * np.uint64(taps.height))
-    for row in range(len(neurons.potentials)):
-        base, y = np.uint64(row) * size, top + row
-        for t in range(begin, end):
-            at, stop = following[t], start[t + 1]
+    for t in when:
+        stop = start[t + 1]
+        if start[t] == stop and t != opens and not moves(neuron):
+            continue
+        now, anybody = first.dtype.type(t), False
+        for y in rows:
+            row, at = y - rows.start, following[t]
+            base = np.uint64(row) * size
             while at < stop and events[at, 0] < reached[y, 0]:
                 at += 1
             following[t] = at
@@ -192,14 +198,21 @@ def advance(
                 low, high = size, np.uint64(0)
             elif t == opens or moves(neuron):  # whoever is above the limit at once
                 low, high = np.uint64(0), size
-            touched[row, 0], touched[row, 1] = low, high
-            now = first.dtype.type(t)
             for f in range(low, high):
-                first[base + f] = min(first[base + f], now if potential[base + f] > limit[f] else first[base + f])
+                then = first[base + f]
+                first[base + f] = min(then, now if potential[base + f] > limit[f] else then)
             if value.size > 0:
                 for f in range(low, high):
-                    crosses = potential[base + f] > limit[f] and value[base + f] == np.inf
-                    value[base + f] = potential[base + f] if crosses else value[base + f]
+                    value[base + f] = potential[base + f] if first[base + f] == now else value[base + f]
+            if stops:
+                fires = False
+                for f in range(low, high):
+                    fires |= first[base + f] == now
+                firing[row, 0], firing[row, 1] = low, high if fires else low
+                anybody |= fires
+        if anybody:
+            return t
+    return when.stop
 
 
 @compiled
@@ -227,8 +240,8 @@ def convolution_fire(
     for n in range(begin, end):
         sort_spikes(times[n], steps, spikes)
         for y in range(rows):
-            rest(neurons, steps)
-            advance(neuron, neurons, weight, taps, spikes, y, 0, steps)
+            rest(neuron, neurons, steps)
+            advance(neuron, neurons, weight, taps, spikes, range(y, y + 1), range(steps), False)
             for x in range(columns):
                 out, part = fired[n, y, x], first[x * lanes : x * lanes + features]
                 for f in range(features):
@@ -236,16 +249,38 @@ def convolution_fire(
                 if len(values) > 0:
                     at_first, then = values[n, y, x], value[x * lanes : x * lanes + features]
                     for f in range(features):
-                        at_first[f] = then[f] if then[f] < np.inf else 0
+                        at_first[f] = then[f]
 
 
 @compiled
-def fires(first: Array, t: int) -> bool:
-    """Whether any neuron fires at step t."""
-    now, count = first.dtype.type(t), 0
-    for f in range(first.size):
-        count += int(first[f] == now)
-    return count > 0
+def fire(neurons: Neurons, features: int, now: int, choice: Choice, candidates: Array, strength: Array) -> int:
+    """Take those who fired when the clock stopped as candidates; how many there are.
+
+    Where features inhibit each other, only the strongest of a place is one, the lowest of equals, and nobody fires
+    there any more.
+    """
+    potential, first, limit, firing, count = neurons.potentials, neurons.first, neurons.limit, neurons.firing, 0
+    step = first.dtype.type(now)
+    for y in range(len(firing)):
+        for at in range(firing[y, 0], firing[y, 1], features):
+            place, fires = count, False
+            for f in range(at, at + features):
+                fires |= first[y, f] == step
+            if not fires:
+                continue
+            for f in range(at, at + features):
+                if first[y, f] == step:
+                    above = potential[y, f] - limit[f] if choice.excess else potential[y, f]
+                    if count == place or not choice.inhibit:
+                        candidates[count, 0], candidates[count, 1], candidates[count, 2] = f - at, y, at // features
+                        strength[count] = above
+                        count += 1
+                    elif above > strength[place]:
+                        candidates[place, 0], strength[place] = f - at, above
+            if choice.inhibit:
+                for f in range(at, at + features):
+                    first[y, f] = 0
+    return count
 
 
 @compiled
@@ -273,38 +308,15 @@ def first_winners(
         limits[f] = threshold[f] if active[f] else np.inf
     neurons, spikes = neurons_of(neuron, rows, columns, limits, opens, times, False), room(times, steps)
     sort_spikes(times, steps, spikes)
-    rest(neurons, steps)
-    closed = np.zeros((rows, columns if choice.inhibit else 0), np.bool_)
-    candidates = np.empty((closed.size if choice.inhibit else neurons.first.size, 3), np.int64)
+    rest(neuron, neurons, steps)
+    candidates = np.empty((rows * columns * (1 if choice.inhibit else features), 3), np.int64)
     strength = np.empty(len(candidates), weight.dtype)
-    taken = 0
-    for t in range(steps):
-        if taken == len(winners):
+    taken, t = 0, -1
+    while taken < len(winners):
+        t = advance(neuron, neurons, weight, taps, spikes, range(rows), range(t + 1, steps), True)
+        if t == steps:
             break
-        if spikes.start[t] == spikes.start[t + 1] and t != opens and not moves(neuron):
-            continue
-        advance(neuron, neurons, weight, taps, spikes, 0, t, t + 1)
-        count = 0
-        for y in range(rows):
-            low, high = neurons.touched[y]
-            if low >= high or not fires(neurons.first[y, low:high], t):
-                continue
-            for x in range(low // features, high // features):
-                part = slice(x * features, (x + 1) * features)
-                potential, first = neurons.potentials[y, part], neurons.first[y, part]
-                if choice.inhibit:
-                    f = -1 if closed[y, x] else strongest(potential, limits, choice.excess)
-                    if f >= 0:
-                        closed[y, x] = True
-                        candidates[count] = (f, y, x)
-                        strength[count] = potential[f] - limits[f] if choice.excess else potential[f]
-                        count += 1
-                else:
-                    for f in range(features):
-                        if first[f] == t:
-                            candidates[count] = (f, y, x)
-                            strength[count] = potential[f] - limits[f] if choice.excess else potential[f]
-                            count += 1
+        count = fire(neurons, features, t, choice, candidates, strength)
         before = taken
         taken = take_winners(candidates, strength, count, winners, taken, choice.radius)
         first_spike[before:taken] = t
