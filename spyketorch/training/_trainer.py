@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -298,9 +298,7 @@ class Trainer:
         """The images that come next."""
         seen, device = self._place.seen, self.network.stages[number].layer.weight.device
         epoch, start = divmod(seen, len(times))
-        order = np.arange(len(times))
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, number, epoch]).permutation(len(times))
+        order = _shuffled((self.seed, number, epoch), len(times)) if self.shuffle else np.arange(len(times))
         part = torch.from_numpy(order[start : start + lesson.period])
         return Period(
             times=times[part].to(device),
@@ -591,6 +589,12 @@ class _Follower:
 
     def random(self, number: int) -> "np.random.Generator":
         return np.random.default_rng([self.trainer.seed, len(self.trainer._wins), number])
+
+
+@lru_cache(1)  # all periods of an epoch take a part of it
+def _shuffled(seed: tuple[int, ...], count: int) -> "np.ndarray[Any, Any]":
+    """An order of images."""
+    return np.random.default_rng(seed).permutation(count)
 
 
 def _checked(learned: Any, images: int) -> Learned:
