@@ -91,7 +91,8 @@ class Thresholds(Protocol):
 
     ``adapt`` writes into ``threshold``, the numpy array ``(features,)`` of the layer, after each sample. It is plain
     Python that numba compiles, and runs as it is where numba does not. Where ``excess`` is True, winners are ranked by
-    how far they are above their threshold instead of by their potential.
+    how far they are above their threshold instead of by their potential. A method ``check()``, where there is one,
+    raises where settings cannot be; rules and lessons call it when they take the thresholds.
     """
 
     @property

@@ -210,6 +210,7 @@ def test_steepness_is_short_for_the_multiplicative_rule():
 def test_settings_that_cannot_be():
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"thresholds": 0.75}, "`thresholds` must be None, or a NamedTuple"),
+        ({"thresholds": TargetTime(2)}, r"`thresholds\.target` must be a share of all time steps, 0 to 1; got 2"),
         ({"homeostasis": 0.1}, "`homeostasis` must be 0 with `thresholds`"),
         ({"threshold": 4}, "`threshold` must be None with `thresholds`"),
         ({"answering": 0}, "`answering` must be a share above 0"),
@@ -227,6 +228,31 @@ def test_settings_that_cannot_be():
         Trainer(network(threshold=None), [LESSON])
     with pytest.raises(ValueError, match="`to` must be above 0"):
         Decaying(0)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "told"),
+    [
+        (TargetTime(2), r"`thresholds\.target` must be a share of all time steps, 0 to 1; got 2"),
+        (TargetTime(-0.1), r"`thresholds\.target` must be a share .*; got -0\.1"),
+        (TargetTime(math.nan), r"`thresholds\.target` must be a finite number"),
+        (TargetTime(rate=-1), r"`thresholds\.rate` must be 0 or more; got -1"),
+        (TargetTime(rate=math.inf), r"`thresholds\.rate` must be a finite number"),
+        (TargetTime(floor=-1), r"`thresholds\.floor` must be 0 or more; got -1"),
+    ],
+)
+def test_target_times_that_cannot_be(thresholds, told):
+    """Said where a rule or a lesson takes them, also later; both ends of the range can be."""
+    layer = snn.SpikingConvolution(1, 1, 3, 1.0, time_steps=T)
+    for take in (
+        lambda given: STDP(layer, (0.1, -0.1), thresholds=given),
+        lambda given: setattr(STDP(layer, (0.1, -0.1)), "thresholds", given),
+        lambda given: Unsupervised(thresholds=given),
+    ):
+        with pytest.raises(ValueError, match=told):
+            take(thresholds)
+        for possible in (TargetTime(0, 0, 0), TargetTime(1)):
+            take(possible)
 
 
 def test_decaying_leaves_the_same_share_in_each_epoch():

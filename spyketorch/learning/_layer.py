@@ -47,6 +47,8 @@ def check_layer(layer: Any) -> None:
 def check_thresholds(thresholds: Any) -> None:
     if isinstance(thresholds, type) or not isinstance(thresholds, Thresholds) or not hasattr(thresholds, "_fields"):
         raise check.fail_type("thresholds", "None, or a NamedTuple with `excess` and `adapt`", thresholds)
+    if hasattr(thresholds, "check"):
+        thresholds.check()
 
 
 def adaptable(layer: Any, thresholds: Any) -> None:

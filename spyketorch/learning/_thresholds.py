@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from spyketorch import _checks as check
 from spyketorch._plasticity import Response
 
 
@@ -20,8 +21,8 @@ class TargetTime(NamedTuple):
 
     Attributes:
         target: the wanted time of the first spike, as a share of all time steps, 0..1.
-        rate: epsilon, in units of the threshold.
-        floor: least threshold.
+        rate: epsilon, in units of the threshold, 0 or more.
+        floor: least threshold, 0 or more.
 
     Reference:
         Falez et al., *Multi-layered spiking neural network with target timestamp threshold adaptation and STDP*, IJCNN
@@ -36,6 +37,14 @@ class TargetTime(NamedTuple):
     def excess(self) -> bool:
         """Winners are ranked by how far they are above their threshold."""
         return True
+
+    def check(self) -> None:
+        """Raise where a setting cannot be."""
+        if not 0 <= check.number(self.target, "thresholds.target") <= 1:
+            raise check.fail("thresholds.target", "a share of all time steps, 0 to 1", self.target)
+        for name, value in (("thresholds.rate", self.rate), ("thresholds.floor", self.floor)):
+            if check.number(value, name) < 0:
+                raise check.fail(name, "0 or more", value)
 
     def adapt(self, threshold: Any, response: Response) -> None:
         """As above."""
