@@ -56,7 +56,7 @@ class Response(NamedTuple):
     Attributes:
         winners: int64 ``(k, 3)``, (feature, row, column) of each that exists; none where nobody answered.
         post_times: int64 ``(k,)``, the time steps at which they fired.
-        heard: share of the inputs that fired.
+        heard: where nobody answered, the largest share of what a neuron sees that fired; 1 where somebody did.
         time_steps: T.
     """
 

@@ -137,6 +137,27 @@ def test_a_layer_that_is_left_behind_is_told():
     assert trainer.history[-1]["unanswered"] > 0.1
 
 
+class InTorch(MultiplicativeSTDP):
+    """The same, without a compiled twin."""
+
+    def compiled(self):
+        return None
+
+
+@pytest.mark.parametrize("kind", [MultiplicativeSTDP, InTorch])
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"padding": 1}, {"groups": 2}])
+@pytest.mark.parametrize("filled, falls", [(3, True), (2, False)])
+def test_thresholds_beyond_all_reach_fall_on_sparse_maps_too(kind, options, filled, falls):
+    """Of a map little may have fired; what counts is what one neuron sees, here 3 x 3 places of two features."""
+    layer = snn.SpikingConvolution(2, 4, 3, 100.0, time_steps=T, **options)
+    rule = kind(layer, thresholds=TargetTime(0.75, rate=2.0))
+    times = torch.full((1, 2, 20, 20), T, dtype=torch.uint8)
+    times[0, 0, 4 : 4 + filled, 8:10] = 0  # 6 of 18, or 4 of 18: with groups 6, or 4, of 9
+    assert (rule.learn(times) == -1).all()
+    fallen = falls or "groups" in options
+    assert torch.equal(layer.threshold, torch.full((4,), 99.5 if fallen else 100.0))
+
+
 def test_blank_patches_are_no_fault():
     """Though nobody answers to them."""
     _, trainer, report = fit(LESSON, 600)

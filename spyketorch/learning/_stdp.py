@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
-from spyketorch._convolution import learnable
+from spyketorch._convolution import conv2d, learnable
 from spyketorch._plasticity import Inputs, Plasticity, Response, Synapse, Thresholds, Twin
 from spyketorch._state import CheckedState
 from spyketorch.functional import Winner
@@ -569,7 +569,13 @@ class STDP(CheckedState):
             return
         exists = index[:, 0] >= 0
         winners, steps = (part.cpu().numpy() for part in (index[exists], post[exists]))
-        self.adapt(Response(winners, steps, float(heard.double().mean()), time_steps))
+        self.adapt(Response(winners, steps, 1.0 if len(winners) else self._most_heard(heard), time_steps))
+
+    def _most_heard(self, heard: Tensor) -> float:
+        """The largest share of what a neuron sees of inputs (C, H, W) that fired."""
+        shape, weight = self.conv_layer.geometry, self.conv_layer.weight
+        windows = torch.ones_like(weight[:: shape.features_per_group])
+        return float(conv2d(heard[None].to(weight), windows, shape).amax()) / windows[0].numel()
 
     def _reached(self, fired: Tensor, index: Tensor, potentials: Tensor | None) -> Tensor | float:
         """What the inputs of the winners reached, as :class:`Synapses` tells it; beyond the edge there is nobody."""

@@ -15,9 +15,9 @@ class TargetTime(NamedTuple):
         \theta_{\text{winner}} \leftarrow \theta + \epsilon, \quad
         \theta_{\text{others}} \leftarrow \theta - \epsilon / (F - 1)
 
-    for each winner, but never below ``floor``. Where over a quarter of the inputs fired and nobody answered, all
-    thresholds fall by ``rate`` (1 - target), so that a layer that fell silent answers again. Winners are those farthest
-    above their threshold.
+    for each winner, but never below ``floor``. Where nobody answered, though over a quarter of what some neuron
+    sees fired, all thresholds fall by ``rate`` (1 - target), so that a layer that fell silent answers again. Winners are
+    those farthest above their threshold.
 
     Attributes:
         target: the wanted time of the first spike, as a share of all time steps, 0..1.

@@ -14,6 +14,20 @@ from spyketorch.kernels.loops.last_step import Ahead, Bytes, last_winners, still
 from spyketorch.kernels.loops.layout import Array, Rows, Taps, Window, first_input
 
 
+@compiled
+def most_heard(times: Array, windows: Array, channels: int, steps: int) -> float:
+    """The largest share of what a neuron sees, so many features in cells of an image, that fired."""
+    cells, most = times.reshape(-1, times.shape[2]), 0
+    for first in range(0, times.shape[2], channels):
+        for seen in windows:
+            heard = 0
+            for cell in seen:
+                for c in range(first, first + channels if cell >= 0 else first):
+                    heard += int(cells[cell, c] < steps)
+            most = max(most, heard)
+    return float(most / (channels * windows.shape[1]))
+
+
 class ByClock(NamedTuple):
     """A layer that goes from step to step.
 
@@ -57,10 +71,8 @@ class ByClock(NamedTuple):
 
     def adapt(self, thresholds: Any, times: Array, winners: Array, post: Array) -> None:
         """Let the thresholds follow the answer to an image."""
-        heard = 0
-        for time in times.reshape(-1):
-            heard += int(time < self.steps)
-        response = Response(winners, post, heard / times.size, self.steps)
+        heard = 1.0 if len(winners) > 0 else most_heard(times, self.window.cells, self.weight.shape[1], self.steps)
+        response = Response(winners, post, heard, self.steps)
         adapt(thresholds, self.threshold[: len(self.weight)], response)
 
 
