@@ -15,8 +15,8 @@ class TargetTime(NamedTuple):
         \theta_{\text{winner}} \leftarrow \theta + \epsilon, \quad
         \theta_{\text{others}} \leftarrow \theta - \epsilon / (F - 1)
 
-    for each winner, but never below ``floor``. Where nobody answered, though over a quarter of what some neuron
-    sees fired, all thresholds fall by ``rate`` (1 - target), so that a layer that fell silent answers again. Winners are
+    for each winner, but never below ``floor``. Where nobody answered, though over a quarter of what some neuron sees
+    fired, all thresholds fall by ``rate`` (1 - target), so that a layer that fell silent answers again. Winners are
     those farthest above their threshold.
 
     Attributes:
