@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from field.data import Data
 from field.fronts import TIME_STEPS, grey, small
@@ -86,19 +86,25 @@ def bytes_small(images: Tensor) -> Tensor:
     return (255 * small(images)).round().byte()
 
 
-def unit(images: Tensor) -> Tensor:
-    return grey(images).float() / 255
+def large(images: Tensor) -> Tensor:
+    """Grey, values 0..1; where an image has less than the 97 pixels that windows of 17 x 17 places see, enlarged."""
+    factor = -(-97 // min(images.shape[-2:]))
+    sizes = [size * factor for size in images.shape[-2:]]
+    seen = torch.empty(len(images), 1, *sizes)
+    for part, into in zip(images.split(1000), seen.split(1000), strict=True):
+        into.copy_(nn.functional.interpolate(grey(part).float() / 255, sizes, mode="bilinear", align_corners=False))
+    return seen
 
 
 def mozafari2018(data: Data) -> Taught:
-    images, wide = len(data.learned.labels), min(data.shape[1:]) >= 97
-    network = models.mozafari2018(classes=len(data.names), image_shape=data.shape, whole_map=not wide)
+    images = len(data.learned.labels)
+    network = models.mozafari2018(classes=len(data.names), image_shape=data.shape)
     lesson = Reinforced(
         reward=(0.05, -0.025),
         punishment=(-0.05, 0.005),
         schedule=Adaptive(),
         dropout=0.5,
-        epochs=epochs(images, 20, 40_000),
+        epochs=epochs(images, 10, 40_000),
     )
     return Taught(network, [lesson])
 
@@ -204,8 +210,9 @@ RULES = {
         "R-STDP, one layer",
         MOZAFARI_2018,
         "`models.mozafari2018` with one guess an image, half of the neurons sitting out, rewards scaled by the share "
-        "of misses and punishments by that of hits. 17 x 17 places as published, the whole map of smaller images.",
-        partial(shown, unit),
+        "of misses and punishments by that of hits; rates of (0.05, -0.025) and (-0.05, 0.005). Images of less than "
+        "97 pixels, what neurons of 17 x 17 places see, are enlarged.",
+        partial(shown, large),
         mozafari2018,
     ),
     "mozafari2019": Rule(
@@ -218,8 +225,9 @@ RULES = {
     "from_mistakes": Rule(
         "R-STDP from mistakes",
         MOZAFARI_2019,
-        "The same network with neurons that see the whole map; a wrong guess is punished, and the next best class is "
-        "tried until one is right (`correction='guess'`); half of the neurons sit out, rates fade.",
+        "A rule of this library for that network, with neurons that see the whole map: a wrong guess is punished, and "
+        "the next best class is tried until one is right (`correction='guess'`); half of the neurons sit out, rates "
+        "fade.",
         partial(shown, bytes_small),
         from_mistakes,
     ),
