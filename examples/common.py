@@ -140,7 +140,7 @@ def draw(
         part = "the" if len(shown) == len(features) else f"{len(shown)} of the"
         text = f"what {part} {len(features)} features of layer {number + 1} answer to"
         visualization.plot_features(features[shown], columns=10, title=text, ax=axes[f"features {number}"])
-    title = f"{100 * result.accuracy:.1f} % right of {int(result.confusion.sum())} held-out images"
+    title = f"{100 * result.accuracy:.1f} % right of {int(result.confusion.sum())} test images"
     visualization.plot_confusion(result.confusion, names, title=title, ax=axes["right"])
     save(figure, path)
     if history:

@@ -118,6 +118,13 @@ def test_mnist_kheradpisheh(tmp_path):
     assert accuracy(shipped, "test") >= 98
 
 
+@pytest.mark.skipif("SPYKETORCH_MNIST" not in os.environ, reason="SPYKETORCH_MNIST does not name a folder with MNIST")
+def test_supervised_stdp_shipped_weights(tmp_path):
+    told = run("supervised_stdp.py", "--data", os.environ["SPYKETORCH_MNIST"], "--evaluate", "--out", tmp_path)
+    assert accuracy(told, "test") > 98.5
+    assert (tmp_path / "supervised_stdp_mnist_neurons.png").exists()
+
+
 def draw_shapes(folder, names, count, size):
     """``count`` rings and as many crosses in folders of these names, at places that differ; numbered from 1."""
     image = pytest.importorskip("PIL.Image")

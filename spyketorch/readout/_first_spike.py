@@ -100,7 +100,7 @@ class FirstSpikeReadout(OfMaps):
 
     @property
     def horizon(self) -> float:
-        """The latest time at which a neuron may fire, in steps: 4 T where it goes on rising without input, else T."""
+        """The latest time at which a neuron may fire, in steps; 4 T where it goes on rising without input, else T."""
         steps = float(self.time_steps)
         rises = self.neuron.response(2 * steps) > self.neuron.response(steps)
         return _PATIENCE * steps if rises else steps
