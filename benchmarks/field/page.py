@@ -68,8 +68,8 @@ def seeds(filled: Filled, rule: str, name: str, size: int | None = None) -> Seed
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """In Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = ["| " + " | ".join(line) + " |" for line in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
 def accuracies(filled: Filled) -> str:
@@ -177,7 +177,8 @@ python benchmarks/table.py --data DIR --processes 2    # a night on two cores; k
 python benchmarks/table.py --page table.md             # this page, from what is filled
 ```
 
-{filled} of {wanted} cells are filled; what is not yet is a dash, or missing below. {machine}
+{filled} of {wanted} cells are filled; what is not yet is a dash, or missing below.
+{machine}
 Each cell with its commit, versions and date is in `benchmarks/table.json`.
 
 ## Accuracy
