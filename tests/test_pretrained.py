@@ -43,9 +43,14 @@ def test_another_network_is_refused():
             models.mozafari2019(pretrained=True, **options)
     with pytest.raises(ValueError, match="pretrained"):
         models.mozafari2018(pretrained=True, features_per_class=5)
-    for options in ({"features": 7}, {"per_class": 2}, {"neuron": neurons.Ramp(14)}, {"image_shape": (1, 20, 20)}):
-        with pytest.raises(ValueError, match=r"`pretrained` must be False, .* goupy2024_fashion_mnist"):
-            models.goupy2024(pretrained=True, data="fashion_mnist", **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"features": 7}, {"per_class": 2}, {"neuron": neurons.Ramp(14)}, {"image_shape": (1, 20, 20)}]
+)
+def test_another_who_fires_first_is_refused(options):
+    with pytest.raises(ValueError, match=r"`pretrained` must be False, .* goupy2024_fashion_mnist"):
+        models.goupy2024(pretrained=True, data="fashion_mnist", **options)
 
 
 @pytest.mark.parametrize("name", SETS)
