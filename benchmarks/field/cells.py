@@ -169,7 +169,7 @@ class Work(NamedTuple):
 
     def __call__(self, cell: Cell) -> Result:
         torch.set_num_threads(1)  # each process has one core
-        folder = self.folder / str(cell)
+        folder = self.folder / str(cell).replace("/", "-")
         result = run(cell, _loaded(self.data, cell.set, cell.seed), folder)
         shutil.rmtree(folder)
         return result
