@@ -117,15 +117,20 @@ class FirstSpikeReadout(OfMaps):
             times: first-spike times ``(N, *shape)`` of some images.
             latency: the time, as a share of all time steps; it may be later than the last.
         """
-        return self._moment(times, latency, 1).to(self.weight)
+        return self._moment(self._counts(times), latency, 1).to(self.weight)
 
-    def _moment(self, times: Tensor, latency: float, power: int) -> Tensor:
+    def _counts(self, times: Tensor) -> tuple[Tensor, int]:
+        """How many of the images each input fires in at each step, (T, inputs), and how many images there are."""
+        flat = self._flat(times)
+        return torch.stack([(flat == t).sum(0) for t in range(self.time_steps)]), len(flat)
+
+    def _moment(self, counted: tuple[Tensor, int], latency: float, power: int) -> Tensor:
         """The mean of a power of what each input gives until some time, (inputs,)."""
-        flat, until = self._flat(times), check.number(latency, "latency") * self.time_steps
-        found = torch.zeros(flat.shape[1], dtype=check.widest(flat.device), device=flat.device)
-        for t in range(self.time_steps):
-            found += float(self.neuron.response(until - t)) ** power * (flat == t).sum(0)
-        return found / len(flat)
+        (counts, images), until = counted, check.number(latency, "latency") * self.time_steps
+        found = torch.zeros(counts.shape[1], dtype=check.widest(counts.device), device=counts.device)
+        for t, count in enumerate(counts):
+            found += float(self.neuron.response(until - t)) ** power * count
+        return found / images
 
     @torch.no_grad()
     def gain(self, times: Tensor, latency: float) -> float:
@@ -138,10 +143,10 @@ class FirstSpikeReadout(OfMaps):
         Args:
             times, latency: as for :meth:`expected`.
         """
-        around = 0.5 / self.time_steps
-        early, late = (self._moment(times, latency + shift, 1).sum() for shift in (-around, around))
+        counted, around = self._counts(times), 0.5 / self.time_steps
+        early, late = (self._moment(counted, latency + shift, 1).sum() for shift in (-around, around))
         slope = float(self.weight.double().mean()) * float(late - early) / (2 * around)
-        variance = float((self._moment(times, latency, 2) - self._moment(times, latency, 1) ** 2).sum())
+        variance = float((self._moment(counted, latency, 2) - self._moment(counted, latency, 1) ** 2).sum())
         if not (slope > 0 and variance > 0):
             accepted = "a time at which potentials rise, and differ from image to image, on these `times`"
             raise check.fail("latency", accepted, latency)

@@ -57,9 +57,9 @@ def users_code(lessons: Sequence[Lesson], last: FinalLesson | None, stages: Sequ
 
 def state(rule: nn.Module, layer: nn.Module) -> dict[str, Any]:
     """The state of a rule, without the weight and the threshold of its layer, which every checkpoint holds."""
-    places = [name for name, part in rule.named_modules(remove_duplicate=False) if part is layer]
     if rule is layer:
         return {}
+    places = [name for name, part in rule.named_modules(remove_duplicate=False) if part is layer]
     known = {f"{place}.{name}" for place in places for name in ("weight", "threshold")}
     return {
         name: value.detach().cpu() if isinstance(value, Tensor) else value
