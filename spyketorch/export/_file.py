@@ -1,0 +1,50 @@
+"""Write the file of a network of integers: safetensors, with a description; ``runtimes/reading.py`` reads it."""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spyketorch import _files
+
+_TYPES = {"|u1": "U8", "|i1": "I8", "<i4": "I32"}
+
+
+def packed(weight: np.ndarray, bits: int) -> np.ndarray:
+    """Weights of so many bits, in two's complement if they have a sign, beside one another in bytes."""
+    fields = (weight.reshape(-1).astype(np.int64) & (2**bits - 1)).astype(np.uint8)
+    rows = np.concatenate([fields, np.zeros(-len(fields) * bits % 8 // bits, np.uint8)]).reshape(-1, 8 // bits)
+    return np.bitwise_or.reduce(rows << np.arange(0, 8, bits, dtype=np.uint8), 1).astype(np.uint8)
+
+
+def span(weight: np.ndarray, times: int = 1, offset: Any = 0) -> list[int]:
+    """The least and the largest sum of weights that are heard up to so many times, with an offset for each neuron."""
+    flat = weight.reshape(len(weight), -1).astype(np.int64)
+    low, high = (flat.clip(*side).sum(1) * times + offset for side in ((None, 0), (0, None)))
+    return [int(low.min()), int(high.max())]
+
+
+def content(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of a file; crc32, format and version are added to the description."""
+    header: dict[str, Any] = {}
+    data = b""
+    for name, tensor in tensors.items():
+        own = np.ascontiguousarray(tensor)
+        ends = [len(data), len(data) + own.nbytes]
+        header[name] = {"dtype": _TYPES[own.dtype.str], "shape": list(own.shape), "data_offsets": ends}
+        data += own.tobytes()
+    known = {"format": "spyketorch integer network", "version": 1, "crc32": zlib.crc32(data)}
+    header["__metadata__"] = {"spyketorch": json.dumps({**known, **description})}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def write(path: str | os.PathLike[str], description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a file, whole or not at all."""
+    with _files.atomic(Path(path)) as part:
+        part.write_bytes(content(description, tensors))
