@@ -130,7 +130,7 @@ class Drawing:
         least, most = span(weight)
         threshold = None
         if not last or self.flag():
-            limits = self.rng.integers(-1, max(1, most // self.number(1, 8)) + 1, features)
+            limits = self.rng.integers(0, max(1, most // self.number(1, 8)) + 1, features)
             threshold = self.keep(f"{name}.threshold", limits, np.int32)
         self.shape = [features, *size_behind(given[1:], kernel, stride, padding, dilation)]
         layer = {

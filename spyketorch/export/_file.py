@@ -5,13 +5,42 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from spyketorch import _files
 
+BITS = (1, 2, 4, 8)
+
 _TYPES = {"|u1": "U8", "|i1": "I8", "<i4": "I32"}
+
+
+class Weights(NamedTuple):
+    """Weights as they lie in the file.
+
+    Attributes:
+        values: integers, int32.
+        bits: 1, 2, 4 or 8.
+        signed: whether some are below 0.
+    """
+
+    values: np.ndarray
+    bits: int
+    signed: bool
+
+    @classmethod
+    def of(cls, values: np.ndarray, bits: int) -> Self | None:
+        """Numbers as integers of so many bits; None where they are none, or need more."""
+        signed = bool((values < 0).any())
+        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+        whole = (values % 1 == 0).all() and low <= values.min() and values.max() <= high
+        return cls(values.astype(np.int32), bits, signed) if whole else None
+
+    @classmethod
+    def fewest(cls, values: np.ndarray) -> Self:
+        """Integers of 8 bits at most, in the fewest that hold them."""
+        return next(found for bits in BITS if (found := cls.of(values, bits)) is not None)
 
 
 def packed(weight: np.ndarray, bits: int) -> np.ndarray:

@@ -40,15 +40,20 @@ def read(path):
         for name, tensor in header.items():
             kind, (first, end) = {"U8": "u1", "I8": "i1", "I32": "<i4"}[tensor["dtype"]], tensor["data_offsets"]
             tensors[name] = np.frombuffer(data[start + first : start + end], kind).reshape(tensor["shape"])
-        return about, Checked(about, tensors).tensors
+        return about, checked(about, tensors)
     except NotAnIntegerNetwork:
         raise
     except Exception as error:  # whatever a damaged description leads to
         raise NotAnIntegerNetwork(f"this is no network of integers that can be read: {error!r}") from error
 
 
+def checked(about, packed):
+    """The tensors of a description, weights unpacked, once all parts are known to fit together."""
+    return Checked(about, packed).tensors
+
+
 class Checked:
-    """The tensors of a description, once all parts are known to fit together."""
+    """Goes through a description; ``tensors`` are those that it names."""
 
     def __init__(self, about, packed):
         self.packed, self.tensors, self.steps = packed, {}, about["time_steps"]
@@ -157,7 +162,7 @@ class Checked:
         low, high = self.weight(layer, [features, channels, *kernel], shape[1] * shape[2])
         need(low >= -(2**24) and high <= 2**24, "potentials that leave 24 bits")
         if layer["threshold"] is not None:
-            self.tensor(layer["threshold"], np.int32, [features])
+            self.tensor(layer["threshold"], np.int32, [features], least=0)
         if stage["pool"] is not None:
             shape = self.pool(stage["pool"], shape)
         if stage["shortcut"] is not None:

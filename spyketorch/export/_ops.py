@@ -1,0 +1,252 @@
+"""The parts of an encoder of integers, as modules; docs/integer.md says what each computes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as fn
+from torch import Tensor, nn
+
+from spyketorch import _checks as check
+from spyketorch.kernels import plain
+
+#: keeps a tensor of a part in the file, under a name that it gives back
+Keep = Callable[[str, Tensor, Any], str]
+
+
+class Op(Protocol):
+    """A part: from integers ``(N, C, H, W)`` of 64 bits to others, and its row of the description.
+
+    Attributes:
+        op: its name in the file.
+    """
+
+    op: ClassVar[str]
+
+    def __call__(self, values: Tensor, /) -> Tensor: ...
+
+    def describe(self, keep: Keep) -> dict[str, Any]:
+        """What the file says of it, but for its name."""
+        ...
+
+    @classmethod
+    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
+        """The part of such a row."""
+        ...
+
+
+class Pad(nn.Module):
+    """Wider maps: of the nearest value, or of 0."""
+
+    op = "pad"
+
+    def __init__(self, sides: Sequence[int], edge: bool) -> None:
+        super().__init__()
+        self.sides, self.edge = tuple(sides), edge  # left, right, top, bottom, as torch has them
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.edge:
+            return fn.pad(values, self.sides)
+        left, _, top, _ = self.sides
+        rows, columns = values.shape[2:]
+        down = torch.arange(-top, rows + self.sides[3], device=values.device).clamp(0, rows - 1)
+        right = torch.arange(-left, columns + self.sides[1], device=values.device).clamp(0, columns - 1)
+        return values[:, :, down][..., right]
+
+    def describe(self, keep: Keep) -> dict[str, Any]:
+        return {**dict(zip(("left", "right", "top", "bottom"), self.sides, strict=True)), "edge": self.edge}
+
+    @classmethod
+    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
+        return cls([told[side] for side in ("left", "right", "top", "bottom")], bool(told["edge"]))
+
+
+class Filter(nn.Module):
+    """Kernels of 8 bits, a threshold for each, and signs that may be dropped."""
+
+    op = "filter"
+    weight: Tensor
+    threshold: Tensor
+
+    def __init__(self, weight: Tensor, threshold: Tensor, absolute: bool) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.to(torch.int8))
+        self.register_buffer("threshold", threshold.to(torch.int32))
+        self.absolute = absolute
+
+    def forward(self, values: Tensor) -> Tensor:
+        groups = values.reshape(-1, self.weight.shape[1], *values.shape[2:])
+        exact = check.widest(values.device)  # whose sums are exact, as no value leaves 32 bits
+        found = fn.conv2d(groups.to(exact), self.weight.to(exact)).round().to(torch.int64)
+        found = torch.where(found < self.threshold.view(-1, 1, 1), 0, found)
+        found = found.reshape(len(values), -1, *found.shape[2:])
+        return found.abs() if self.absolute else found
+
+    def describe(self, keep: Keep) -> dict[str, Any]:
+        return {
+            "weight": keep("weight", self.weight, np.int8),
+            "threshold": keep("threshold", self.threshold, np.int32),
+            "absolute": self.absolute,
+        }
+
+    @classmethod
+    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
+        weight, threshold = (torch.from_numpy(tensors[told[name]]) for name in ("weight", "threshold"))
+        return cls(weight, threshold, bool(told["absolute"]))
+
+
+class OnOff(nn.Module):
+    """What is above 0, and how far the rest is below, map by map."""
+
+    op = "onoff"
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.stack((values.clamp(min=0), (-values).clamp(min=0)), 2).flatten(1, 2)
+
+    def describe(self, keep: Keep) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
+        return cls()
+
+
+class Normalise(nn.Module):
+    """Values over the sum of the square around them."""
+
+    op = "normalise"
+
+    def __init__(self, radius: int, shift: int) -> None:
+        super().__init__()
+        self.radius, self.shift = radius, shift
+
+    def forward(self, values: Tensor) -> Tensor:
+        side, exact = 2 * self.radius + 1, check.widest(values.device)
+        square = values.new_ones(1, 1, side, side).to(exact)
+        sums = fn.conv2d(values.to(exact).flatten(0, 1).unsqueeze(1), square, padding=self.radius)
+        sums = sums.round().to(torch.int64).view_as(values)
+        return torch.where(sums > 0, (values << self.shift) // sums.clamp(min=1), 0)
+
+    def describe(self, keep: Keep) -> dict[str, Any]:
+        return {"radius": self.radius, "shift": self.shift}
+
+    @classmethod
+    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
+        return cls(told["radius"], told["shift"])
+
+
+class Rank(nn.Module):
+    """Times by rank."""
+
+    op = "rank"
+
+    def __init__(self, time_steps: int) -> None:
+        super().__init__()
+        self.time_steps = time_steps
+
+    def forward(self, values: Tensor) -> Tensor:
+        return plain.rank_order(values, self.time_steps)
+
+    def describe(self, keep: Keep) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
+        return cls(steps)
+
+
+class Latency(nn.Module):
+    """Times that fall with values in a straight line."""
+
+    op = "latency"
+    largest: Tensor
+
+    def __init__(self, largest: Tensor, time_steps: int) -> None:
+        super().__init__()
+        self.register_buffer("largest", largest.to(torch.int32))
+        self.time_steps = time_steps
+
+    def forward(self, values: Tensor) -> Tensor:
+        largest = self.largest.to(torch.int64)
+        times = (largest - values).clamp(min=0) * self.time_steps // largest.clamp(min=1)
+        return torch.where(values == 0, self.time_steps, times.clamp(max=self.time_steps - 1))
+
+    def describe(self, keep: Keep) -> dict[str, Any]:
+        return {"largest": keep("largest", self.largest, np.int32)}
+
+    @classmethod
+    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
+        return cls(torch.from_numpy(tensors[told["largest"]]), steps)
+
+
+class Table(nn.Module):
+    """Times that fall with values in steps of any size."""
+
+    op = "table"
+    largest: Tensor
+    limits: Tensor
+
+    def __init__(self, largest: Tensor, limits: Tensor, time_steps: int) -> None:
+        super().__init__()
+        self.register_buffer("largest", largest.to(torch.int32))
+        self.register_buffer("limits", limits.to(torch.int32))
+        self.time_steps = time_steps
+
+    def forward(self, values: Tensor) -> Tensor:
+        largest, raised = self.largest.to(torch.int64), values * 2**20
+        times = torch.zeros_like(values)
+        for limit in self.limits.to(torch.int64):
+            times += raised < limit * largest
+        return torch.where(values == 0, self.time_steps, times)
+
+    def describe(self, keep: Keep) -> dict[str, Any]:
+        limits = keep("limits", self.limits, np.int32)
+        return {"largest": keep("largest", self.largest, np.int32), "limits": limits}
+
+    @classmethod
+    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
+        largest, limits = (torch.from_numpy(tensors[told[name]]) for name in ("largest", "limits"))
+        return cls(largest, limits, steps)
+
+
+#: by their names in the file
+OPS: dict[str, type[Op]] = {op.op: op for op in (Pad, Filter, OnOff, Normalise, Rank, Latency, Table)}
+
+
+class IntegerEncoder(nn.Module):
+    """Images of bytes to first-spike times, by integers alone.
+
+    Args:
+        parts: modules of this file, the last of which gives times.
+
+    Shape:
+        Images ``(C, H, W)`` or ``(N, C, H, W)`` of integers 0..255, of any type, to times ``(K, H', W')`` or ``(N, K,
+        H', W')``, uint8.
+    """
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    @property
+    def time_steps(self) -> int:
+        """T, how many there are."""
+        steps: int = self.parts[-1].time_steps  # type: ignore[assignment]
+        return steps
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        values = check.image(images, "images").to(torch.int64)
+        if images.dtype != torch.uint8 and check.readable(images):
+            if not bool(((values == images) & (values >= 0) & (values <= 255)).all()):
+                raise check.fail("images", "integers 0 to 255, as a network of integers sees no fractions", images)
+        single = values.ndim == 3
+        values = values.unsqueeze(0) if single else values
+        for part in self.parts:
+            values = part(values)
+        times = values.to(torch.uint8)
+        return times[0] if single else times
+
+    def extra_repr(self) -> str:
+        return f"time_steps={self.time_steps}"
