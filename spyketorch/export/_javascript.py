@@ -1,0 +1,29 @@
+"""The runtime in JavaScript, as node runs it."""
+
+import os
+import shutil
+import subprocess
+from importlib import resources
+
+import numpy as np
+
+from spyketorch.export.runtimes.reading import NotAnIntegerNetwork
+
+
+class JavaScript:
+    """``runtimes/runtime.js`` as a program of node."""
+
+    name = "JavaScript"
+
+    def why_not(self) -> str | None:
+        """What this machine lacks."""
+        return None if shutil.which("node") else "there is no `node` on this machine"
+
+    def trace(self, path: str | os.PathLike[str], images: np.ndarray) -> bytes:
+        """The traces of images ``(N, C, H, W)`` of bytes; what the program refuses it refuses, too."""
+        with resources.as_file(resources.files("spyketorch.export") / "runtimes") as folder:
+            command = ["node", str(folder / "runtime.js"), os.fspath(path)]
+            run = subprocess.run(command, input=images.tobytes(), capture_output=True)
+        if run.returncode:
+            raise NotAnIntegerNetwork(run.stderr.decode().strip())
+        return run.stdout
