@@ -57,8 +57,8 @@ def span(weight: np.ndarray, times: int = 1, offset: Any = 0) -> list[int]:
     return [int(low.min()), int(high.max())]
 
 
-def content(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of a file; crc32, format and version are added to the description."""
+def safetensors(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytes:
+    """Tensors and a description, to which crc32 of the data is added."""
     header: dict[str, Any] = {}
     data = b""
     for name, tensor in tensors.items():
@@ -66,11 +66,15 @@ def content(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -
         ends = [len(data), len(data) + own.nbytes]
         header[name] = {"dtype": _TYPES[own.dtype.str], "shape": list(own.shape), "data_offsets": ends}
         data += own.tobytes()
-    known = {"format": "spyketorch integer network", "version": 1, "crc32": zlib.crc32(data)}
-    header["__metadata__"] = {"spyketorch": json.dumps({**known, **description})}
+    header["__metadata__"] = {"spyketorch": json.dumps({**description, "crc32": zlib.crc32(data)})}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
     return len(text).to_bytes(8, "little") + text + data
+
+
+def content(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of the file of a network."""
+    return safetensors({"format": "spyketorch integer network", "version": 1, **description}, tensors)
 
 
 def write(path: str | os.PathLike[str], description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:

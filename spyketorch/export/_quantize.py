@@ -33,6 +33,7 @@ from spyketorch.training import evaluate
 
 _LIMIT = 2**31 - 1
 _SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the largest weight, above which all are alike
+_TRIED_ON = 200  # images, each of them
 _FACTORS = tuple(2 ** (step / 16) for step in range(-8, 9))  # of thresholds
 
 
@@ -455,7 +456,7 @@ class _Quantization:
         for number, stage in enumerate(network.stages):
             layer, name = standard(stage, f"stages.{number}"), f"stages.{number}"
             fired = self.answers(layer, wanted)
-            twin = _layer(layer, self.bits, given, fired)
+            twin = _layer(layer, self.bits, given[:_TRIED_ON], fired[:_TRIED_ON])
             differ = _differ(self.answers(twin, given), fired)
             self.stages[number] = Stage(twin, stage.pool, inhibit=stage.inhibit, shortcut=stage.shortcut)
             wanted, given = self.answers(stage, wanted), self.answers(self.stages[number], given)
