@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from spyketorch.export import NotAnIntegerNetwork
+from spyketorch.export._all import RUNTIMES
 from spyketorch.export._conformance import ConformanceSet
 from spyketorch.export._runtimes import Command, Runtime
-from spyketorch.export._all import RUNTIMES
 from spyketorch.export.runtimes.reading import read
 
 
@@ -35,6 +35,7 @@ def drawn(shape: list[int], count: int, seed: int) -> np.ndarray:
 
 
 def main() -> int:
+    """Compares, prints, and gives the exit status."""
     options = argparse.ArgumentParser(
         prog="python -m spyketorch.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -93,7 +93,9 @@ class Difference(NamedTuple):
         return bool(self.decisions or self.answers or self.spikes)
 
     def __str__(self) -> str:
-        said = f"{self.images:,} decisions, {self.decisions:,} differ; {self.times:,} spike times, {self.spikes:,} differ"
+        said = (
+            f"{self.images:,} decisions, {self.decisions:,} differ; {self.times:,} spike times, {self.spikes:,} differ"
+        )
         return said + (f", first in {self.first}" if self.first else "")
 
 

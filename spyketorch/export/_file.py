@@ -47,7 +47,8 @@ def packed(weight: np.ndarray, bits: int) -> np.ndarray:
     """Weights of so many bits, in two's complement if they have a sign, beside one another in bytes."""
     fields = (weight.reshape(-1).astype(np.int64) & (2**bits - 1)).astype(np.uint8)
     rows = np.concatenate([fields, np.zeros(-len(fields) * bits % 8 // bits, np.uint8)]).reshape(-1, 8 // bits)
-    return np.bitwise_or.reduce(rows << np.arange(0, 8, bits, dtype=np.uint8), 1).astype(np.uint8)
+    joined: np.ndarray = np.bitwise_or.reduce(rows << np.arange(0, 8, bits, dtype=np.uint8), 1)
+    return joined.astype(np.uint8)
 
 
 def span(weight: np.ndarray, times: int = 1, offset: Any = 0) -> list[int]:

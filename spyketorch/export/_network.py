@@ -26,15 +26,15 @@ _WAY = "`export.quantize` makes one of a trained network"
 class IntegerNetwork(Network):
     """A network of integers alone, made by :func:`quantize` or :func:`load`.
 
-    It is a :class:`spyketorch.models.Network` of images 0..255 whose layers have weights n / 2^bits, so that the sums of
-    the engine are exact, and whose encoder and read-out compute in integers.
+    A :class:`spyketorch.models.Network` of images 0..255 whose layers have weights n / 2^bits, which the engine adds
+    exactly, and whose encoder and read-out compute in integers.
 
     Attributes:
         report: what :func:`quantize` found, else None.
     """
 
     report: Any = None
-    _decides_nothing = (*Network._decides_nothing, "report")
+    _decides_nothing = (*Network._decides_nothing, "report")  # type: ignore[assignment]
 
 
 def of_layer(layer: SpikingConvolution, name: str) -> tuple[Weights, np.ndarray | None]:

@@ -211,7 +211,7 @@ class Table(nn.Module):
 
 
 #: by their names in the file
-OPS: dict[str, type[Op]] = {op.op: op for op in (Pad, Filter, OnOff, Normalise, Rank, Latency, Table)}
+OPS: dict[str, Any] = {op.op: op for op in (Pad, Filter, OnOff, Normalise, Rank, Latency, Table)}
 
 
 class IntegerEncoder(nn.Module):
@@ -238,9 +238,11 @@ class IntegerEncoder(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         values = check.image(images, "images").to(torch.int64)
-        if images.dtype != torch.uint8 and check.readable(images):
-            if not bool(((values == images) & (values >= 0) & (values <= 255)).all()):
-                raise check.fail("images", "integers 0 to 255, as a network of integers sees no fractions", images)
+        whole = (
+            images.dtype == torch.uint8 or not check.readable(images) or bool((values.to(torch.uint8) == images).all())
+        )
+        if not whole:
+            raise check.fail("images", "integers 0 to 255, as a network of integers sees no fractions", images)
         single = values.ndim == 3
         values = values.unsqueeze(0) if single else values
         for part in self.parts:

@@ -32,7 +32,7 @@ from spyketorch.snn import SpikingConvolution
 from spyketorch.training import evaluate
 
 _LIMIT = 2**31 - 1
-_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the largest weight, above which all are alike
+_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # of the largest weight, above which all are alike
 _TRIED_ON = 200  # images, each of them
 _FACTORS = tuple(2 ** (step / 16) for step in range(-8, 9))  # of thresholds
 
@@ -117,7 +117,7 @@ def _(part: nn.Identity, given: _Values) -> Made:
 
 
 def _kernels(kernels: Tensor, given: _Values, thresholds: Tensor | None = None, absolute: bool = False) -> Made:
-    """Kernels of 8 bits, on one scale; those whose numbers add up to nothing still do, so that flat places are silent."""
+    """Kernels of 8 bits, on one scale; those that add up to 0 still do, so that flat places are silent."""
     whole = kernels.detach().cpu().double()
     room = _LIMIT / (given.largest * float(whole.abs().sum((1, 2, 3)).max()) + 1e-30) * 0.9
     scale = min(127 / float(whole.abs().max()), room)
@@ -210,7 +210,7 @@ def _(part: LatencyEncoder, given: _Values) -> Made:
 def _largest(part: Any, values: _Values) -> Tensor:
     if not part.fitted:
         raise ValueError(f"`network` must have been trained; its {type(part).__name__} is not fitted yet")
-    largest = (part.largest.detach().cpu().double() * values.scale).round()
+    largest: Tensor = (part.largest.detach().cpu().double() * values.scale).round()
     return largest.clamp(0, _LIMIT // part.time_steps).to(torch.int64)
 
 
@@ -323,10 +323,17 @@ def integer_readout(readout: nn.Module, bits: int, given: Tensor, wanted: Tensor
 
 
 @integer_readout.register(LinearReadout)
+@torch.no_grad()
 def _(readout: LinearReadout, bits: int, given: Tensor, wanted: Tensor) -> nn.Module:
-    values, scale = _closest(readout.weight.detach().cpu().double().numpy(), bits)
-    bias = torch.from_numpy(np.rint(readout.bias.detach().cpu().double().numpy() * readout.time_steps * scale))
-    return IntegerLinear(_shape(given), torch.from_numpy(values), bias, time_steps=readout.time_steps)
+    weight, bias = (value.detach().cpu().double().numpy() for value in (readout.weight, readout.bias))
+    steps, decided = readout.time_steps, readout(wanted).argmax(1)
+
+    def twin(share: float) -> IntegerLinear:
+        values, scale = _rounded(weight, bits, share)
+        offset = np.rint(bias * steps * scale)
+        return IntegerLinear(_shape(given), torch.from_numpy(values), torch.from_numpy(offset), time_steps=steps)
+
+    return max(map(twin, _SHARES), key=lambda made: int((made(given).argmax(1) == decided).sum()))
 
 
 @integer_readout.register(FirstSpikeReadout)
@@ -376,7 +383,9 @@ def quantize(network: Network, images: Tensor, labels: Tensor | None = None, bit
 
     The filters of the encoder become integers of 8 bits; the weights of each layer, in turn,
 
-    .. math:: n = \operatorname{round}(w \, s), \qquad 0 \le n < 2^{bits}, \qquad \theta_n = \lfloor \theta \, s \, f \rfloor
+    .. math::
+        n = \operatorname{round}(w \, s), \qquad 0 \le n < 2^{bits}, \qquad
+        \theta_n = \lfloor \theta \, s \, f \rfloor
 
     with the scale s, of all its features, and a factor f of each threshold with which its first spikes are those of the
     network of floats, or come closest, on some images. Weights of the read-out are rounded as well, each neuron's on a
@@ -391,8 +400,8 @@ def quantize(network: Network, images: Tensor, labels: Tensor | None = None, bit
         bits: of weights: 8, 4, 2 or 1.
 
     Returns:
-        A network of the same kind, which :func:`save` writes. Its ``report`` has a row for each part: the share of spike
-        times that differ from those of floats, and the accuracy with that part, and those before it, of integers.
+        A network of the same kind, which :func:`save` writes. Its ``report`` has a row for each part: the share of
+        spike times that differ from those of floats, and the accuracy with it, and all before it, of integers.
 
     Raises:
         TypeError: parts that integers have no form for, named.
@@ -414,7 +423,7 @@ def quantize(network: Network, images: Tensor, labels: Tensor | None = None, bit
     if network.time_steps > 254:
         raise check.fail("network", "one of at most 254 time steps, which a byte holds", network.time_steps)
     given = check.images(images)
-    if not bool(((given == given.to(torch.uint8)).all())):
+    if not bool((given == given.to(torch.uint8)).all()):
         raise check.fail("images", "integers 0 to 255, as a network of integers sees no fractions", images)
     return _Quantization(network, given.to(torch.uint8), labels, bits).made()
 
@@ -443,7 +452,7 @@ class _Quantization:
         self.report.append(Loss(part, bits, 0, differ, known))
 
     def answers(self, part: nn.Module, times: Tensor) -> Tensor:
-        return torch.cat([part(some) for some in times.split(250)])
+        return torch.cat([part(some) for some in torch.split(times, 250)])
 
     def made(self) -> IntegerNetwork:
         network = self.network
@@ -474,4 +483,5 @@ class _Quantization:
 
 
 def _differ(given: Tensor, wanted: Tensor) -> float:
-    return float((given != wanted).double().mean())
+    share: float = (given != wanted).double().mean().item()
+    return share

@@ -5,8 +5,10 @@ maps and the largest values alone, so that nothing is computed, and no memory ta
 """
 
 import json
+import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +20,12 @@ class NotAnIntegerNetwork(ValueError):
 
 
 def need(true, reason):
+    """Refuse the file where something is not true."""
     if not true:
         raise NotAnIntegerNetwork(f"this is no network of integers that can be trusted: {reason}")
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(description, tensors by name) of a file; of weights the integers, unpacked."""
     data = Path(path).read_bytes()
     try:
@@ -47,9 +50,10 @@ def read(path):
         raise NotAnIntegerNetwork(f"this is no network of integers that can be read: {error!r}") from error
 
 
-def checked(about, packed):
+def checked(about: dict[str, Any], packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The tensors of a description, weights unpacked, once all parts are known to fit together."""
-    return Checked(about, packed).tensors
+    tensors: dict[str, np.ndarray] = Checked(about, packed).tensors
+    return tensors
 
 
 class Checked:

@@ -6,13 +6,14 @@ Sums that are many are taken in float64, which adds integers exactly up to 2^53;
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 
 if __package__:
     from spyketorch.export.runtimes.reading import need, read
 else:
-    from reading import need, read
+    from reading import need, read  # type: ignore
 
 NEVER = 2**31 - 1
 
@@ -25,61 +26,37 @@ def windows(maps, outside, kernel, stride=(1, 1), padding=(0, 0), dilation=(1, 1
     return seen[:, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
 
 
-def pad(values, part, tensors, steps):
-    sides = [(0, 0), (part["top"], part["bottom"]), (part["left"], part["right"])]
-    return np.pad(values, sides, "edge" if part["edge"] else "constant")
-
-
-def filtered(values, part, tensors, steps):
-    kernels, threshold = tensors[part["weight"]], tensors[part["threshold"]]
-    groups = values.reshape(-1, kernels.shape[1], *values.shape[1:])  # of the channels that are read at once
-    seen = np.stack([windows(group, 0, kernels.shape[2:]) for group in groups])
-    sums = np.einsum("gdyxij,kdij->gkyx", seen.astype(float), kernels.astype(float), optimize=True).astype(np.int64)
-    sums = np.where(sums < threshold[:, None, None], 0, sums).reshape(-1, *sums.shape[2:])
-    return np.abs(sums) if part["absolute"] else sums
-
-
-def onoff(values, part, tensors, steps):
-    return np.stack([np.maximum(0, values), np.maximum(0, -values)], 1).reshape(-1, *values.shape[1:])
-
-
-def normalise(values, part, tensors, steps):
-    side, radius = 2 * part["radius"] + 1, part["radius"]
-    sums = windows(values, 0, (side, side), padding=(radius, radius)).sum((3, 4))
-    return np.where(sums > 0, (values << part["shift"]) // np.maximum(sums, 1), 0)
-
-
-def rank(values, part, tensors, steps):
-    flat = values.reshape(-1)
-    count = np.count_nonzero(flat)
-    each = max(1, count // steps)
-    order = np.argsort(-flat, kind="stable")
-    times, ranks = np.full(flat.shape, steps), np.arange(len(flat))
-    times[order] = np.where((ranks < count) & (ranks < each * steps), ranks // each, steps)
-    return times.reshape(values.shape)
-
-
-def latency(values, part, tensors, steps):
+def encode(values, part, tensors, steps):
+    """What one part of the encoder makes of maps of integers; the last one makes times."""
+    match part["op"]:
+        case "pad":
+            sides = [(0, 0), (part["top"], part["bottom"]), (part["left"], part["right"])]
+            return np.pad(values, sides, "edge" if part["edge"] else "constant")
+        case "filter":
+            kernels, threshold = tensors[part["weight"]], tensors[part["threshold"]][:, None, None]
+            groups = values.reshape(-1, kernels.shape[1], *values.shape[1:])  # of the channels that are read at once
+            seen = np.stack([windows(group, 0, kernels.shape[2:]) for group in groups]).astype(float)
+            sums = np.einsum("gdyxij,kdij->gkyx", seen, kernels.astype(float), optimize=True).astype(np.int64)
+            sums = np.where(sums < threshold, 0, sums).reshape(-1, *sums.shape[2:])
+            return np.abs(sums) if part["absolute"] else sums
+        case "onoff":
+            return np.stack([np.maximum(0, values), np.maximum(0, -values)], 1).reshape(-1, *values.shape[1:])
+        case "normalise":
+            side, radius = 2 * part["radius"] + 1, part["radius"]
+            sums = windows(values, 0, (side, side), padding=(radius, radius)).sum((3, 4))
+            return np.where(sums > 0, (values << part["shift"]) // np.maximum(sums, 1), 0)
+        case "rank":
+            count, ranks = np.count_nonzero(values), np.arange(values.size)
+            each, times = max(1, count // steps), np.full(values.size, steps)
+            order = np.argsort(-values.reshape(-1), kind="stable")
+            times[order] = np.where((ranks < count) & (ranks < each * steps), ranks // each, steps)
+            return times.reshape(values.shape)
     largest = tensors[part["largest"]].astype(np.int64)
-    times = np.minimum(steps - 1, np.maximum(0, largest - values) * steps // np.maximum(largest, 1))
+    if part["op"] == "latency":
+        times = np.minimum(steps - 1, np.maximum(0, largest - values) * steps // np.maximum(largest, 1))
+    else:
+        times = (values[..., None] * 2**20 < tensors[part["limits"]].astype(np.int64) * largest[..., None]).sum(-1)
     return np.where(values == 0, steps, times)
-
-
-def table(values, part, tensors, steps):
-    limits, largest = tensors[part["limits"]].astype(np.int64), tensors[part["largest"]].astype(np.int64)
-    times = (values[..., None] * 2**20 < limits * largest[..., None]).sum(-1)
-    return np.where(values == 0, steps, times)
-
-
-OPS = {
-    "pad": pad,
-    "filter": filtered,
-    "onoff": onoff,
-    "normalise": normalise,
-    "rank": rank,
-    "latency": latency,
-    "table": table,
-}
 
 
 def respond(times, layer, tensors, steps):
@@ -110,46 +87,38 @@ def pooled(times, pool, steps):
     return np.sort(seen.reshape(*seen.shape[:3], -1), -1)[..., pool["earliest"] - 1]
 
 
-def winner(times, potentials, decision, steps):
-    if times.min() == steps:
-        return [-1, -1, -1], -1
-    first = np.lexsort((-potentials.reshape(-1), times.reshape(-1)))[0]  # stable: the first in flat order
-    place = np.unravel_index(first, times.shape)
-    return place, decision["classes"][place[0]]
-
-
-def first_spike(times, decision, tensors, steps):
-    weight, threshold = tensors[decision["weight"]].astype(float), tensors[decision["threshold"]].astype(np.int64)
-    fired, heard, potential = (
-        np.full(len(weight), NEVER),
-        np.zeros(len(weight), np.int64),
-        np.zeros(len(weight), np.int64),
-    )
+def decide(times, potentials, decision, tensors, steps):
+    """(answer, decision) of the times of the last stage."""
+    inputs, silent = times.reshape(-1), times.min() == steps
+    if decision["op"] == "winner":
+        first = np.lexsort((-potentials.reshape(-1), inputs))[0]  # stable: the first in flat order
+        place = np.unravel_index(first, times.shape)
+        return ([-1, -1, -1], -1) if silent else (place, decision["classes"][place[0]])
+    weight = tensors[decision["weight"]].astype(float)
+    if decision["op"] == "linear":
+        scores = tensors[decision["bias"]] + (weight @ (steps - inputs)).astype(np.int64)
+        return scores, -1 if silent else np.argmax(scores)
+    limit, fired = tensors[decision["threshold"]].astype(np.int64), np.full(len(weight), NEVER)
+    heard, potential = np.zeros_like(limit), np.zeros_like(limit)
     for t in range(4 * steps + 1 if decision["ramp"] else steps):
-        before, heard = heard, (weight @ (times.reshape(-1) <= min(t, steps - 1))).astype(np.int64)
+        before, heard = heard, (weight @ (inputs <= min(t, steps - 1))).astype(np.int64)
         was, potential = potential, potential + before if decision["ramp"] else heard
-        fires = (fired == NEVER) & (potential > threshold)
-        fired[fires] = 256 * (t - 1) + 256 * (threshold - was)[fires] // (potential - was)[fires]
-    first = np.argmin(fired) if fired.min() < NEVER else np.argmax(potential - threshold)
-    return fired, first // decision["per_class"] if times.min() < steps else -1
+        fires = (fired == NEVER) & (potential > limit)
+        fired[fires] = 256 * (t - 1) + 256 * (limit - was)[fires] // (potential - was)[fires]
+    first = np.argmin(fired) if fired.min() < NEVER else np.argmax(potential - limit)
+    return fired, -1 if silent else first // decision["per_class"]
 
 
-def linear(times, decision, tensors, steps):
-    scores = tensors[decision["bias"]] + tensors[decision["weight"]].astype(np.int64) @ (steps - times.reshape(-1))
-    return scores, np.argmax(scores) if times.min() < steps else -1
-
-
-def parts(model, image):
+def parts(model: Any, image: np.ndarray) -> tuple[list[np.ndarray], Any, int]:
     """(times of each part in turn, answer, decision) of an image (C, H, W) of bytes."""
-    (about, tensors), values, found = model, image.astype(np.int64), []
-    steps, decision, potentials = about["time_steps"], about["decision"], None
+    (about, tensors), values, potentials, found = model, image.astype(np.int64), None, []
     need(image.shape == tuple(about["image"]) and image.dtype == np.uint8, f"images are bytes {about['image']}")
+    steps = about["time_steps"]
     for part in about["encoder"]:
-        values = OPS[part["op"]](values, part, tensors, steps)
+        values = encode(values, part, tensors, steps)
     found.append(values)
     for stage in about["stages"]:
-        given = values
-        values, potentials = respond(given, stage["layer"], tensors, steps)
+        given, (values, potentials) = values, respond(values, stage["layer"], tensors, steps)
         found.append(values)
         if stage["inhibit"]:
             values = inhibited(values, potentials, steps)
@@ -160,9 +129,7 @@ def parts(model, image):
         if stage["shortcut"] is not None:
             found.append(pooled(given, stage["shortcut"], steps))
             values = np.concatenate([values, found[-1]])
-    if decision["op"] == "winner":
-        return found, *winner(values, potentials, decision, steps)
-    return found, *(linear if decision["op"] == "linear" else first_spike)(values, decision, tensors, steps)
+    return found, *decide(values, potentials, about["decision"], tensors, steps)
 
 
 def trace(model, images):
