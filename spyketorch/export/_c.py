@@ -149,8 +149,8 @@ class _Table:
         weight = weight.transpose(0, 3, 4, 2, 1).reshape(groups, -1, features // groups)
         known = layer["threshold"]
         limits = np.zeros(features, np.int64) if known is None else self.tensors[known].astype(np.int64)
-        if self.narrow:  # no potential is -2^15 or below, or above 2^15 - 1
-            limits = limits.clip(-(2**15), 2**15 - 1)
+        if self.narrow:  # no potential is above 2^15 - 1
+            limits = limits.clip(max=2**15 - 1)
         threshold = np.zeros((groups, lanes), np.int64)
         threshold[:, : features // groups] = limits.reshape(groups, -1)
         window = [layer[key] for key in ("stride", "padding", "dilation")]
@@ -158,7 +158,9 @@ class _Table:
         neurons, shape = [features, *size], [features, *size]
         self.grow("WIDTH", groups * lanes)
         noted = int(np.prod(neurons)) * (2 if stage["inhibit"] else 1)
-        pools, keep = [_braces(0, _window([0, 0], [0, 0], [0, 0]))] * 2, False
+        alone = _window([1, 1], [1, 1], [0, 0])
+        pools, keep = [_braces(1, alone), _braces(0, alone)], False
+        self.grow("SORTED", features)
         if pool is not None:
             keep = any(stride < side for stride, side in zip(pool["stride"], pool["kernel"], strict=True))
             pools[0], shape = self.pool(pool, neurons)
@@ -170,7 +172,7 @@ class _Table:
         self.sizes["TRACE"] += noted
         read, kept, made = (-(-int(np.prod(maps)) // 4) for maps in (given, neurons, shape))
         self.grow("MEMORY", read + made + (kept if keep else 0))
-        flags = [int(flag) for flag in (known is None, stage["inhibit"], keep)]
+        flags = [int(flag) for flag in (known is None, stage["inhibit"], pool is not None, keep)]
         fields = [
             *flags,
             _braces(*neurons),

@@ -8,15 +8,15 @@
    int32_t spk_answer[SPK_ANSWERS]              the answer behind it
    uint8_t spk_trace[SPK_TRACE]                 where SPK_TRACED is defined: the times of all parts
 
-   Maps of times lie in memory with the features last, and weights do, too: what a spike adds to all neurons that look at
-   the same place is a row, filled up with zeros to a multiple of SPK_LANES, so that compilers add many at once. A layer
-   answers place by place, which needs the potentials of one place; and a pool whose windows do not overlap asks it for
-   the places that it sees, so that times of the layer are never kept. */
+   Maps of times lie in memory with the features last, and weights do, too: what a spike adds to all neurons that see one
+   place is a row, filled up with zeros to a multiple of SPK_LANES, so that compilers add many at once. A layer answers
+   place by place, which needs the potentials of one place; and a pool whose windows do not overlap asks it for the
+   places that it sees, so that the times of the layer are never kept. */
 
 #ifndef SPK_VERSION
 #error "include the table of a network, which spyketorch.export makes, before spyketorch.h"
-#elif SPK_VERSION != 1
-#error "this table is of another version than spyketorch.h"
+#elif SPK_VERSION != 1 || SPK_STEPS < 1 || SPK_STEPS > 254
+#error "this table is of another version than spyketorch.h, or not of 1 to 254 time steps"
 #endif
 
 #include <stdint.h>
@@ -34,7 +34,7 @@ enum { SPK_WINNER, SPK_STEP, SPK_RAMP, SPK_LINEAR };
 
 typedef struct { int32_t maps, rows, columns; } spk_shape;
 typedef struct { int32_t rows, columns, stride[2], padding[2], dilation[2]; } spk_window;
-typedef struct { int32_t earliest; spk_window window; } spk_pool; /* no pool: 0 */
+typedef struct { int32_t earliest; spk_window window; } spk_pool; /* no shortcut: earliest 0 */
 typedef struct { /* a part of the encoder, with the shape of what it makes; a .. d: see where they are used */
     int32_t op, a, b, c, d;
     spk_shape out;
@@ -45,8 +45,8 @@ typedef struct { /* a row of weights for each input of each group; the range of 
     int32_t groups, inputs, neurons, lanes, bits, is_signed, low, high;
     const spk_weight *weight;
 } spk_synapses;
-typedef struct { /* at_end: only the last step counts; keep: the layer's times, for the pool */
-    int32_t at_end, inhibit, keep;
+typedef struct { /* at_end: only the last step counts; pooled: not by a window of one place; keep: the layer's times */
+    int32_t at_end, inhibit, pooled, keep;
     spk_shape layer, out;
     spk_synapses synapses;
     const spk_potential *threshold;
@@ -58,7 +58,7 @@ typedef struct { /* value: thresholds, or the bias, or the classes of a winner *
     spk_synapses synapses;
     const int32_t *value;
 } spk_reader;
-typedef struct { /* maps of times as they lie in memory, a place every `stride`; or, without times, as a layer answers */
+typedef struct { /* maps of times in memory, a place every `stride`; or, without times, as a layer answers */
     const uint8_t *times;
     int32_t stride, inhibit;
     spk_shape shape;
@@ -70,6 +70,7 @@ typedef struct { /* maps of times as they lie in memory, a place every `stride`;
 static const spk_part spk_parts[] = {SPK_ENCODER};
 static const spk_stage spk_stages[] = {SPK_STAGES};
 static const spk_reader spk_decision = {SPK_DECISION};
+static const spk_pool spk_alone = {1, {1, 1, {1, 1}, {0, 0}, {1, 1}}};
 
 static int32_t spk_memory[SPK_MEMORY];  /* maps: one end is read, the other written, the middle is for notes */
 static spk_index spk_first[SPK_STEPS];  /* of each step the first input that fires then, */
@@ -136,7 +137,8 @@ static void spk_fire(const spk_potential *restrict threshold, int32_t begin, int
 static void spk_place(const spk_source *at, int32_t y, int32_t x) {
     const spk_stage *s = at->stage;
     const spk_window *w = &s->window;
-    const int32_t lanes = s->synapses.lanes, neurons = s->synapses.neurons, channels = at->from.maps / s->synapses.groups;
+    const int32_t lanes = s->synapses.lanes, neurons = s->synapses.neurons;
+    const int32_t channels = at->from.maps / s->synapses.groups;
     for (int32_t g = 0; g < s->synapses.groups; g++) {
         int32_t input = 0, begin = g * lanes;
         for (int32_t k = begin; k < begin + lanes; k++) {
@@ -182,14 +184,6 @@ static const uint8_t *spk_at(const spk_source *s, int32_t y, int32_t x) {
 static spk_source spk_lies(const uint8_t *times, int32_t stride, int32_t maps, spk_shape size) {
     spk_source found = {times, stride, 0, {maps, size.rows, size.columns}, 0, 0, {0, 0, 0}};
     return found;
-}
-
-static void spk_copy(const spk_source *from, uint8_t *out, int32_t stride) {
-    for (int32_t y = 0; y < from->shape.rows; y++)
-        for (int32_t x = 0; x < from->shape.columns; x++, out += stride) {
-            const uint8_t *times = spk_at(from, y, x);
-            for (int32_t f = 0; f < from->shape.maps; f++) out[f] = times[f];
-        }
 }
 
 /* A pool keeps the earliest times of each feature in order; the times of a place of its window sink in. */
@@ -260,13 +254,9 @@ static int32_t spk_time(const spk_part *p, int32_t x, int32_t largest) {
         int32_t t = x < largest ? (largest - x) * SPK_STEPS / largest : 0;
         return t < SPK_STEPS ? t : SPK_STEPS - 1;
     }
-    int32_t low = 0, high = SPK_STEPS - 1; /* limits fall: those before `low` count, those from `high` on do not */
-    while (low < high) {
-        int32_t middle = (low + high) / 2;
-        if ((int64_t)x * 1048576 < (int64_t)p->limit[middle] * largest) low = middle + 1;
-        else high = middle;
-    }
-    return low;
+    int32_t t = 0; /* limits fall */
+    while (t < SPK_STEPS - 1 && x * (int64_t)1048576 < (int64_t)p->limit[t] * largest) t++;
+    return t;
 }
 
 /* One value of the parts whose maps are integers. */
@@ -291,10 +281,11 @@ static int32_t spk_value(const spk_part *p, const int32_t *in, spk_shape from, i
         return sum < p->value[k] ? 0 : p->c && sum < 0 ? -sum : sum;
     }
     if (p->op == SPK_ONOFF) {
-        int32_t here = in[m / 2 * places + y * from.columns + x];
-        return m % 2 ? (here < 0 ? -here : 0) : (here > 0 ? here : 0);
+        int32_t here = in[m / 2 * places + y * from.columns + x], signed_here = m % 2 ? -here : here;
+        return signed_here > 0 ? signed_here : 0;
     }
-    for (int32_t i = y < p->a ? 0 : y - p->a; i <= y + p->a && i < from.rows; i++) /* SPK_NORMALISE: radius a, shift b */
+    /* SPK_NORMALISE: radius a, shift b */
+    for (int32_t i = y < p->a ? 0 : y - p->a; i <= y + p->a && i < from.rows; i++)
         for (int32_t j = x < p->a ? 0 : x - p->a; j <= x + p->a && j < from.columns; j++)
             sum += in[m * places + i * from.columns + j];
     return sum ? (int32_t)(in[m * places + y * from.columns + x] * ((int64_t)1 << p->b) / sum) : 0;
@@ -409,12 +400,11 @@ static inline int32_t spk_decide(const uint8_t *image) {
         int32_t *out = spk_place_for(spk_words(s->out), in, spk_words(from), &middle);
         uint8_t *times = (uint8_t *)out, *kept = (uint8_t *)middle;
         if (s->keep) {
-            spk_copy(&layer, kept, s->layer.maps);
+            spk_pooled(&spk_alone, &layer, s->layer, kept, s->layer.maps);
             layer = spk_lies(kept, s->layer.maps, s->layer.maps, s->layer);
         }
-        if (s->pool.earliest) spk_pooled(&s->pool, &layer, s->out, times, s->out.maps);
-        else spk_copy(&layer, times, s->out.maps);
-        if (s->pool.earliest) spk_note(spk_lies(times, s->out.maps, s->layer.maps, s->out));
+        spk_pooled(&s->pool, &layer, s->out, times, s->out.maps);
+        if (s->pooled) spk_note(spk_lies(times, s->out.maps, s->layer.maps, s->out));
         if (s->shortcut.earliest) {
             spk_pooled(&s->shortcut, &given, s->out, times + s->layer.maps, s->out.maps);
             spk_note(spk_lies(times + s->layer.maps, s->out.maps, from.maps, s->out));
@@ -425,4 +415,67 @@ static inline int32_t spk_decide(const uint8_t *image) {
     return spk_read_out((uint8_t *)in);
 }
 
-static inline const char *spk_refuse(void) { return 0; }
+/* ---- May the table be trusted? ---- */
+
+static int32_t spk_weight_of(const spk_synapses *s, int32_t input, int32_t neuron) {
+#if SPK_PACKED
+    int32_t at = neuron * s->bits, mask = (1 << s->bits) - 1, half = s->is_signed << (s->bits - 1);
+    return ((s->weight[input * (s->lanes * s->bits / 8) + at / 8] >> at % 8 & mask) ^ half) - half;
+#else
+    return s->weight[input * s->lanes + neuron];
+#endif
+}
+
+/* Neurons have their room, and their sums, times `times` and with a bias, have the range that is promised. */
+static int32_t spk_proven(const spk_synapses *s, int32_t times, const int32_t *bias, int32_t room) {
+    int64_t low = INT64_MAX, high = INT64_MIN;
+    if (s->neurons > s->lanes || s->lanes % SPK_LANES || s->groups * s->lanes > room || s->inputs > SPK_LISTED) return 0;
+    for (int32_t g = 0; g < s->groups; g++)
+        for (int32_t k = 0; k < s->neurons; k++) {
+            int64_t ends[2] = {bias ? bias[k] : 0, bias ? bias[k] : 0};
+            for (int32_t i = g * s->inputs; i < (g + 1) * s->inputs; i++) {
+                int32_t n = spk_weight_of(s, i, k);
+                ends[n > 0] += (int64_t)n * times;
+            }
+            low = ends[0] < low ? ends[0] : low;
+            high = ends[1] > high ? ends[1] : high;
+        }
+    return low == s->low && high == s->high;
+}
+
+static int32_t spk_fits(spk_shape from, const spk_window *w, spk_shape made) {
+    int32_t rows = from.rows + 2 * w->padding[0] - (w->rows - 1) * w->dilation[0] - 1;
+    int32_t columns = from.columns + 2 * w->padding[1] - (w->columns - 1) * w->dilation[1] - 1;
+    return made.rows == rows / w->stride[0] + 1 && made.columns == columns / w->stride[1] + 1;
+}
+
+static inline const char *spk_refuse(void) {
+    const int64_t most = sizeof(spk_potential) == 2 ? INT16_MAX : 1 << 24;
+    spk_shape from = {SPK_IMAGE_SHAPE};
+    int32_t words = spk_size(from), needed = words;
+    for (const spk_part *p = spk_parts; p < spk_parts + SPK_PARTS; p++) {
+        int32_t made = p->op < SPK_RANK ? spk_size(p->out) : spk_words(p->out);
+        int32_t both = words + made + (p->op == SPK_RANK ? 2 * spk_size(from) : 0);
+        needed = both > needed ? both : needed;
+        words = made;
+        from = p->out;
+    }
+    for (const spk_stage *s = spk_stages; s < spk_stages + SPK_DEPTH; s++) {
+        int32_t both = spk_words(from) + spk_words(s->out) + (s->keep ? spk_words(s->layer) : 0);
+        needed = both > needed ? both : needed;
+        if (s->synapses.groups * s->synapses.inputs != s->window.rows * s->window.columns * from.maps ||
+            s->synapses.groups * s->synapses.neurons != s->layer.maps || !spk_fits(from, &s->window, s->layer) ||
+            !spk_fits(s->layer, &s->pool.window, s->out))
+            return "a layer of this table does not fit the maps that it reads";
+        if (!spk_proven(&s->synapses, 1, 0, SPK_WIDTH) || s->synapses.low < -most || s->synapses.high > most)
+            return "the weights of a layer of this table have other sums than were promised";
+        from = s->out;
+    }
+    const int32_t op = spk_decision.op, times = op == SPK_RAMP ? 4 * SPK_STEPS : op == SPK_LINEAR ? SPK_STEPS : 1;
+    const int32_t *bias = op == SPK_LINEAR ? spk_decision.value : 0;
+    if (op != SPK_WINNER && !spk_proven(&spk_decision.synapses, times, bias, SPK_NEURONS))
+        return "the weights of the decision of this table have other sums than were promised";
+    if (op != SPK_WINNER && spk_decision.synapses.inputs != spk_size(from))
+        return "the decision of this table does not fit the maps that it reads";
+    return needed > SPK_MEMORY ? "the maps of this table do not fit into its memory" : 0;
+}
