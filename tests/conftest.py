@@ -23,6 +23,7 @@ SLOW = [
     "test_batches.py::test_larger_images",
     "test_batches.py::test_published_networks",
     "test_batches.py::test_whatever_holds",
+    "test_c_runtime.py::test_many_networks",
     "test_compatibility.py::test_script",
     "test_devices.py::test_lessons",
     "test_devices.py::test_networks",

@@ -1,10 +1,12 @@
-/* Images from standard input, their traces to standard output: cc -DSPK_TRACED host.c, with model.h beside it.
-   Without SPK_TRACED answers and decisions alone. */
+/* Images from standard input, their traces to standard output; without SPK_TRACED answers and decisions alone.
+
+   cc -std=c99 -O2 -DSPK_TRACED host.c -o model      with the table model.h beside it */
 
 #include <stdio.h>
 
 #include "model.h"
 #include "spyketorch.h"
+#include "refuse.h"
 
 static int write_number(int32_t value) { /* the least significant byte first, on any machine */
     uint8_t bytes[4];
@@ -17,7 +19,6 @@ int main(void) {
     const char *reason = spk_refuse();
     size_t got = 0;
     int well = 1;
-    if (reason) fprintf(stderr, "%s\n", reason);
     while (!reason && well && (got = fread(image, 1, SPK_IMAGE, stdin)) == SPK_IMAGE) {
         int32_t decision = spk_decide(image);
 #ifdef SPK_TRACED
@@ -26,6 +27,8 @@ int main(void) {
         for (int k = 0; k < SPK_ANSWERS; k++) well = write_number(spk_answer[k]) && well;
         well = write_number(decision) && well;
     }
-    if (got) fprintf(stderr, "standard input ends within an image of %d bytes\n", SPK_IMAGE);
-    return reason || got || !well;
+    if (well && got) reason = "standard input ends within an image";
+    if (!well) reason = "standard output takes no more";
+    if (reason) fprintf(stderr, "%s\n", reason);
+    return reason != 0;
 }

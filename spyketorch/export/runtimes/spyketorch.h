@@ -1,17 +1,17 @@
-/* Networks of integers in C99, as docs/integer.md has them: without allocation, floats, or a call of any library.
+/* Networks of integers in C99, as docs/integer.md has them: no allocation, no floats, no call of a library.
 
    #include "model.h"          the table of one network, which spyketorch.export makes of its file
    #include "spyketorch.h"     this file
+   #include "refuse.h"         const char *spk_refuse(void): 0, or the sentence why the table cannot be trusted
 
-   const char *spk_refuse(void)                 0, or the sentence why the table cannot be trusted: ask once
    int32_t spk_decide(const uint8_t *image)     the class of SPK_IMAGE bytes (channels, rows, columns), or -1
    int32_t spk_answer[SPK_ANSWERS]              the answer behind it
    uint8_t spk_trace[SPK_TRACE]                 where SPK_TRACED is defined: the times of all parts
 
-   Maps of times lie in memory with the features last, and weights do, too: what a spike adds to all neurons that see one
-   place is a row, filled up with zeros to a multiple of SPK_LANES, so that compilers add many at once. A layer answers
-   place by place, which needs the potentials of one place; and a pool whose windows do not overlap asks it for the
-   places that it sees, so that the times of the layer are never kept. */
+   Maps of times lie in memory with the features last, and weights do, too: what a spike adds to all neurons that see
+   one place is a row, filled up with zeros to a multiple of SPK_LANES, so that compilers add many at once. A layer
+   answers place by place, which needs the potentials of one place; and a pool whose windows do not overlap asks it for
+   the places that it sees, so that the times of the layer are never kept. */
 
 #ifndef SPK_VERSION
 #error "include the table of a network, which spyketorch.export makes, before spyketorch.h"
@@ -78,7 +78,7 @@ static spk_index spk_next[SPK_LISTED];  /* and of each input the next of its ste
 static spk_potential spk_v[SPK_WIDTH], spk_late[SPK_WIDTH]; /* at one place: potentials; -1 if not fired yet, else 0; */
 static spk_potential spk_when[SPK_WIDTH], spk_peak[SPK_WIDTH]; /* steps before the spike; the potential then */
 static uint8_t spk_row[SPK_WIDTH], spk_sorted[SPK_SORTED];     /* the times of a place; the earliest of a window */
-static int32_t spk_heard[SPK_NEURONS], spk_sum[SPK_NEURONS], spk_answer[SPK_ANSWERS];
+static int32_t spk_heard[SPK_NEURONS], spk_sum[SPK_NEURONS], spk_answer[SPK_ANSWERS < 3 ? 3 : SPK_ANSWERS];
 #ifdef SPK_TRACED
 static uint8_t spk_trace[SPK_TRACE];
 static int32_t spk_traced;
@@ -175,9 +175,9 @@ static void spk_place(const spk_source *at, int32_t y, int32_t x) {
 
 /* ---- Maps of times ---- */
 
-static const uint8_t *spk_at(const spk_source *s, int32_t y, int32_t x) {
-    if (s->times) return s->times + (y * s->shape.columns + x) * s->stride;
-    spk_place(s, y, x);
+static const uint8_t *spk_at(const spk_source *s, int32_t place) {
+    if (s->times) return s->times + place * s->stride;
+    spk_place(s, place / s->shape.columns, place % s->shape.columns);
     return spk_row;
 }
 
@@ -195,7 +195,7 @@ static void spk_pooled(const spk_pool *p, const spk_source *from, spk_shape size
         for (int32_t k = 0; k < kept; k++) spk_sorted[k] = SPK_STEPS;
         for (int32_t y = top < 0 ? 0 : top; y < top + p->window.rows && y < from->shape.rows; y++)
             for (int32_t x = left < 0 ? 0 : left; x < left + p->window.columns && x < from->shape.columns; x++) {
-                const uint8_t *times = spk_at(from, y, x);
+                const uint8_t *times = spk_at(from, y * from->shape.columns + x);
                 for (int32_t f = 0; f < maps; f++) {
                     uint8_t sinking = times[f];
                     for (int32_t k = f; k < kept; k += maps) {
@@ -214,7 +214,7 @@ static void spk_note(spk_source s) {
 #ifdef SPK_TRACED
     int32_t places = s.shape.rows * s.shape.columns;
     for (int32_t p = 0; p < places; p++) {
-        const uint8_t *times = spk_at(&s, p / s.shape.columns, p % s.shape.columns);
+        const uint8_t *times = spk_at(&s, p);
         for (int32_t f = 0; f < s.shape.maps; f++) spk_trace[spk_traced + f * places + p] = times[f];
     }
     spk_traced += spk_size(s.shape);
@@ -248,15 +248,13 @@ static void spk_rank(const int32_t *in, spk_shape size, int32_t *order, int32_t 
         out[order[r] % places * size.maps + order[r] / places] = (uint8_t)(r / each);
 }
 
-/* The time of a value x above 0: SPK_LATENCY and SPK_LIMITS. */
-static int32_t spk_time(const spk_part *p, int32_t x, int32_t largest) {
-    if (p->op == SPK_LATENCY) {
-        int32_t t = x < largest ? (largest - x) * SPK_STEPS / largest : 0;
-        return t < SPK_STEPS ? t : SPK_STEPS - 1;
-    }
-    int32_t t = 0; /* limits fall */
-    while (t < SPK_STEPS - 1 && x * (int64_t)1048576 < (int64_t)p->limit[t] * largest) t++;
-    return t;
+/* The time of a value by SPK_LATENCY or SPK_LIMITS; a, b, c: how far apart `largest` of maps, rows, columns lie. */
+static uint8_t spk_time(const spk_part *p, int32_t value, int32_t m, int32_t y, int32_t x) {
+    int32_t largest = p->value[m * p->a + y * p->b + x * p->c], t = 0;
+    if (value == 0) return SPK_STEPS;
+    if (p->op == SPK_LATENCY) t = value < largest ? (largest - value) * SPK_STEPS / largest : 0;
+    else while (t < SPK_STEPS - 1 && value * (int64_t)1048576 < (int64_t)p->limit[t] * largest) t++; /* they fall */
+    return (uint8_t)(t < SPK_STEPS ? t : SPK_STEPS - 1);
 }
 
 /* One value of the parts whose maps are integers. */
@@ -264,11 +262,9 @@ static int32_t spk_value(const spk_part *p, const int32_t *in, spk_shape from, i
     const int32_t places = from.rows * from.columns;
     int32_t sum = 0;
     if (p->op == SPK_PAD) { /* a, b: rows above, columns to the left; c: the edge goes on */
-        int32_t row = y - p->a, column = x - p->b;
-        int32_t near_row = row < 0 ? 0 : row < from.rows ? row : from.rows - 1;
-        int32_t near_column = column < 0 ? 0 : column < from.columns ? column : from.columns - 1;
-        int32_t inside = row == near_row && column == near_column;
-        return p->c || inside ? in[m * places + near_row * from.columns + near_column] : 0;
+        int32_t i = y < p->a ? 0 : y - p->a < from.rows ? y - p->a : from.rows - 1;
+        int32_t j = x < p->b ? 0 : x - p->b < from.columns ? x - p->b : from.columns - 1;
+        return p->c || (i == y - p->a && j == x - p->b) ? in[m * places + i * from.columns + j] : 0;
     }
     if (p->op == SPK_FILTER) { /* a, b, d: rows, columns and channels of kernels; c: the sign is dropped */
         int32_t kernels = p->d == 1 ? p->out.maps / from.maps : p->out.maps, k = m % kernels;
@@ -309,11 +305,10 @@ static int32_t *spk_encode(const uint8_t *image) {
         out = spk_place_for(timed ? spk_words(p->out) : size, in, spk_size(from), &middle);
         uint8_t *times = (uint8_t *)out;
         if (p->op == SPK_RANK) spk_rank(in, from, middle, middle + size, times);
-        else for (int32_t i = 0; i < size; i++) { /* a, b, c: how `largest` goes on by map, row, column */
+        for (int32_t i = 0; i < size && p->op != SPK_RANK; i++) {
             int32_t m = i / places, y = i % places / p->out.columns, x = i % p->out.columns;
-            if (!timed) out[i] = spk_value(p, in, from, m, y, x);
-            else times[i % places * p->out.maps + m] =
-                (uint8_t)(in[i] ? spk_time(p, in[i], p->value[m * p->a + y * p->b + x * p->c]) : SPK_STEPS);
+            if (timed) times[i % places * p->out.maps + m] = spk_time(p, in[i], m, y, x);
+            else out[i] = spk_value(p, in, from, m, y, x);
         }
     }
     return out;
@@ -325,19 +320,22 @@ static int32_t spk_winner(const spk_source *from) {
     const int32_t places = from->shape.rows * from->shape.columns;
     int32_t time = SPK_STEPS, peak = 0, flat = -1;
     for (int32_t p = 0; p < places; p++) {
-        const uint8_t *times = spk_at(from, p / from->shape.columns, p % from->shape.columns);
+        const uint8_t *times = spk_at(from, p);
         for (int32_t f = 0; f < from->shape.maps; f++) {
-            if (times[f] == SPK_STEPS || times[f] > time) continue;
-            if (times[f] == time && (spk_peak[f] < peak || (spk_peak[f] == peak && f * places + p > flat))) continue;
+            int32_t later = times[f] - time, weaker = peak - spk_peak[f];
+            if (times[f] == SPK_STEPS || later > 0) continue;
+            if (later == 0 && (weaker > 0 || (weaker == 0 && f * places + p > flat))) continue;
             time = times[f];
             peak = spk_peak[f];
             flat = f * places + p;
         }
     }
-    spk_answer[0] = flat < 0 ? -1 : flat / places;
-    spk_answer[1] = flat < 0 ? -1 : flat % places / from->shape.columns;
-    spk_answer[2] = flat < 0 ? -1 : flat % from->shape.columns;
-    return flat < 0 ? -1 : spk_decision.value[spk_answer[0]];
+    for (int32_t k = 0; k < 3; k++) spk_answer[k] = -1;
+    if (flat < 0) return -1;
+    spk_answer[0] = flat / places;
+    spk_answer[1] = flat % places / from->shape.columns;
+    spk_answer[2] = flat % from->shape.columns;
+    return spk_decision.value[spk_answer[0]];
 }
 
 static void spk_hear(const spk_synapses *s, int32_t t) {
@@ -413,69 +411,4 @@ static inline int32_t spk_decide(const uint8_t *image) {
         from = s->out;
     }
     return spk_read_out((uint8_t *)in);
-}
-
-/* ---- May the table be trusted? ---- */
-
-static int32_t spk_weight_of(const spk_synapses *s, int32_t input, int32_t neuron) {
-#if SPK_PACKED
-    int32_t at = neuron * s->bits, mask = (1 << s->bits) - 1, half = s->is_signed << (s->bits - 1);
-    return ((s->weight[input * (s->lanes * s->bits / 8) + at / 8] >> at % 8 & mask) ^ half) - half;
-#else
-    return s->weight[input * s->lanes + neuron];
-#endif
-}
-
-/* Neurons have their room, and their sums, times `times` and with a bias, have the range that is promised. */
-static int32_t spk_proven(const spk_synapses *s, int32_t times, const int32_t *bias, int32_t room) {
-    int64_t low = INT64_MAX, high = INT64_MIN;
-    if (s->neurons > s->lanes || s->lanes % SPK_LANES || s->groups * s->lanes > room || s->inputs > SPK_LISTED) return 0;
-    for (int32_t g = 0; g < s->groups; g++)
-        for (int32_t k = 0; k < s->neurons; k++) {
-            int64_t ends[2] = {bias ? bias[k] : 0, bias ? bias[k] : 0};
-            for (int32_t i = g * s->inputs; i < (g + 1) * s->inputs; i++) {
-                int32_t n = spk_weight_of(s, i, k);
-                ends[n > 0] += (int64_t)n * times;
-            }
-            low = ends[0] < low ? ends[0] : low;
-            high = ends[1] > high ? ends[1] : high;
-        }
-    return low == s->low && high == s->high;
-}
-
-static int32_t spk_fits(spk_shape from, const spk_window *w, spk_shape made) {
-    int32_t rows = from.rows + 2 * w->padding[0] - (w->rows - 1) * w->dilation[0] - 1;
-    int32_t columns = from.columns + 2 * w->padding[1] - (w->columns - 1) * w->dilation[1] - 1;
-    return made.rows == rows / w->stride[0] + 1 && made.columns == columns / w->stride[1] + 1;
-}
-
-static inline const char *spk_refuse(void) {
-    const int64_t most = sizeof(spk_potential) == 2 ? INT16_MAX : 1 << 24;
-    spk_shape from = {SPK_IMAGE_SHAPE};
-    int32_t words = spk_size(from), needed = words;
-    for (const spk_part *p = spk_parts; p < spk_parts + SPK_PARTS; p++) {
-        int32_t made = p->op < SPK_RANK ? spk_size(p->out) : spk_words(p->out);
-        int32_t both = words + made + (p->op == SPK_RANK ? 2 * spk_size(from) : 0);
-        needed = both > needed ? both : needed;
-        words = made;
-        from = p->out;
-    }
-    for (const spk_stage *s = spk_stages; s < spk_stages + SPK_DEPTH; s++) {
-        int32_t both = spk_words(from) + spk_words(s->out) + (s->keep ? spk_words(s->layer) : 0);
-        needed = both > needed ? both : needed;
-        if (s->synapses.groups * s->synapses.inputs != s->window.rows * s->window.columns * from.maps ||
-            s->synapses.groups * s->synapses.neurons != s->layer.maps || !spk_fits(from, &s->window, s->layer) ||
-            !spk_fits(s->layer, &s->pool.window, s->out))
-            return "a layer of this table does not fit the maps that it reads";
-        if (!spk_proven(&s->synapses, 1, 0, SPK_WIDTH) || s->synapses.low < -most || s->synapses.high > most)
-            return "the weights of a layer of this table have other sums than were promised";
-        from = s->out;
-    }
-    const int32_t op = spk_decision.op, times = op == SPK_RAMP ? 4 * SPK_STEPS : op == SPK_LINEAR ? SPK_STEPS : 1;
-    const int32_t *bias = op == SPK_LINEAR ? spk_decision.value : 0;
-    if (op != SPK_WINNER && !spk_proven(&spk_decision.synapses, times, bias, SPK_NEURONS))
-        return "the weights of the decision of this table have other sums than were promised";
-    if (op != SPK_WINNER && spk_decision.synapses.inputs != spk_size(from))
-        return "the decision of this table does not fit the maps that it reads";
-    return needed > SPK_MEMORY ? "the maps of this table do not fit into its memory" : 0;
 }
