@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ import torch
 from test_training import LESSONS, bars, network, weights
 
 from spyketorch import _files, testing
-from spyketorch.learning import RSTDP, STDP, VDSP, TargetTime
+from spyketorch.learning import RSTDP, STDP, VDSP, IntegerSTDP, TargetTime
 from spyketorch.training import Constant, Decaying, FinalLesson, Learned, Lesson, Reinforced, Trainer, Unsupervised
 
 pytestmark = pytest.mark.filterwarnings("ignore::spyketorch.training.TrainingWarning")
@@ -119,6 +120,7 @@ KEPT = {
     "inherits from nothing": (Structural, 0),
     "unsupervised": (lambda: STDP_LESSON, 0),
     "voltage-dependent": (lambda: replace(STDP_LESSON, plasticity=VDSP), 0),
+    "integers": (lambda: replace(STDP_LESSON, plasticity=partial(IntegerSTDP, bits=4, seed=7)), 0),
     "homeostasis": (lambda: replace(STDP_LESSON, homeostasis=0.2), 0),
     "threshold": (lambda: replace(STDP_LESSON, threshold=3.0), 0),
     "reinforced": (lambda: replace(LESSONS[1], period=10, epochs=1), 1),

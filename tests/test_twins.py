@@ -92,6 +92,7 @@ RULES = {
     "standard": lambda conv: learning.STDP(conv, (0.25, -0.125), False),
     "multiplicative": lambda conv: learning.MultiplicativeSTDP(conv, (0.1, -0.05), steepness=2.0),
     "voltage-dependent": lambda conv: learning.VDSP(conv, (0.25, -0.125), rest=0.25),
+    "integers": lambda conv: learning.IntegerSTDP(conv, (0.1, -0.05), bits=4),
     "target time": lambda conv: learning.MultiplicativeSTDP(conv, thresholds=learning.TargetTime(0.5, 0.25, 1.0)),
     "standard, target time": lambda conv: learning.STDP(conv, (0.25, -0.125), thresholds=learning.TargetTime(0.25)),
     "of one's own": lambda conv: BoundedSTDP(conv, (0.125, -0.125)),

@@ -171,6 +171,18 @@ def test_potentials_are_told_without_a_wait():
     torch.testing.assert_close(*weights, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("seed", [0, None])
+def test_integers_learn_without_a_wait(seed):
+    rules = [learning.IntegerSTDP(layer(2.0), (1 / 4, -1 / 8), bits=4, seed=seed) for _ in range(2)]
+    times = samples()
+
+    def run():
+        rule = rules.pop()
+        return rule.learn(times, 3, 1), rule.conv_layer.weight, rule.updates
+
+    answers_alike(run)
+
+
 @pytest.mark.parametrize("minibatch", [1, 8])
 @pytest.mark.parametrize("dropout", [False, True])
 @pytest.mark.parametrize("correction", [None, "guess", "teach"])

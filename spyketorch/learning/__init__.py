@@ -22,6 +22,7 @@ from spyketorch._plasticity import Response as Response
 from spyketorch._plasticity import Synapse as Synapse
 from spyketorch._plasticity import Thresholds as Thresholds
 from spyketorch._plasticity import Twin as Twin
+from spyketorch.learning._integer import IntegerSTDP as IntegerSTDP
 from spyketorch.learning._layer import Plastic as Plastic
 from spyketorch.learning._layer import Spiking as Spiking
 from spyketorch.learning._multiplicative import MultiplicativeSTDP as MultiplicativeSTDP
