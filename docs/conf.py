@@ -1,9 +1,15 @@
 """Build the documentation: `sphinx-build -W --keep-going -b html docs OUT`."""
 
+import sys
+from pathlib import Path
+
 import latex2mathml.converter
 from docutils import nodes
 
 import spyketorch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import drawing  # beside this file
 
 project = "spyketorch"
 author = "The spyketorch developers"
@@ -17,7 +23,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["make_figures.py"]
+exclude_patterns = ["make_figures.py", "drawing.py"]
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -64,9 +70,16 @@ def _link_code(app, doctree, docname):
             literal.replace_self(nodes.reference("", "", literal.deepcopy(), internal=True, refuri=target))
 
 
+def _write_drawing(app, exception):
+    """What the page "Draw a digit" loads; pages are the same without node."""
+    if exception is None and app.builder.format == "html":
+        drawing.write(Path(app.outdir) / "_static" / "draw")
+
+
 def setup(app):
     """Called by Sphinx."""
     app.connect("doctree-resolved", _link_code)
+    app.connect("build-finished", _write_drawing)
     app.add_html_math_renderer("mathml", (_math, None), (_math, None))
 
 
