@@ -12,10 +12,15 @@
 The page "Networks of integers" of the documentation says what the file means.
 """
 
+from spyketorch.export._all import RUNTIMES as RUNTIMES
+from spyketorch.export._conformance import ConformanceSet as ConformanceSet
+from spyketorch.export._conformance import Difference as Difference
 from spyketorch.export._network import IntegerNetwork as IntegerNetwork
 from spyketorch.export._network import load as load
 from spyketorch.export._network import save as save
 from spyketorch.export._quantize import Loss as Loss
 from spyketorch.export._quantize import Report as Report
 from spyketorch.export._quantize import quantize as quantize
+from spyketorch.export._runtimes import Command as Command
+from spyketorch.export._runtimes import Runtime as Runtime
 from spyketorch.export.runtimes.reading import NotAnIntegerNetwork as NotAnIntegerNetwork
