@@ -29,6 +29,8 @@ SLOW = [
     "test_devices.py::test_networks",
     "test_devices.py::test_stdp",
     "test_documents.py::test_snippet",
+    "test_draw_page.py::test_drawings_of_any_shape",
+    "test_draw_page.py::test_the_digits_to_begin_with",
     "test_events.py::test_a_transform_in_the_workers",
     "test_examples.py",
     "test_files.py::test_a_folder_has_one_owner",

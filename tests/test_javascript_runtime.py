@@ -16,12 +16,35 @@ NODE = JavaScript()
 pytestmark = pytest.mark.skipif(NODE.why_not() is not None, reason=NODE.why_not() or "")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(integer_networks())
 def test_gives_what_the_reference_gives(tmp_path, drawn):
     path = tmp_path / "drawn.safetensors"
     path.write_bytes(drawn.file)
     assert NODE.trace(path, drawn.images) == reference.trace(reading.read(path), drawn.images)
+
+
+@pytest.mark.parametrize("decision", ["linear", "first spike"])
+def test_what_is_equal(tmp_path, decision):
+    """A value that equals its threshold stays, one that equals a limit is not below it; of equal classes the lowest."""
+    encoder = [
+        {"op": "filter", "weight": "k", "threshold": "two", "absolute": False},
+        {"op": "table", "largest": "largest", "limits": "limits"},
+    ]
+    ints = {"two": [2], "largest": [[[4]]], "limits": [2**19], "b": [7, 7], "equal": [3, 3]}
+    tensors = {name: np.array(values, np.int32) for name, values in ints.items()}
+    weight = np.ones((2, 4), int)
+    tensors |= {"k": np.ones((1, 1, 1, 1), np.int8), "w": packed(weight, 4)}
+    about = {"weight": "w", "shape": [2, 4], "bits": 4, "signed": False}
+    linear = {"bias": "b", "range": span(weight, 2, np.array([7, 7]))}
+    first = {"threshold": "equal", "ramp": True, "per_class": 1, "range": span(weight, 8)}
+    about |= {"op": decision, **(linear if decision == "linear" else first)}
+    description = {"time_steps": 2, "image": [1, 1, 4], "names": None, "encoder": encoder, "stages": []}
+    path = tmp_path / "equal.safetensors"
+    path.write_bytes(content({**description, "decision": about}, tensors))
+    found = NODE.trace(path, np.array([[[[1, 2, 3, 4]]]], np.uint8))
+    assert found == reference.trace(reading.read(path), np.array([[[[1, 2, 3, 4]]]], np.uint8))
+    assert (list(found[:4]), list(found[-4:])) == ([2, 0, 0, 0], [0, 0, 0, 0])
 
 
 @pytest.mark.parametrize("steps", [1, 254])
@@ -166,6 +189,12 @@ def test_tensors_that_cannot_be_trusted(tmp_path, name, value):
     about, tensors = small()
     tensors[name] = np.array([value, 0], np.int32)
     refused(tmp_path, content(about, tensors))
+
+
+def test_a_pool_that_is_mostly_border(tmp_path):
+    about, tensors = small()
+    about["stages"][0]["pool"] |= {"padding": [2, 0], "earliest": 1}
+    assert "padding" in refused(tmp_path, content(about, tensors))
 
 
 def test_bits_that_nobody_uses(tmp_path):

@@ -118,7 +118,7 @@ const maps = (() => {
         if (times[i] <= step) soFar[at] += value;
       });
     }
-    const most = whole.reduce((a, b) => Math.max(a, b), 1), canvas = part("mosaic"), pen = canvas.getContext("2d");
+    const most = whole.reduce((a, b) => Math.max(a, b), 1e-9), canvas = part("mosaic"), pen = canvas.getContext("2d");
     const small = paint(document.createElement("canvas"), around, (i) =>
       inkOf(Math.max(-0.6, Math.min(1, (1.6 * soFar[i]) / most))));
     pen.imageSmoothingEnabled = false;

@@ -9,10 +9,13 @@ const network = (() => {
   const range = (count) => Array.from({ length: count }, (_, i) => i);
   const nameOf = (c) => model.names?.[c] ?? String(c);
 
-  // What feature f looks for: the kernels of the cells that it hears, by its weights, -1 .. 1; above 0 is ink.
+  // What feature f looks for: the kernels of the cells that it hears, by its weights, -1 .. 1; above 0 is ink. All
+  // kernels count alike, as each cell fires by its share of the most that it was ever given.
   const { weight: kernels } = model.encoder.findLast(({ op }) => op === "filter");
   const [K, , high, wide] = kernels.shape, [down, across] = layer.kernel, heard = layer.weight.length / F;
   const size = [down + high - 1, across + wide - 1];  // of these pictures
+  const strength = range(K).map((k) => kernels.subarray(k * high * wide, (k + 1) * high * wide))
+    .map((kernel) => kernel.reduce((sum, weight) => sum + Math.abs(weight), 0));
 
   function pictureOf(f) {
     const picture = new Float32Array(size[0] * size[1]);
@@ -21,11 +24,11 @@ const network = (() => {
       for (let i = 0; i < high; i++) {
         for (let j = 0; j < wide; j++) {
           const adds = layer.weight[f * heard + n] * kernels[(k * high + i) * wide + j];
-          picture[(y + i) * size[1] + x + j] += adds;
+          picture[(y + i) * size[1] + x + j] += adds / strength[k];
         }
       }
     }
-    const most = picture.reduce((a, b) => Math.max(a, Math.abs(b)), 1);
+    const most = picture.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
     return picture.map((value) => value / most);
   }
 

@@ -73,7 +73,7 @@ const race = (() => {
     pen.fillStyle = colours.card;
     pen.fillRect(lens.left, lens.top, lens.right - lens.left, lens.bottom - lens.top);
     frame(pen, colours.soft, lens.left, lens.top, lens.right, lens.bottom);
-    frame(pen, colours.soft, x(from), y(high), x(Math.min(to, end)), y(low));
+    frame(pen, colours.soft, x(from), Math.max(box.top, y(high)), x(Math.min(to, end)), y(low));
     caption(pen, colours, "the finish, magnified", lens.left, lens.bottom + 15);
     plot(pen, lens, colours, ahead, view);
   }
