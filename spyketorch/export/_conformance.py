@@ -126,9 +126,7 @@ class ConformanceSet(NamedTuple):
     right: Traces
 
     @classmethod
-    def make(
-        cls, path: str | os.PathLike[str], images: np.ndarray, runtime: Runtime | None = None
-    ) -> "ConformanceSet":
+    def make(cls, path: str | os.PathLike[str], images: np.ndarray, runtime: Runtime | None = None) -> "ConformanceSet":
         """What a runtime makes of images of bytes; without one the reference, NumPy."""
         data = (runtime or Reference()).trace(path, images)
         return cls(_crc(path), images, Traces.of(data, Layout.of(path), len(images)))

@@ -37,6 +37,12 @@ class IntegerNetwork(Network):
     _decides_nothing = (*Network._decides_nothing, "report")  # type: ignore[assignment]
 
 
+def unfit(accepted: str, part: Any, way: str = "") -> TypeError:
+    """The error for a part of a network that integers have no form for."""
+    found = f"`network` must be {accepted}; got a part of the type {type(part).__name__}"
+    return TypeError(found + (f": {way}" if way else ""))
+
+
 def of_layer(layer: SpikingConvolution, name: str) -> tuple[Weights, np.ndarray | None]:
     """(weights, thresholds) of a layer as integers over 2^bits, or an error."""
     weight, limit = layer.weight.detach().cpu().double().numpy(), layer.limit()
@@ -66,7 +72,7 @@ class Description:
     def _describe(self, network: Network) -> None:
         encoder, images = network.encoder, network.images
         if not isinstance(encoder, IntegerEncoder):
-            raise check.fail_type("network", "one whose encoder computes in integers", encoder, _WAY)
+            raise unfit("one whose encoder computes in integers", encoder, _WAY)
         shape = () if images is None else images.shape
         if len(shape) != 3 or None in shape:
             raise check.fail("network.images", "an ImageSpec of one size, (channels, rows, columns)", images)
@@ -116,7 +122,7 @@ class Description:
         if readout is None:
             return {"op": "winner", "classes": network.classes.tolist()}
         if not isinstance(readout, IntegerFirstSpike | IntegerLinear):
-            raise check.fail_type("network", "one whose `readout` computes in integers", readout, _WAY)
+            raise unfit("one whose `readout` computes in integers", readout, _WAY)
         return readout.describe(self._weights, self._keep)
 
 
@@ -136,7 +142,7 @@ def _pool(pool: nn.Module | None) -> dict[str, Any] | None:
     if pool is None:
         return None
     if type(pool) is not SpikingPooling or pool._forward_hooks or "forward" in vars(pool):
-        raise check.fail_type("network", "one whose pools are snn.SpikingPooling", pool)
+        raise unfit("one whose pools are snn.SpikingPooling", pool)
     window = {"kernel": list(pool.kernel_size), "stride": list(pool.stride), "padding": list(pool.padding)}
     return {**window, "earliest": pool.earliest}
 

@@ -21,7 +21,7 @@ from spyketorch.encoding import (
 from spyketorch.encoding import Filter as FloatFilter
 from spyketorch.encoding import OnOff as FloatOnOff
 from spyketorch.export import _ops as ops
-from spyketorch.export._network import Description, IntegerNetwork, standard
+from spyketorch.export._network import Description, IntegerNetwork, standard, unfit
 from spyketorch.export._readouts import IntegerFirstSpike, IntegerLinear
 from spyketorch.models._images import ImageSpec
 from spyketorch.models._network import Network
@@ -88,8 +88,7 @@ Made = tuple[list[nn.Module], _Values]
 @singledispatch
 def integer_parts(part: nn.Module, given: _Values) -> Made:
     """The integer parts that do what a part of an encoder does; more kinds are registered by their types."""
-    raise check.fail_type(
-        "network",
+    raise unfit(
         "one whose encoder is made of Filter, OnOff, Whitening, Luminance, OpponentColours, paddings, LatencyEncoder, "
         "LinearLatency and EqualizedLatency",
         part,
@@ -100,7 +99,7 @@ def _chain(parts: Sequence[nn.Module], given: _Values) -> Made:
     made: list[nn.Module] = []
     for part in parts:
         if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
-            raise check.fail_type("network", "one whose encoder has no hooks", part)
+            raise unfit("one whose encoder has no hooks", part)
         more, given = integer_parts(part, given)
         made += more
     return made, given
@@ -145,7 +144,7 @@ def _balanced(kernel: Tensor) -> Tensor:
 @integer_parts.register(FloatFilter)
 def _(part: FloatFilter, given: _Values) -> Made:
     if part._own():
-        raise check.fail_type("network", "one whose filters are encoding.Filter itself", part)
+        raise unfit("one whose filters are encoding.Filter itself", part)
     limits = None if part.thresholds is None else torch.tensor(part.thresholds)
     made, values = _kernels(part.kernels, given, limits, part.use_abs)
     rows, columns = part.padding
@@ -319,7 +318,7 @@ def integer_readout(readout: nn.Module, bits: int, given: Tensor, wanted: Tensor
         bits: of its weights.
         given, wanted: times that integers made of some images, and those of floats.
     """
-    raise check.fail_type("network", "one that decides by `classes`, a LinearReadout or a FirstSpikeReadout", readout)
+    raise unfit("one that decides by `classes`, a LinearReadout or a FirstSpikeReadout", readout)
 
 
 @integer_readout.register(LinearReadout)
@@ -456,9 +455,9 @@ class _Quantization:
 
     def made(self) -> IntegerNetwork:
         network = self.network
+        parts, _ = integer_parts(network.encoder, _Values())
         self.tell("floats", 0.0)
         wanted = self.answers(network.encoder, self.images)
-        parts, _ = integer_parts(network.encoder, _Values())
         self.encoder = ops.IntegerEncoder(parts)
         given = self.answers(self.encoder, self.images)
         self.tell("encoder", _differ(given, wanted))
