@@ -126,7 +126,7 @@ def test_every_public_name_is_on_its_page_of_the_reference():
         owner = value = getattr(importlib.import_module(module), name.partition(".")[0])
         for part in name.split(".")[1:]:
             value = getattr(value, part)
-        face = owner.__module__.partition("._")[0]  # some modules offer names of others
+        face = re.split(r"\._|\.runtimes", owner.__module__)[0]  # some modules offer names of others
         home = module if face == "spyketorch" else face
         page = ROOT / "docs" / "api" / f"{home.removeprefix('spyketorch').lstrip('.') or 'index'}.md"
         shown = name.rpartition(".")[2]  # of a method, itself

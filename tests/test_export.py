@@ -16,7 +16,7 @@ from torch import nn
 from spyketorch import encoding, export, models, neurons, readout, snn
 from spyketorch.export import _file
 from spyketorch.export._conformance import Layout, Traces, difference
-from spyketorch.export.runtimes import reference
+from spyketorch.export.runtimes import reading, reference
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:images reach from:spyketorch.models.InputWarning",
@@ -53,7 +53,7 @@ def path(tmp_path_factory):
 @given(drawn=integer_networks())
 def test_the_engine_gives_what_the_reference_gives(drawn, path):
     path.write_bytes(drawn.file)
-    model = reference.read(path)
+    model = reading.read(path)
     right = reference.trace(model, drawn.images)
     assert export.RUNTIMES["spyketorch"].trace(path, drawn.images) == right
     network = export.load(path)
@@ -62,7 +62,7 @@ def test_the_engine_gives_what_the_reference_gives(drawn, path):
     for image, decided in zip(images, together, strict=True):
         assert int(network(image[None])) == int(decided)
     export.save(network, path)  # what is saved again means the same
-    assert reference.trace(reference.read(path), drawn.images) == right
+    assert reference.trace(reading.read(path), drawn.images) == right
 
 
 @settings(max_examples=60)
@@ -207,7 +207,7 @@ def test_decisions_at_the_last_step_and_linear_ones(path):
         twin = export.quantize(network, DIGITS[:10], network(DIGITS[:10]))
         assert twin.report[-1].accuracy >= 0.6
         export.save(twin, path)
-        right = reference.trace(reference.read(path), DIGITS[:2].numpy())
+        right = reference.trace(reading.read(path), DIGITS[:2].numpy())
         assert export.RUNTIMES["spyketorch"].trace(path, DIGITS[:2].numpy()) == right
 
 
@@ -252,7 +252,7 @@ def test_an_encoder_of_integers_gives_nearly_the_times_of_floats(name, path):
         inner = twin.encoder(flat)[..., 5:-5, 5:-5]
         assert bool((inner == encoder(flat)[..., 5:-5, 5:-5]).all())
     export.save(twin, path)
-    right = reference.trace(reference.read(path), images[:3].numpy())
+    right = reference.trace(reading.read(path), images[:3].numpy())
     assert export.RUNTIMES["spyketorch"].trace(path, images[:3].numpy()) == right
 
 
@@ -322,7 +322,7 @@ REFUSED = {
 def test_what_integers_have_no_form_for_is_refused_by_name(name):
     build, options, said = REFUSED[name]
     with pytest.raises((ValueError, TypeError), match=said):
-        export.quantize(build(), **{"images": IMAGES, **options})
+        export.quantize(build(), **({"images": IMAGES} | options))
 
 
 def test_only_networks_of_integers_are_saved(path):
@@ -342,9 +342,9 @@ def test_a_network_of_weights_that_are_dyadic_is_saved_as_it_is(path):
     twin = export.quantize(small(), IMAGES)
     layer = twin.stages[0].layer
     layer.weight.copy_(torch.randint(0, 16, layer.weight.shape) / 16)
-    layer.threshold = 1.99
+    layer.threshold.fill_(1.99)
     export.save(twin, path)
-    assert reference.read(path)[0]["stages"][0]["layer"]["bits"] == 4
+    assert reading.read(path)[0]["stages"][0]["layer"]["bits"] == 4
     back = export.load(path)
     assert torch.equal(back.features(IMAGES), twin.features(IMAGES))
     assert back.report is None
@@ -420,7 +420,7 @@ def test_the_reference_is_numpy_alone_and_short(path):
         [sys.executable, "-c", f"import zlib, numpy as np\n{script}", folder, str(path)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    right = reference.trace(reference.read(path), np.zeros((1, 1, 8, 8), np.uint8))
+    right = reference.trace(reading.read(path), np.zeros((1, 1, 8, 8), np.uint8))
     assert int(done.stdout) == zlib.crc32(right)
     with open(reference.__file__, encoding="utf-8") as file:
         assert len(file.readlines()) <= 150

@@ -28,11 +28,11 @@ ROOMS = [
         "readout",
         "data",
     ),
-    *("models", "training", "visualization", "testing", "utils"),
+    *("models", "training", "export", "visualization", "testing", "utils"),
 ]
 
 #: folders whose `__init__` only offers the names of others
-FACES = {"data", "learning", "encoding", "models", "readout", "training", "visualization"}
+FACES = {"data", "learning", "encoding", "export", "models", "readout", "training", "visualization"}
 
 
 def name_of(path):

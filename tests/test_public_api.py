@@ -18,7 +18,7 @@ def public_modules():
     yield spyketorch
     for info in pkgutil.walk_packages(spyketorch.__path__, "spyketorch."):
         parts = info.name.split(".")[1:]
-        if not any(part.startswith("_") or part == "kernels" for part in parts):
+        if not any(part.startswith("_") or part in ("kernels", "runtimes") for part in parts):
             yield importlib.import_module(info.name)
 
 

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spyketorch.export import NotAnIntegerNetwork
 from spyketorch.export._all import RUNTIMES
 from spyketorch.export._conformance import ConformanceSet
 from spyketorch.export._runtimes import Command, Runtime
-from spyketorch.export.runtimes.reading import read
+from spyketorch.export.runtimes.reading import NotAnIntegerNetwork, read
 
 
 def drawn(shape: list[int], count: int, seed: int) -> np.ndarray:

@@ -10,16 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch.encoding import (
-    EqualizedLatency,
-    LatencyEncoder,
-    LinearLatency,
-    Luminance,
-    OpponentColours,
-    Whitening,
-)
-from spyketorch.encoding import Filter as FloatFilter
-from spyketorch.encoding import OnOff as FloatOnOff
+from spyketorch.encoding._colours import Luminance, OpponentColours
+from spyketorch.encoding._colours import OnOff as FloatOnOff
+from spyketorch.encoding._equalized import EqualizedLatency
+from spyketorch.encoding._filter import Filter as FloatFilter
+from spyketorch.encoding._latency import LatencyEncoder
+from spyketorch.encoding._linear import LinearLatency
+from spyketorch.encoding._whitening import Whitening
 from spyketorch.export import _ops as ops
 from spyketorch.export._network import Description, IntegerNetwork, standard, unfit
 from spyketorch.export._readouts import IntegerFirstSpike, IntegerLinear
@@ -27,9 +24,10 @@ from spyketorch.models._images import ImageSpec
 from spyketorch.models._network import Network
 from spyketorch.models._stage import Stage
 from spyketorch.neurons import IntegrateAndFire, Ramp
-from spyketorch.readout import FirstSpikeReadout, LinearReadout
+from spyketorch.readout._first_spike import FirstSpikeReadout
+from spyketorch.readout._linear import LinearReadout
 from spyketorch.snn import SpikingConvolution
-from spyketorch.training import evaluate
+from spyketorch.training._evaluation import evaluate
 
 _LIMIT = 2**31 - 1
 _SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # of the largest weight, above which all are alike
