@@ -208,6 +208,19 @@ def test_the_layer_is_rounded_by_chance_before_it_learns():
     assert torch.equal(made.weight, kept)
 
 
+@pytest.mark.parametrize("way", ["online", "minibatch"])
+def test_on_waves_the_layer_answers_with_integers_from_the_start(way):
+    made, waves = layer(), torch.stack([latency.to_wave(times, STEPS) for times in spikes(3, 4, 6, 6)])
+
+    def respond(wave):
+        lattice(made.weight, 3)
+        fired, potentials = made.respond(latency.from_wave(wave))
+        spikes = latency.to_wave(fired, STEPS)
+        return spikes * potentials.unsqueeze(-4), spikes
+
+    assert any(getattr(IntegerSTDP(made, bits=3), way)(waves, respond))
+
+
 def test_weights_that_were_written_since_are_rounded():
     times, made = spikes(9, 4, 6, 6), layer()
     rule = IntegerSTDP(made, bits=3)

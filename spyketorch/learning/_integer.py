@@ -71,7 +71,7 @@ class _Integer(NamedTuple):
         weight = min(max(int(synapse.weight * self.levels) - self.lowest, 0), top)
         step = synapse.ltp * self.steps[weight] if synapse.causal else synapse.ltd * self.steps[top - weight]
         share = math.floor(min(max(float(step), -1.0), 1.0) * self.levels * WHOLE)
-        return (min(max(weight + ((share + chance) >> 32), 0), top) - weight) / self.levels
+        return ((share + chance) >> 32) / self.levels
 
 
 class IntegerSTDP(MultiplicativeSTDP):
@@ -193,9 +193,8 @@ class IntegerSTDP(MultiplicativeSTDP):
         share = torch.where(
             synapses.causal, synapses.ltp * steps[number], synapses.ltd * steps[len(steps) - 1 - number]
         )
-        changed = self._rounded(share.clamp(-1, 1), features, self.updates[features])
-        change: Tensor = ((number + changed).clamp(0, len(steps) - 1) - number).to(weight.dtype) / levels
-        return change
+        change = self._rounded(share.clamp(-1, 1), features, self.updates[features])
+        return change.to(weight.dtype).div_(levels)
 
     def compiled(self) -> Twin | None:
         if not check.free_to_read(self.updates):
