@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from integer_networks import integer_networks
 
-from spyketorch.export._c import STRICT, C, CortexM, _compiler, _folder, _sources
+from spyketorch.export._c import STRICT, C, CortexM, _compiler, to_c
 from spyketorch.export._c_table import c_table
 from spyketorch.export._file import content, packed, span
 from spyketorch.export.runtimes import reading, reference
@@ -158,15 +158,13 @@ def test_files_that_cannot_be_trusted(runtime, network, tmp_path):
         assert "\n" not in str(refused.value)
 
 
-def said_of(table):
+def said_of(table, folder):
     """The error, or none, of a program that is made of a table and asked about no image."""
-    with _folder(table) as folder, _sources() as sources:
-        program = folder / "model"
-        made = [*_compiler(), *STRICT, f"-I{folder}", f"-I{sources}", sources / "host.c", "-o", program]
-        for command in (made, [program]):
-            run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-            if run.returncode:
-                return run.stderr
+    (folder / "model.h").write_text(table, encoding="ascii")
+    for command in ([*_compiler(), *STRICT, "host.c", "-o", "model"], [folder / "model"]):
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if run.returncode:
+            return run.stderr
     return None
 
 
@@ -177,21 +175,22 @@ def changed(table, pattern, to):
 
 
 @of([Quick()])
-def test_tables_that_were_changed(runtime, network):
+def test_tables_that_were_changed(runtime, network, tmp_path):
     """Those of another version do not compile; sums, sizes and memory are looked at when the program starts."""
-    table = c_table(network[0], unpack=False)
-    assert said_of(table) is None
-    assert "another version" in said_of(changed(table, r"(SPK_VERSION) 1", r"\1 2"))
-    assert "time steps" in said_of(changed(table, r"(SPK_STEPS) 15", r"\1 255"))
-    assert "include the table" in said_of(changed(table, r"#define SPK_VERSION 1", ""))
+    to_c(network[0], tmp_path, unpack=False)
+    table = (tmp_path / "model.h").read_text(encoding="ascii")
+    assert said_of(table, tmp_path) is None
+    assert "another version" in said_of(changed(table, r"(SPK_VERSION) 1", r"\1 2"), tmp_path)
+    assert "time steps" in said_of(changed(table, r"(SPK_STEPS) 15", r"\1 255"), tmp_path)
+    assert "include the table" in said_of(changed(table, r"#define SPK_VERSION 1", ""), tmp_path)
     for name, largest in (("stage_0", 0xFF), ("stage_1", 0x55), ("decision", 0x77)):
         array = rf"(spk_{name}_weight\[\] = {{)([^}}]*)"
         weights = re.search(array, table)[2]
         of_what = "weights of the decision" if name == "decision" else "weights of a layer"
-        assert of_what in said_of(table.replace(weights, re.sub(r"\d+", str(largest), weights), 1)), name
+        assert of_what in said_of(table.replace(weights, re.sub(r"\d+", str(largest), weights), 1), tmp_path), name
     memory = int(re.search(r"SPK_MEMORY (\d+)", table)[1])
-    assert "memory" in said_of(changed(table, r"(SPK_MEMORY) \d+", rf"\1 {memory - 1}"))
-    assert "does not fit the maps" in said_of(changed(table, r"{20, 10, 10}", "{20, 9, 10}"))
+    assert "memory" in said_of(changed(table, r"(SPK_MEMORY) \d+", rf"\1 {memory - 1}"), tmp_path)
+    assert "does not fit the maps" in said_of(changed(table, r"{20, 10, 10}", "{20, 9, 10}"), tmp_path)
 
 
 @of([Quick()])
@@ -235,6 +234,63 @@ def test_what_a_machine_lacks(monkeypatch):
     assert "arm-none-eabi-gcc" in CortexM().why_not()
     monkeypatch.setenv("CC", "tcc -w")
     assert C().why_not() is None
+
+
+@of(QUICK)
+@pytest.mark.parametrize(("inhibit", "scores"), [(False, False), (True, False), (True, True)])
+def test_the_potential_of_a_spike_is_that_of_its_step(runtime, inhibit, scores, tmp_path):
+    """Two neurons fire at the first step; the second has more then, the first in the end."""
+    weight = np.array([2, 9, 3, 1]).reshape(2, 1, 1, 2)  # the left input fires before the right one
+    neurons = {**layer("first", weight, 4, False, [1, 1]), "padding": [0, 0]}
+    tensors = {
+        "first": packed(weight, 4),
+        "first.threshold": np.array([1, 1], np.int32),
+        "largest": np.full((1, 1, 1), 200, np.int32),
+    }
+    winner = {"op": "winner", "classes": [7, 8]}
+    readout = np.array([[1, 0], [0, 1]])
+    linear = {"op": "linear", "weight": "r", "bias": "b", "shape": [2, 2], "bits": 1, "signed": False}
+    tensors |= {"r": packed(readout, 1), "b": np.zeros(2, np.int32)}
+    about = {
+        "time_steps": 4,
+        "image": [1, 1, 2],
+        "names": None,
+        "encoder": [{"op": "latency", "largest": "largest"}],
+        "stages": [{"layer": neurons, "inhibit": inhibit, "pool": None, "shortcut": None}],
+        "decision": {**linear, "range": span(readout, 4, tensors["b"])} if scores else winner,
+    }
+    path = tmp_path / "spike.safetensors"
+    path.write_bytes(content(about, tensors))
+    image = np.array([200, 100], np.uint8).reshape(1, 1, 1, 2)
+    trace = runtime.trace(path, image)
+    assert trace == reference.trace(reading.read(path), image)
+    assert np.frombuffer(trace[-4:], "<i4") == (1 if scores else 8)
+
+
+@of(QUICK)
+def test_values_at_limits_and_close_to_32_bits(runtime, tmp_path):
+    """All bytes, as they are and times 127^3: those that equal a limit, ranks by all bytes of a number, wide divisions."""
+    image = np.random.default_rng(0).permutation(256).astype(np.uint8).reshape(1, 1, 16, 16)
+    filters = [{"op": "filter", "weight": "k", "threshold": "zero", "absolute": False}] * 3
+    timed = {"largest": "largest", "limits": "limits"}
+    table, latency, rank = {"op": "table", **timed}, {"op": "latency", **timed}, {"op": "rank"}
+    readout = np.ones((1, 256), int)
+    tensors = {
+        "k": np.full((1, 1, 1, 1), 127, np.int8),
+        "zero": np.zeros(1, np.int32),
+        "largest": np.full((1, 1, 1), 256, np.int32),
+        "limits": np.array([3, 2, 1], np.int32) << 18,
+        "r": packed(readout, 1),
+        "b": np.array([-5], np.int32),
+    }
+    decision = {"op": "linear", "weight": "r", "bias": "b", "shape": [1, 256], "bits": 1, "signed": False}
+    decision["range"] = span(readout, 4, tensors["b"])
+    about = {"time_steps": 4, "image": [1, 16, 16], "names": None, "stages": [], "decision": decision}
+    normalise = {"op": "normalise", "radius": 0, "shift": 20}
+    for encoder in ([table], [latency], [*filters, rank], [*filters, table], [*filters, normalise, latency]):
+        path = tmp_path / "limits.safetensors"
+        path.write_bytes(content({**about, "encoder": encoder}, tensors))
+        assert runtime.trace(path, image) == reference.trace(reading.read(path), image)
 
 
 @of(QUICK)

@@ -13,6 +13,7 @@ The page "Networks of integers" of the documentation says what the file means.
 """
 
 from spyketorch.export._all import RUNTIMES as RUNTIMES
+from spyketorch.export._c import to_c as to_c
 from spyketorch.export._conformance import ConformanceSet as ConformanceSet
 from spyketorch.export._conformance import Difference as Difference
 from spyketorch.export._network import IntegerNetwork as IntegerNetwork

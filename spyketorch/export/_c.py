@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,38 @@ from spyketorch.export._c_table import c_table
 from spyketorch.export.runtimes.reading import NotAnIntegerNetwork, read
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
+_SOURCES = ("spyketorch.h", "refuse.h", "host.c", "cortex_m/main.c", "cortex_m/flash.ld")
+
+
+def to_c(path: str | os.PathLike[str], folder: str | os.PathLike[str], *, unpack: bool = True) -> None:
+    """Write a network of integers as sources in C99, for any processor with integers of 32 bits.
+
+    They are the table of the network, ``model.h``; the runtime, ``spyketorch.h``, which allocates nothing, calls no
+    library and knows no floats; ``refuse.h``, which looks whether a table can be trusted; and two programs of them:
+    ``host.c``, which reads images and writes what a runtime gives, and ``cortex_m``, on a microcontroller.
+
+    Args:
+        path: the file of a network, of :func:`save`.
+        folder: for the sources; made if it is not there.
+        unpack: give each weight 16 bits, in rows of a multiple of 16, for processors that add many at once; otherwise
+            weights keep their bits, for small memories.
+
+    Raises:
+        NotAnIntegerNetwork: a file that cannot be trusted, in one sentence.
+
+    Example:
+        >>> import pathlib, spyketorch, tempfile
+        >>> shipped = pathlib.Path(spyketorch.__file__).parent / "weights" / "digits.safetensors"
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> to_c(shipped, folder)
+        >>> sorted(file.name for file in folder.iterdir())
+        ['cortex_m', 'host.c', 'model.h', 'refuse.h', 'spyketorch.h']
+    """
+    table, target = c_table(path, unpack), Path(folder)
+    (target / "cortex_m").mkdir(parents=True, exist_ok=True)
+    (target / "model.h").write_text(table, encoding="ascii")
+    for name in _SOURCES:
+        (target / name).write_bytes((resources.files("spyketorch.export") / "runtimes" / name).read_bytes())
 
 
 class C:
@@ -46,11 +78,10 @@ class C:
     @contextmanager
     def _built(self, path: str | os.PathLike[str], *options: str) -> Iterator[Path]:
         """The program of a network, in a folder that is gone afterwards."""
-        with _folder(c_table(path, self.unpack)) as folder, _sources() as sources:
-            program = folder / "model"
-            files = [f"-I{folder}", f"-I{sources}", sources / "host.c", "-o", program]
-            _call([*_compiler(), *STRICT, self.optimise, *options, *files])
-            yield program
+        with tempfile.TemporaryDirectory() as folder:
+            to_c(path, folder, unpack=self.unpack)
+            _call([*_compiler(), *STRICT, self.optimise, *options, "host.c", "-o", "model"], cwd=folder)
+            yield Path(folder) / "model"
 
     def _run(self, program: Path, images: bytes) -> bytes:
         return _call([program], NotAnIntegerNetwork, input=images)
@@ -88,12 +119,12 @@ class CortexM:
 
     @contextmanager
     def _built(self, path: str | os.PathLike[str], *options: str) -> Iterator[Path]:
-        with _folder(c_table(path, unpack=False)) as folder, _sources() as sources:
-            program, own = folder / "model.elf", sources / "cortex_m"
-            machine = ["-mcpu=cortex-m3", "-mthumb", "-Os", "-ffreestanding", "-nostdlib", "-T", own / "flash.ld"]
-            files = [f"-I{folder}", f"-I{sources}", own / "main.c", "-lgcc", "-o", program]
-            _call(["arm-none-eabi-gcc", *STRICT, *machine, *options, *files])
-            yield program
+        with tempfile.TemporaryDirectory() as folder:
+            to_c(path, folder, unpack=False)
+            machine = ["-mcpu=cortex-m3", "-mthumb", "-Os", "-ffreestanding", "-nostdlib", "-Tcortex_m/flash.ld", "-I."]
+            files = ["cortex_m/main.c", "-lgcc", "-o", "model.elf"]
+            _call(["arm-none-eabi-gcc", *STRICT, *machine, *options, *files], cwd=folder)
+            yield Path(folder) / "model.elf"
 
     def _run(self, program: Path, images: bytes, *options: str) -> bytes:
         (program.parent / "images").write_bytes(images)
@@ -117,17 +148,6 @@ def _checked(path: str | os.PathLike[str], images: np.ndarray) -> bytes:
             f"images are bytes (N, {', '.join(map(str, shape))}), not {images.dtype} {images.shape}"
         )
     return images.tobytes()
-
-
-@contextmanager
-def _folder(table: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        Path(name, "model.h").write_text(table, encoding="ascii")
-        yield Path(name)
-
-
-def _sources() -> AbstractContextManager[Path]:
-    return resources.as_file(resources.files("spyketorch.export") / "runtimes")
 
 
 def _call(command: Sequence[Any], refuses: type[Exception] = RuntimeError, **settings: Any) -> bytes:

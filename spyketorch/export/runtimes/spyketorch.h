@@ -134,7 +134,7 @@ static void spk_fire(const spk_potential *restrict threshold, int32_t begin, int
 }
 
 /* The times of all neurons of a layer at a place; their potentials are in spk_peak then. */
-static void spk_place(const spk_source *at, int32_t y, int32_t x) {
+static void spk_respond(const spk_source *at, int32_t y, int32_t x) {
     const spk_stage *s = at->stage;
     const spk_window *w = &s->window;
     const int32_t lanes = s->synapses.lanes, neurons = s->synapses.neurons;
@@ -177,7 +177,7 @@ static void spk_place(const spk_source *at, int32_t y, int32_t x) {
 
 static const uint8_t *spk_at(const spk_source *s, int32_t place) {
     if (s->times) return s->times + place * s->stride;
-    spk_place(s, place / s->shape.columns, place % s->shape.columns);
+    spk_respond(s, place / s->shape.columns, place % s->shape.columns);
     return spk_row;
 }
 
@@ -288,7 +288,7 @@ static int32_t spk_value(const spk_part *p, const int32_t *in, spk_shape from, i
 }
 
 /* Maps are written at the end of the memory that is not read; *middle is what both leave. */
-static int32_t *spk_place_for(int32_t words, int32_t *in, int32_t read, int32_t **middle) {
+static int32_t *spk_other_end(int32_t words, int32_t *in, int32_t read, int32_t **middle) {
     int32_t *out = in == spk_memory ? spk_memory + SPK_MEMORY - words : spk_memory;
     *middle = in == spk_memory ? in + read : out + words;
     return out;
@@ -302,7 +302,7 @@ static int32_t *spk_encode(const uint8_t *image) {
     for (int32_t i = 0; i < spk_size(from); i++) in[i] = image[i];
     for (const spk_part *p = spk_parts; p < spk_parts + SPK_PARTS; p++, in = out, from = p[-1].out) {
         int32_t size = spk_size(p->out), places = p->out.rows * p->out.columns, timed = p->op >= SPK_RANK;
-        out = spk_place_for(timed ? spk_words(p->out) : size, in, spk_size(from), &middle);
+        out = spk_other_end(timed ? spk_words(p->out) : size, in, spk_size(from), &middle);
         uint8_t *times = (uint8_t *)out;
         if (p->op == SPK_RANK) spk_rank(in, from, middle, middle + size, times);
         for (int32_t i = 0; i < size && p->op != SPK_RANK; i++) {
@@ -395,7 +395,7 @@ static inline int32_t spk_decide(const uint8_t *image) {
         layer.inhibit = s->inhibit;
         if (s->inhibit) spk_note(layer);
         if (spk_decision.op == SPK_WINNER && s == spk_stages + SPK_DEPTH - 1) return spk_winner(&layer);
-        int32_t *out = spk_place_for(spk_words(s->out), in, spk_words(from), &middle);
+        int32_t *out = spk_other_end(spk_words(s->out), in, spk_words(from), &middle);
         uint8_t *times = (uint8_t *)out, *kept = (uint8_t *)middle;
         if (s->keep) {
             spk_pooled(&spk_alone, &layer, s->layer, kept, s->layer.maps);

@@ -1,8 +1,9 @@
 /* A Cortex-M that reads the file `images` and writes the file `traces` of the machine of its emulator or debugger
    (semihosting); with SPK_COUNTED also the file `ticks`: of each image the turns of SysTick, 4 bytes. It starts here.
 
-   arm-none-eabi-gcc -std=c99 -mcpu=cortex-m3 -mthumb -Os -ffreestanding -nostdlib -T flash.ld main.c -lgcc -o model.elf
-   qemu-system-arm -M mps2-an385 -display none -semihosting -kernel model.elf */
+   arm-none-eabi-gcc -std=c99 -mcpu=cortex-m3 -mthumb -Os -ffreestanding -nostdlib -T cortex_m/flash.ld -I. \
+       cortex_m/main.c -lgcc -o model.elf
+   qemu-system-arm -M mps2-an385 -display none -monitor none -serial none -semihosting -kernel model.elf */
 
 #include "model.h"
 #include "spyketorch.h"
