@@ -269,7 +269,7 @@ def test_the_potential_of_a_spike_is_that_of_its_step(runtime, inhibit, scores, 
 
 @of(QUICK)
 def test_values_at_limits_and_close_to_32_bits(runtime, tmp_path):
-    """All bytes, as they are and times 127^3: those that equal a limit, ranks by all bytes of a number, wide divisions."""
+    """All bytes, as they are and times 127^3: some equal a limit, ranks need all bytes of a number."""
     image = np.random.default_rng(0).permutation(256).astype(np.uint8).reshape(1, 1, 16, 16)
     filters = [{"op": "filter", "weight": "k", "threshold": "zero", "absolute": False}] * 3
     timed = {"largest": "largest", "limits": "limits"}
@@ -291,6 +291,25 @@ def test_values_at_limits_and_close_to_32_bits(runtime, tmp_path):
         path = tmp_path / "limits.safetensors"
         path.write_bytes(content({**about, "encoder": encoder}, tensors))
         assert runtime.trace(path, image) == reference.trace(reading.read(path), image)
+
+
+@of(QUICK)
+def test_the_last_step_of_a_ramp(runtime, tmp_path):
+    """Its potential is 8 at step 4 T, the last that counts."""
+    weight = np.array([[1], [1]])
+    tensors = {
+        "largest": np.full((1, 1, 1), 1, np.int32),
+        "r": packed(weight, 1),
+        "threshold": np.array([8, 7], np.int32),
+    }
+    decision = {"op": "first spike", "weight": "r", "shape": [2, 1], "bits": 1, "signed": False, "ramp": True}
+    decision |= {"threshold": "threshold", "range": span(weight, 8), "per_class": 1}
+    about = {"time_steps": 2, "image": [1, 1, 1], "names": None, "stages": [], "decision": decision}
+    path = tmp_path / "ramp.safetensors"
+    path.write_bytes(content({**about, "encoder": [{"op": "latency", "largest": "largest"}]}, tensors))
+    image = np.ones((1, 1, 1, 1), np.uint8)
+    assert runtime.trace(path, image) == reference.trace(reading.read(path), image)
+    assert np.frombuffer(runtime.trace(path, image)[1:], "<i4").tolist() == [2**31 - 1, 7 * 256, 1]
 
 
 @of(QUICK)
