@@ -62,7 +62,7 @@ def test_many_networks(runtime, tmp_path, drawn):
 def digits():
     """A network of two stages, its tensors, and images: windows that overlap, a shortcut, groups."""
     rng = np.random.default_rng(0)
-    first, second = rng.integers(0, 16, (20, 2, 3, 3)), rng.integers(-2, 2, (6, 10, 3, 3))
+    first, second = rng.integers(0, 16, (20, 2, 3, 3)), rng.choice([-2, 0, 1, 1, 1], (6, 10, 3, 3))
     readout = rng.integers(-8, 8, (4, 26 * 9))
     bias = np.array([3, -3, 0, 1], np.int32)
     about = {
@@ -70,7 +70,7 @@ def digits():
         "image": [1, 12, 12],
         "names": None,
         "encoder": [
-            {"op": "filter", "weight": "k", "threshold": "zero", "absolute": False},
+            {"op": "filter", "weight": "k", "threshold": "least", "absolute": False},
             {"op": "onoff"},
             {"op": "rank"},
         ],
@@ -99,8 +99,8 @@ def digits():
         },
     }
     tensors = {
-        "k": rng.integers(-128, 128, (1, 1, 3, 3)).astype(np.int8),
-        "zero": np.zeros(1, np.int32),
+        "k": 20 * np.array([[[[0, 1, 0], [1, -4, 1], [0, 1, 0]]]], np.int8),
+        "least": np.full(1, -(2**31), np.int32),
         "first": packed(first, 4),
         "first.threshold": np.full(20, 40, np.int32),
         "second": packed(second, 2),
@@ -129,7 +129,10 @@ def network(tmp_path):
 @of(RUNTIMES)
 def test_a_network_of_two_stages(runtime, network):
     path, images = network
-    assert runtime.trace(path, images) == reference.trace(reading.read(path), images)
+    model = reading.read(path)
+    for part in reference.parts(model, images[0])[0]:
+        assert len(np.unique(part)) > 3  # it is awake
+    assert runtime.trace(path, images) == reference.trace(model, images)
 
 
 @of([Quick(), CortexM()])
@@ -278,6 +281,8 @@ def test_values_at_limits_and_close_to_32_bits(runtime, tmp_path):
     tensors = {
         "k": np.full((1, 1, 1, 1), 127, np.int8),
         "zero": np.zeros(1, np.int32),
+        "one": np.ones((1, 1, 1, 1), np.int8),
+        "hundred": np.full(1, 100, np.int32),
         "largest": np.full((1, 1, 1), 256, np.int32),
         "limits": np.array([3, 2, 1], np.int32) << 18,
         "r": packed(readout, 1),
@@ -287,10 +292,37 @@ def test_values_at_limits_and_close_to_32_bits(runtime, tmp_path):
     decision["range"] = span(readout, 4, tensors["b"])
     about = {"time_steps": 4, "image": [1, 16, 16], "names": None, "stages": [], "decision": decision}
     normalise = {"op": "normalise", "radius": 0, "shift": 20}
-    for encoder in ([table], [latency], [*filters, rank], [*filters, table], [*filters, normalise, latency]):
+    faint = {"op": "filter", "weight": "one", "threshold": "hundred", "absolute": False}  # becomes 0, but 100 itself
+    for encoder in (
+        [faint, rank],
+        [table],
+        [latency],
+        [*filters, rank],
+        [*filters, table],
+        [*filters, normalise, latency],
+    ):
         path = tmp_path / "limits.safetensors"
         path.write_bytes(content({**about, "encoder": encoder}, tensors))
         assert runtime.trace(path, image) == reference.trace(reading.read(path), image)
+
+
+@of(QUICK)
+def test_the_first_neuron_decides_and_not_the_strongest(runtime, tmp_path):
+    """Ramps: 1 t is above 0 at step 1 and ends 8 above it; 3 (t - 1) is above 5 at step 3, and ends 16 above it."""
+    weight = np.array([[1, 0], [0, 3]])
+    tensors = {
+        "largest": np.full((1, 1, 1), 200, np.int32),
+        "r": packed(weight, 2),
+        "threshold": np.array([0, 5], np.int32),
+    }
+    decision = {"op": "first spike", "weight": "r", "shape": [2, 2], "bits": 2, "signed": False, "ramp": True}
+    decision |= {"threshold": "threshold", "range": span(weight, 8), "per_class": 1}
+    about = {"time_steps": 2, "image": [1, 1, 2], "names": None, "stages": [], "decision": decision}
+    path = tmp_path / "first.safetensors"
+    path.write_bytes(content({**about, "encoder": [{"op": "latency", "largest": "largest"}]}, tensors))
+    image = np.array([200, 100], np.uint8).reshape(1, 1, 1, 2)
+    assert runtime.trace(path, image) == reference.trace(reading.read(path), image)
+    assert np.frombuffer(runtime.trace(path, image)[2:], "<i4").tolist() == [0, 2 * 256 + 256 * 2 // 3, 0]
 
 
 @of(QUICK)
