@@ -56,8 +56,19 @@ def compare(path: Path, images: torch.Tensor) -> bool:
         except NotAnIntegerNetwork as error:
             sys.exit(f"{runtime.name}: failed, {error}")
         agree = agree and not found
-        print(f"{runtime.name}: {found}")
+        print(f"{runtime.name}: {found}{costs(runtime, path, images)}")
     return agree
+
+
+def costs(runtime: export.Runtime, path: Path, images: torch.Tensor) -> str:
+    """What a runtime takes, where it can tell: C its time, a microcontroller its memory."""
+    said = ""
+    if hasattr(runtime, "seconds"):
+        said += f"; {1000 * runtime.seconds(path, images.numpy()):.2f} ms an image"
+    if hasattr(runtime, "size"):
+        flash, ram = runtime.size(path)
+        said += f"; {flash:,} bytes of flash, {ram:,} of RAM"
+    return said
 
 
 def main() -> None:
