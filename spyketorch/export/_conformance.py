@@ -93,9 +93,8 @@ class Difference(NamedTuple):
         return bool(self.decisions or self.answers or self.spikes)
 
     def __str__(self) -> str:
-        said = (
-            f"{self.images:,} decisions, {self.decisions:,} differ; {self.times:,} spike times, {self.spikes:,} differ"
-        )
+        decisions = f"{self.images} decisions, {self.decisions} differ"
+        said = f"{decisions}; {self.times:,} spike times, {self.spikes:,} differ"
         return said + (f", first in {self.first}" if self.first else "")
 
 
