@@ -33,6 +33,7 @@ SLOW = [
     "test_draw_page.py::test_the_digits_to_begin_with",
     "test_events.py::test_a_transform_in_the_workers",
     "test_examples.py",
+    "test_export.py::test_the_command_checks_runtimes",
     "test_files.py::test_a_folder_has_one_owner",
     "test_files.py::test_a_later_write",
     "test_files.py::test_reset_clears",

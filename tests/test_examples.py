@@ -125,6 +125,19 @@ def test_supervised_stdp_shipped_weights(tmp_path):
     assert (tmp_path / "supervised_stdp_mnist_neurons.png").exists()
 
 
+@pytest.mark.skipif("SPYKETORCH_MNIST" not in os.environ, reason="SPYKETORCH_MNIST does not name a folder with MNIST")
+def test_integer_digits(tmp_path):
+    data = ("--data", os.environ["SPYKETORCH_MNIST"], "--out", tmp_path, "--images", 100, "--networks", "goupy2024")
+    told = run("integer_digits.py", *data, "--bits", 4)
+    assert accuracy(told, "test") >= 97
+    for runtime in ("NumPy", "spyketorch"):
+        assert f"{runtime}: 100 decisions, 0 differ; " in told
+    runtimes = [line for line in told.splitlines() if " decisions, " in line or ": not run, " in line]
+    assert len(runtimes) == 5
+    assert all("decisions, 0 differ" in line for line in runtimes if "not run" not in line)
+    assert (tmp_path / "goupy2024_4bits.safetensors").stat().st_size < 2**17
+
+
 def draw_shapes(folder, names, count, size):
     """``count`` rings and as many crosses in folders of these names, at places that differ; numbered from 1."""
     image = pytest.importorskip("PIL.Image")

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from integer_networks import integer_networks
 from torch import nn
@@ -49,7 +49,6 @@ def path(tmp_path_factory):
 # the file and the engine
 
 
-@settings(max_examples=60)
 @given(drawn=integer_networks())
 def test_the_engine_gives_what_the_reference_gives(drawn, path):
     path.write_bytes(drawn.file)
@@ -65,7 +64,6 @@ def test_the_engine_gives_what_the_reference_gives(drawn, path):
     assert reference.trace(reading.read(path), drawn.images) == right
 
 
-@settings(max_examples=60)
 @given(drawn=integer_networks(), data=st.data())
 def test_a_file_that_is_damaged_is_refused_in_one_sentence(drawn, data, path):
     whole = drawn.file
