@@ -1,6 +1,6 @@
 """What all convolutions share: where they look, and how precisely they add."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -130,15 +130,17 @@ def pooling_geometry(input: Tensor, kernel_size: object, stride: object, padding
     return window
 
 
-def earliest_within(earliest: object, window: Geometry, height: int, width: int) -> int:
-    """Which spike of a window is pooled, counted from 1: one that every window of that map may have."""
-    count = check.integer(earliest, "earliest", 1)
-    most = 1 if count == 1 else window.fewest_inputs(height, width)
-    if count > most:
+def earliest_within(earliest: object, window: Geometry, height: int, width: int) -> tuple[int, ...]:
+    """Which spikes of a window are pooled, counted from 1: such as every window of that map may have."""
+    given: Any = earliest
+    several = isinstance(earliest, Sequence) and not isinstance(earliest, str) and len(earliest)
+    counts = tuple(check.integer(count, "earliest", 1) for count in (given if several else (given,)))
+    most = 1 if max(counts) == 1 else window.fewest_inputs(height, width)
+    if max(counts) > most:
         way = "" if window.padding == (0, 0) else "`latency.pad` before it adds neurons that are silent, in its place"
         accepted = f"at most {most}, as many neurons as a window has that has the fewest"
         raise check.fail("earliest", accepted, earliest, way)
-    return count
+    return counts
 
 
 def stored_weight(layer: Any, name: str) -> Tensor:

@@ -108,7 +108,7 @@ def pooling(
     stride: int | tuple[int, int] | None = None,
     padding: int | tuple[int, int] = 0,
     *,
-    earliest: int = 1,
+    earliest: int | Sequence[int] = 1,
 ) -> Tensor:
     """The earliest spike of each window, as :func:`spyketorch.functional.pooling`; or its k-th earliest.
 
@@ -117,7 +117,8 @@ def pooling(
         kernel_size, stride, padding: as in :func:`spyketorch.functional.pooling`; the stride defaults to the kernel.
         earliest: k. The window fires at the first step at which k of its neurons have fired, and is silent where fewer
             ever do: the larger k, the more of a window has to agree. At most as many as every window has neurons,
-            those at a padded border too, as padding is silent.
+            those at a padded border too, as padding is silent. Several, such as (4, 12), are told one after the other,
+            the maps of all features for each.
 
     Example:
         >>> times = torch.tensor([[[3, 15], [7, 2]]], dtype=torch.uint8)
@@ -125,9 +126,9 @@ def pooling(
         (tensor([[[2]]], dtype=torch.uint8), tensor([[[7]]], dtype=torch.uint8))
     """
     window = pooling_geometry(_times(times), kernel_size, stride, padding)
-    count = earliest_within(earliest, window, *times.shape[-2:])
-    pooled = operators.pooling(_batched(times), window.kernel_size, window.stride, window.padding, count)
-    return _as(pooled, times)
+    counts, batch = earliest_within(earliest, window, *times.shape[-2:]), _batched(times)
+    pooled = [operators.pooling(batch, window.kernel_size, window.stride, window.padding, count) for count in counts]
+    return _as(pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1), times)
 
 
 def convolution_fire(

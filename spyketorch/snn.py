@@ -411,7 +411,11 @@ class SpikingPooling(Pooling):
             kernel.
 
     Shape:
-        ``(C, H, W)`` or ``(N, C, H, W)``, in and out.
+        ``(C, H, W)`` or ``(N, C, H, W)``, in and out; K times as many features of K numbers ``earliest``, which the
+        last stage of a network may have, for its read-out.
+
+    Attributes:
+        earliest: a number, or a tuple of several.
 
     Example:
         >>> SpikingPooling(2)(torch.zeros(30, 28, 28, dtype=torch.uint8)).shape
@@ -424,11 +428,12 @@ class SpikingPooling(Pooling):
         stride: int | tuple[int, int] | None = None,
         padding: int | tuple[int, int] = 0,
         *,
-        earliest: int = 1,
+        earliest: int | Sequence[int] = 1,
     ) -> None:
         super().__init__(kernel_size, stride, padding)
         window = geometry(self.kernel_size, self.stride)  # the least map that has one
-        self.earliest = earliest_within(earliest, window, *self.kernel_size)
+        counts = earliest_within(earliest, window, *self.kernel_size)
+        self.earliest: int | tuple[int, ...] = counts[0] if len(counts) == 1 else counts
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({**state, "earliest": state.get("earliest", 1)})  # type: ignore[no-untyped-call]  # 0.1 had no others

@@ -120,6 +120,18 @@ def test_which_spike_is_pooled_is_told():
         snn.SpikingPooling(2, earliest=5)
 
 
+def test_several_spikes_of_a_window_are_pooled_one_after_the_other():
+    times = torch.randint(0, 7, (3, 2, 6, 6), dtype=torch.uint8)
+    layer = snn.SpikingPooling(3, earliest=(4, 1, 9))
+    assert repr(layer) == "SpikingPooling(kernel_size=3, earliest=(4, 1, 9))"
+    alone = [snn.SpikingPooling(3, earliest=count)(times) for count in (4, 1, 9)]
+    same(layer(times), torch.cat(alone, 1))
+    same(layer(times[0]), torch.cat([some[0] for some in alone]))
+    for wrong in ([], (1, 10), (0, 1), "12"):
+        with pytest.raises((ValueError, TypeError), match="`earliest` must be"):
+            snn.SpikingPooling(3, earliest=wrong)
+
+
 def test_learners_are_reexported():
     assert snn.STDP is learning.STDP
     assert snn.RSTDP is learning.RSTDP

@@ -26,6 +26,8 @@ from spyketorch.snn import SpikingConvolution, SpikingPooling
 
 TIME_STEPS = 15
 
+_SCALE = ".scale"  # behind the key of a weight that is shipped in bytes
+
 
 def mozafari2019(
     pretrained: bool = False,
@@ -195,7 +197,7 @@ def goupy2024(
 
     - "mnist", "fashion_mnist": on- and off-centre cells in time by value; parts of 4 x 4 places, the earliest spike of
       each.
-    - "cifar10": whitened colours in time by a table; parts of 7 x 7 places, the fourth spike of each.
+    - "cifar10": whitened colours in time by a table; parts of 7 x 7 places, the fourth and the twelfth spike of each.
 
     Args:
         pretrained: with all that `examples/supervised_stdp.py` learned of that set, which is shipped with the package,
@@ -230,7 +232,8 @@ def goupy2024(
     layer = SpikingConvolution(2 * channels, count, 5, 5, 0.5, 0.01, time_steps=TIME_STEPS)
     stage = Stage(layer, SpikingPooling(chosen.part, earliest=chosen.earliest))
     network = Network(chosen.encoder(channels), [stage], images=ImageSpec(shape, (0, 255) if pretrained else None))
-    maps = count, (rows - 4) // chosen.part, (columns - 4) // chosen.part
+    told = len(chosen.earliest) if isinstance(chosen.earliest, tuple) else 1
+    maps = count * told, (rows - 4) // chosen.part, (columns - 4) // chosen.part
     neurons_of_each = chosen.per_class if per_class is None else per_class
     network.readout = FirstSpikeReadout(maps, classes, neurons_of_each, time_steps=TIME_STEPS, neuron=neuron)
     return _load(network, f"goupy2024_{data}") if pretrained else network
@@ -243,7 +246,7 @@ class _Chosen(NamedTuple):
     encoder: Callable[[int], nn.Module]  # for so many channels
     features: int
     part: int  # places on a side
-    earliest: int
+    earliest: int | tuple[int, ...]
     per_class: int
 
 
@@ -261,7 +264,7 @@ def _whitened(channels: int) -> nn.Module:
 _CHOSEN = {
     "mnist": _Chosen((1, 28, 28), _spots, features=128, part=4, earliest=1, per_class=5),
     "fashion_mnist": _Chosen((1, 28, 28), _spots, features=128, part=4, earliest=1, per_class=5),
-    "cifar10": _Chosen((3, 32, 32), _whitened, features=256, part=7, earliest=4, per_class=8),
+    "cifar10": _Chosen((3, 32, 32), _whitened, features=1024, part=7, earliest=(4, 12), per_class=8),
 }
 
 
@@ -299,8 +302,24 @@ def _load(network: Network, name: str) -> Network:
     """The network with the weights that are shipped, which ``weights/README.md`` tells of."""
     state = _files.load(resources.files("spyketorch") / "weights" / f"{name}.pt")
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(_widened(state))
     except (RuntimeError, ValueError) as error:
         accepted = f"False, as the weights that are shipped fit {name} without other options"
         raise check.fail("pretrained", accepted, True) from error
     return network
+
+
+def _widened(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Floats of what is shipped in bytes, beside what one of each row is."""
+    scales = {key.removesuffix(_SCALE): value for key, value in state.items() if key.endswith(_SCALE)}
+    rest = {key: value for key, value in state.items() if not key.endswith(_SCALE)}
+    return rest | {key: rest[key] * scale.view(-1, *[1] * (rest[key].ndim - 1)) for key, scale in scales.items()}
+
+
+def narrowed(state: dict[str, Tensor], *keys: str) -> dict[str, Tensor]:
+    """The same with some weights, of 0 or more, in bytes, 255ths of the largest of their row: what large ones ship in."""
+    scales = {f"{key}{_SCALE}": state[key].flatten(1).amax(1) / 255 for key in keys}
+    whole = {
+        key: (state[key] / scales[f"{key}{_SCALE}"].view(-1, *[1] * (state[key].ndim - 1))).round() for key in keys
+    }
+    return state | scales | {key: value.to(torch.uint8) for key, value in whole.items()}
