@@ -82,10 +82,11 @@ class Network(nn.Module):
         for number, (below, stage) in enumerate(itertools.pairwise(stages), 1):
             given = below.layer.out_channels + (0 if below.shortcut is None else below.layer.in_channels)
             read = stage.layer.in_channels
-            if isinstance(getattr(below.pool, "earliest", 1), tuple):
+            several: Any = getattr(below.pool, "earliest", 1)
+            if isinstance(several, tuple):
                 raise ValueError(
-                    f"`stages`[{number - 1}] must pass one spike of each window on, as a layer hears it; its pool passes "
-                    f"earliest={below.pool.earliest}, which a read-out alone hears: give the last stage such a pool"  # type: ignore[union-attr]
+                    f"`stages`[{number - 1}] must pass one spike of each window on to a layer; its pool passes "
+                    f"earliest={several}, which a read-out alone hears: give the last stage such a pool"
                 )
             if read != given:
                 raise ValueError(f"`stages`[{number}] reads {read} features, but stages[{number - 1}] gives {given}")

@@ -317,7 +317,7 @@ def _widened(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def narrowed(state: dict[str, Tensor], *keys: str) -> dict[str, Tensor]:
-    """The same with some weights, of 0 or more, in bytes, 255ths of the largest of their row: what large ones ship in."""
+    """The same with some weights, of 0 or more, in bytes: 255ths of the largest of their row."""
     scales = {f"{key}{_SCALE}": state[key].flatten(1).amax(1) / 255 for key in keys}
     whole = {
         key: (state[key] / scales[f"{key}{_SCALE}"].view(-1, *[1] * (state[key].ndim - 1))).round() for key in keys
