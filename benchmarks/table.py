@@ -2,9 +2,9 @@
 
     python benchmarks/table.py --data DIR                      # all cells, the cheapest and most telling first
     python benchmarks/table.py --data DIR --list               # what is filled, and what is missing
-    python benchmarks/table.py --page docs/table.md            # a page of what is filled
+    python benchmarks/table.py --out benchmarks/table.json --page docs/table.md  # the page of what is filled
 
---out names the file of the results, that of docs/table.md is benchmarks/table.json.
+--out names the file of the results.
 
 DIR holds MNIST and FashionMNIST as torchvision keeps them, cifar10_jpeg/{train,test}/CLASS, eth80/CLASS/OBJECT,
 caltech10/CLASS, caltech_face_motorbike/{train,test}/CLASS and spoken_digits/DIGIT_SPEAKER_NUMBER.wav; a set that is not
@@ -63,6 +63,8 @@ def main() -> None:
     if options.list:
         tell(cells, table)
     elif options.page:
+        if not options.out.exists():
+            parser().error(f"--out names the results that the page is made of; there is no file {str(options.out)!r}")
         page.write(table.filled(), options.page)
     elif options.data is None:
         parser().error("--data says where the data sets are")

@@ -169,6 +169,14 @@ def test_processes_fill_cells_and_tell_what_failed():
     assert isinstance(outcomes[5], TypeError)
 
 
+def test_a_page_is_made_of_results_that_are_there(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "table.py"), "--out", str(tmp_path / "none.json"), "--page", "page.md"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "there is no file" in done.stderr
+    assert not (tmp_path / "page.md").exists()
+
+
 def test_the_command_lists_what_is_missing(tmp_path):
     table = Table(tmp_path / "table.json")
     table.fill(Cell("target_time", "mnist", 0), RESULT, ABOUT)

@@ -174,7 +174,7 @@ Rules that learn with one spike per neuron and without gradients, on the same da
 
 ```
 python benchmarks/table.py --data DIR --processes 2    # a night on two cores; killed, it goes on where it was
-python benchmarks/table.py --page table.md             # this page, from what is filled
+python benchmarks/table.py --page table.md             # this page, from what that filled
 ```
 
 {filled} of {wanted} cells are filled; what is not yet is a dash, or missing below.
