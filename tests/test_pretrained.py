@@ -8,6 +8,7 @@ import torch
 
 import spyketorch
 from spyketorch import models, neurons
+from spyketorch.models._published import _widened, narrowed
 from spyketorch.training import evaluate
 
 SETS = {"goupy2024_mnist": "mnist", "goupy2024_fashion_mnist": "fashion_mnist", "goupy2024_cifar10": "cifar10"}
@@ -35,6 +36,21 @@ def test_they_are_small_and_their_origin_is_told():
     assert sum(file.stat().st_size for file in files) < 10e6
     told = (WEIGHTS / "README.md").read_text(encoding="utf-8")
     assert all(file.name in told for file in files)
+
+
+def test_large_weights_are_shipped_in_bytes():
+    """To a 255th of the largest of each row; what is 0 stays 0."""
+    state = models.goupy2024(features=4).state_dict()
+    state["readout.weight"][:, ::3] = 0
+    small = narrowed(state, "readout.weight", "stages.0.layer.weight")
+    assert small["readout.weight"].dtype == small["stages.0.layer.weight"].dtype == torch.uint8
+    back = _widened(small)
+    assert back.keys() == state.keys()
+    for key in ("readout.weight", "stages.0.layer.weight"):
+        wrong = (back[key] - state[key]).abs().flatten(1).amax(1)
+        assert bool((wrong <= state[key].flatten(1).amax(1) / 509).all())
+    assert bool((back["readout.weight"][:, ::3] == 0).all())
+    models.goupy2024(features=4).load_state_dict(back)
 
 
 def test_another_network_is_refused():
