@@ -283,6 +283,13 @@ def unfitted():
     return network
 
 
+def several():
+    stage = models.Stage(small().stages[0].layer, snn.SpikingPooling(2, earliest=(1, 2)))
+    network = models.Network(encoding.LatencyEncoder(nn.Identity(), 5), [stage])
+    network.readout = readout.LinearReadout((6, 3, 3), 2, time_steps=5)
+    return network
+
+
 def own_encoder():
     return models.Network(nn.Softplus(), small().stages, [0, 1, 2])
 
@@ -307,6 +314,7 @@ REFUSED = {
         "encoder is made of .*Softplus",
     ),
     "own read-out": (lambda: with_readout(nn.Flatten()), {}, "LinearReadout or a FirstSpikeReadout"),
+    "several spikes": (several, {}, r"one spike of each window; one passes earliest=\(1, 2\) on"),
     "no network": (lambda: nn.Linear(2, 2), {}, "a models.Network"),
     "leaky decisions": (
         lambda: with_readout(readout.FirstSpikeReadout((3, 6, 6), 2, time_steps=5, neuron=neurons.Leaky(0.5))),

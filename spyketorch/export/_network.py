@@ -143,6 +143,10 @@ def _pool(pool: nn.Module | None) -> dict[str, Any] | None:
         return None
     if type(pool) is not SpikingPooling or pool._forward_hooks or "forward" in vars(pool):
         raise unfit("one whose pools are snn.SpikingPooling", pool)
+    if isinstance(pool.earliest, tuple):
+        raise ValueError(
+            f"`network` must have pools of one spike of each window; one passes earliest={pool.earliest} on"
+        )
     window = {"kernel": list(pool.kernel_size), "stride": list(pool.stride), "padding": list(pool.padding)}
     return {**window, "earliest": pool.earliest}
 
