@@ -103,7 +103,7 @@ RECIPES = {
         CLOTHES,
         common.fashion_mnist,
         features(0.8, 30, 0.85),
-        decisions(0.4, 8, 0.75, gap=0.025, averaged=3),
+        decisions(0.4, 5, 0.65),
     ),
     "cifar10_jpeg": Recipe(
         "cifar10",
