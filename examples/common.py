@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ except ImportError as error:
 
 from spyketorch import visualization
 from spyketorch.models import Network
-from spyketorch.training import Evaluation, FinalLesson, Lesson, Trainer, evaluate
+from spyketorch.training import Evaluation, FinalLesson, Lesson, Processes, Trainer, evaluate
 
 Data = tuple[Tensor, Tensor]  # images (N, 1, H, W), labels (N,)
 
@@ -37,9 +38,10 @@ def at_least(minimum: int) -> Callable[[str], int]:
 def device(text: str) -> torch.device:
     """The type of an option that names a device, which must be there."""
     try:
-        return torch.empty(0, device=text).device
+        torch.empty(0, device=text)
     except (RuntimeError, AssertionError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return torch.device(text)  # without a number, so that each process has its own GPU
 
 
 def folder(text: str) -> Path:
@@ -93,10 +95,15 @@ class Told:
 
 
 def learn(
-    network: Network, lessons: Sequence[Lesson | FinalLesson], data: Data, folder: Path, options: argparse.Namespace
+    network: Network,
+    lessons: Sequence[Lesson | FinalLesson],
+    data: Data,
+    folder: Path,
+    options: argparse.Namespace,
+    processes: Processes | None = None,
 ) -> Trainer:
     """Train a network in ``folder``, where the run can be stopped and resumed."""
-    how = {"seed": options.seed, "resume": options.resume, "writer": Told()}
+    how = {"seed": options.seed, "resume": options.resume, "writer": Told(), "processes": processes}
     trainer = Trainer(network.to(options.device), lessons, folder, **how)
     try:
         for report in trainer.fit(*data):
@@ -109,9 +116,9 @@ def learn(
     return trainer
 
 
-def test(network: Network, data: Data, options: argparse.Namespace) -> Evaluation:
+def test(network: Network, data: Data, options: argparse.Namespace, processes: Processes | None = None) -> Evaluation:
     """Decide all test images, and say how many were right."""
-    result = evaluate(network.to(options.device), *data)
+    result = evaluate(network.to(options.device), *data, processes=processes)
     print(f"test accuracy {100 * result.accuracy:.1f} % (silent {100 * result.silent:.1f} %)")
     return result
 
@@ -163,7 +170,23 @@ def run(
     names: Sequence[str],
     options: argparse.Namespace,
 ) -> tuple[Network, Data]:
-    """A whole experiment: train or take the shipped weights, test once, save, draw; gives network and test images."""
+    """A whole experiment: train or take the shipped weights, test once, save, draw; gives network and test images.
+
+    Processes that torchrun has started share out the work; the first one alone tells of it.
+    """
+    with Processes.of_torchrun() as processes, nullcontext() if processes.first else redirect_stdout(None):
+        return _run(name, build, lessons, load, names, options, processes)
+
+
+def _run(
+    name: str,
+    build: Callable[..., Network],
+    lessons: Sequence[Lesson | FinalLesson],
+    load: Callable[[argparse.Namespace, bool], Data],
+    names: Sequence[str],
+    options: argparse.Namespace,
+    processes: Processes,
+) -> tuple[Network, Data]:
     torch.manual_seed(options.seed)
     history: list[dict[str, float]] = []
     if options.evaluate:
@@ -171,11 +194,13 @@ def run(
         network = build(pretrained=True)
     else:
         network = build()
-        history = learn(network, lessons, load(options, True), options.out / name, options).history
-        network.save(options.out / f"{name}.pt")
+        history = learn(network, lessons, load(options, True), options.out / name, options, processes).history
+        if processes.first:
+            network.save(options.out / f"{name}.pt")
     data = load(options, False)
-    result = test(network, data, options)
-    picture = options.out / f"{name}.png"
-    draw(network, result, names, picture, history, data[0])
-    print(f"picture: {picture}")
+    result = test(network, data, options, processes)
+    if processes.first:
+        picture = options.out / f"{name}.png"
+        draw(network, result, names, picture, history, data[0])
+        print(f"picture: {picture}")
     return network, data

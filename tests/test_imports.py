@@ -16,6 +16,7 @@ ROOT = Path(spyketorch.__file__).parent
 ROOMS = [
     *("_warnings", "_checks", "__init__", "_files", "_progress", "_identity", "_state", "_convolution", "_winners"),
     *(
+        "_processes",
         "_plasticity",
         "_teacher",
         "neurons",

@@ -1,6 +1,6 @@
 """The ways to learn from first-spike times, the fastest first; each says why it does not serve a task."""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,11 @@ from spyketorch.learning._task import Task, answer
 from spyketorch.learning._walk import Decided, teach_and_clamp, teach_on_waves, walk
 from spyketorch.learning._walk import decide as winners_among
 from spyketorch.learning._walk import teach as update
+
+if TYPE_CHECKING:
+    from spyketorch.kernels.engine import Engine
+    from spyketorch.kernels.loops.layout import Array
+    from spyketorch.kernels.loops.learn import Found
 
 
 class BackEnd(Protocol):
@@ -52,7 +57,7 @@ class InLoops:
             else:
                 for part in (slice(i, i + size) for i in range(0, len(images), size)):
                     taught = teacher.of_some(part)
-                    found = loops.find(images[part], choice, taught.active)
+                    found = self._found(task, loops, images[part], taught.active)
                     if few:
                         features = [f for f in found.winners[0, :, 0].tolist() if f >= 0]
                         rule = rule._replace(rates=task.rule._plasticity(features).rates)
@@ -60,6 +65,16 @@ class InLoops:
             if plasticity.thresholds is not None:
                 task.layer.threshold.copy_(torch.from_numpy(loops.threshold))
         return torch.from_numpy(np.concatenate(winners))
+
+    @staticmethod
+    def _found(task: Task, loops: "Engine", images: "Array", active: "Array") -> "Found":
+        """The winners of images that answer with the same weights, shared out."""
+        from spyketorch.kernels.loops.learn import Found
+
+        def some(rows: slice) -> list[Tensor]:
+            return [torch.from_numpy(part) for part in loops.find(images[rows], task.choice, active[rows])]
+
+        return Found(*(part.numpy() for part in task.processes.spread(some, len(images))))
 
 
 class WinnersInLoops:

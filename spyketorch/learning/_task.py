@@ -9,6 +9,7 @@ from spyketorch import _checks as check
 from spyketorch import neurons
 from spyketorch._convolution import Geometry, check_fits, learnable
 from spyketorch._plasticity import Inputs
+from spyketorch._processes import ALONE, Processes, at_work
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch._winners import choice as winner_choice
@@ -63,6 +64,11 @@ class Task(NamedTuple):
         """What the layer hears of one."""
         times, potentials = self.inputs
         return Inputs(times[i], None if potentials is None else potentials[i])
+
+    @property
+    def processes(self) -> Processes:
+        """Those that share out the answers of a mini-batch; what is learned online all of them learn alike."""
+        return at_work() if self.minibatch > 1 else ALONE
 
     def engine(self) -> AbstractContextManager["Engine"]:
         """The compiled loops on the layer."""

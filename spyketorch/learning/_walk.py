@@ -23,7 +23,7 @@ class Decided(NamedTuple):
 
     winners: Tensor
     post: Tensor
-    fired: Tensor | None
+    fired: Tensor | None = None
 
     def of(self, i: int) -> "Decided":
         """Those of one sample."""
@@ -41,7 +41,7 @@ def walk(task: Task, decide: Callable[[Tensor, Tensor | None, bool], Decided], t
         sample = task.sample(i)
         if i % task.minibatch == 0:
             part = slice(i, i + task.minibatch)
-            together = decide(times[part], None if teacher is None else teacher.active[part], False)
+            together = _together(task, decide, part)
         decided = together.of(i % task.minibatch)
         history.append(decided.winners)
         if teacher is None:
@@ -62,6 +62,17 @@ def walk(task: Task, decide: Callable[[Tensor, Tensor | None, bool], Decided], t
             if check.free_to_read(allowed) and not bool(allowed.any()):
                 break
     return torch.stack(history)
+
+
+def _together(task: Task, decide: Callable[[Tensor, Tensor | None, bool], Decided], part: slice) -> Decided:
+    """What is decided with the same weights, shared out; all neurons' first spikes where the rule looks at them."""
+    times, active = task.times[part], None if task.teacher is None else task.teacher.active[part]
+
+    def some(rows: slice) -> list[Tensor]:
+        winners, post, fired = decide(times[rows], None if active is None else active[rows], False)
+        return [winners, post] if fired is None or not task.rule._on_waves() else [winners, post, fired]
+
+    return Decided(*task.processes.spread(some, len(times)))
 
 
 def decide(fired: Tensor, potentials: Tensor, layer: Any, choice: Choice) -> Decided:

@@ -10,6 +10,7 @@ from torch.nn.parameter import Parameter
 
 from spyketorch import _checks as check
 from spyketorch._convolution import torch_threads
+from spyketorch._processes import at_work
 from spyketorch.readout._maps import OfMaps
 
 
@@ -76,8 +77,8 @@ class LinearReadout(OfMaps):
             \min_{w, b} \; \frac{\lambda}{2} \|w\|^2 + \frac{1}{N} \sum_{n, c} \max(0, 1 - y_{nc}\,\text{score}_{nc})^2
 
         with y = 1 for the right class and -1 for the others; by L-BFGS, on times less their mean, where it needs fewer
-        passes. There is no chance in it, so a seed is not needed, and the weights are the same to the bit for any batch
-        and number of threads.
+        passes. There is no chance in it, so a seed is not needed, and the weights are the same to the bit for any
+        batch, number of threads, and number of processes that a Trainer shares the images out to.
 
         Args:
             times: first-spike times ``(N, features, rows, columns)``; they may lie in a memory-mapped file.
@@ -107,15 +108,17 @@ class LinearReadout(OfMaps):
         target = 2 * nn.functional.one_hot(labels, len(self.bias)).to(dtype).T - 1
         missing = torch.empty_like(target)  # how much each margin lacks, of all images
         room = points[0].new_empty(min(batch, count), inputs)  # one piece of memory, used again and again
-        threads = torch.get_num_threads()
+        threads, processes = torch.get_num_threads(), at_work()
+        share = processes.share(count)  # of what is summed without rounding
 
         def parts() -> Iterator[tuple[slice, Tensor]]:
-            for start in range(0, count, batch):
-                some = flat[start : start + batch]
-                yield slice(start, start + batch), room[: len(some)].copy_(some)
+            for start in range(share.start, share.stop, batch):
+                part = slice(start, min(start + batch, share.stop))
+                some = flat[part]
+                yield part, room[: len(some)].copy_(some)
 
         total = sum((late.sum(0) for _, late in parts()), points[0].new_zeros(inputs))  # of integers, so exact
-        mean = total / count
+        mean = processes.sum_(total) / count
 
         def objective() -> float:
             weight, bias = points  # the bias is that of centred times: x less its mean is (mean - t) / T
@@ -123,11 +126,14 @@ class LinearReadout(OfMaps):
             largest = (1 + bias.abs() + weight.abs().sum(1))[:, None]  # no margin lacks more
             rounded = _exact(weight, inputs * steps)
             slopes = torch.zeros_like(weight)
+            missing.zero_()
             with torch_threads(threads):
                 for part, late in parts():
                     y = target[:, part]
                     missing[:, part] = (1 - y * (offset - rounded @ late.T / steps)).clamp(min=0)
                     slopes += _exact(y * missing[:, part], count * steps, largest) @ late
+            for part_of_all in (missing, slopes):
+                processes.sum_(part_of_all)
             pulls = (target * missing).sum(1)
             weight.grad = penalty * weight - 2 / count * (torch.outer(pulls, mean) - slopes) / steps
             bias.grad = -2 / count * pulls

@@ -5,6 +5,7 @@ A :class:`Trainer` takes a :class:`spyketorch.models.Network` and one lesson per
 with the weights that the one before left; where a run is stopped and resumed does not change a bit of the result.
 """
 
+from spyketorch._processes import Processes as Processes
 from spyketorch.training._calibration import Calibration as Calibration
 from spyketorch.training._calibration import calibrate as calibrate
 from spyketorch.training._diagnosis import Course as Course

@@ -3,6 +3,7 @@
 import io
 import itertools
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 import spyketorch
 from spyketorch._files import atomic, load, save
 from spyketorch._identity import Content, code_of, digest, hashed, hooks, its_own, lines, settings, unhooked
+from spyketorch._processes import ALONE, Processes
 from spyketorch._progress import progress_bar
 from spyketorch.data._source import Source
 from spyketorch.models._batches import batch_size
@@ -34,6 +36,9 @@ class Answers:
     ``memory_limit`` bytes they go to a memory-mapped file in ``directory``, whose name holds a hash of all that they
     depend on; a later run finds it there, and beside it what a pass over the images told.
 
+    Several processes each answer a part of each batch; all get all answers. The first one writes the files, which the
+    others map from there.
+
     Args:
         network: whose stages are finished, up to the one that is asked for.
         images: as its encoder takes them.
@@ -41,6 +46,7 @@ class Answers:
         memory_limit: bytes that the answers to one stage may take in memory.
         progress: whether to show a bar; None shows one where tqdm is installed.
         heed: what all that is answered passes through, so that it can be stopped.
+        processes: among which the images are shared out.
     """
 
     def __init__(
@@ -51,9 +57,10 @@ class Answers:
         memory_limit: float,
         progress: bool | None,
         heed: Heed = iter,
+        processes: Processes = ALONE,
     ) -> None:
         self.network, self.images, self.progress, self.heed = network, images, progress, heed
-        self.directory, self.memory_limit = directory, memory_limit
+        self.directory, self.memory_limit, self.processes = directory, memory_limit, processes
         self._stage = -1  # before the encoder
         self._times: Tensor | None = None
         self._note = self._noted()
@@ -62,7 +69,7 @@ class Answers:
         """The times that ``stage`` gets, ``(N, C, H, W)``; those of the last one are asked for by their number."""
         for number in range(stage, self._stage, -1):  # an earlier run may have left some
             path = self._path(number)
-            if path is not None and path.exists() and self.images.identity is not None:
+            if path is not None and self.processes.told(path.exists) and self.images.identity is not None:
                 self._stage, self._times = number, self._open(path, number)
                 break
         if self._times is None or self._stage < stage:
@@ -75,9 +82,10 @@ class Answers:
         if self.directory is None or self.images.name in (None, self.images.identity):
             return None
         path = self.directory / f"images-{str(self.images.name)[:16]}.pt"
-        if path.exists() and self.images.identity is None:
+        told = self.processes.told(lambda: load(path) if path.exists() else None)
+        if told is not None and self.images.identity is None:
             try:
-                self.images.recall(**load(path))
+                self.images.recall(**told)
             except TypeError as error:
                 raise ValueError(f"{str(path)!r} tells of no images; delete it, and they are read anew") from error
         return path
@@ -86,15 +94,18 @@ class Answers:
         steps: list[Callable[[Tensor], Tensor]] = [self.network._encode]
         steps += self.network.stages
         parts = steps[self._stage + 1 : stage + 1]
-        size, count = batch_size(self.network, self.images.head), len(self.images)
+        size, count = batch_size(self.network, self.images.head) * self.processes.count, len(self.images)
         chunks = self.heed(self.images.chunks(size) if self._times is None else torch.split(self._times, size))
         device = self.network.device
 
-        def answer(times: Tensor) -> Tensor:
-            times = times.to(device)
-            for part in parts:
-                times = part(times)
-            return times.cpu()
+        def answer(images: Tensor) -> Tensor:
+            def some(rows: slice) -> list[Tensor]:
+                times = images[rows].to(device)
+                for part in parts:
+                    times = part(times)
+                return [times.cpu()]
+
+            return self.processes.spread(some, len(images))[0]
 
         first = answer(next(chunks))
         shape, path = (count, *first.shape[1:]), self._path(stage)
@@ -110,9 +121,13 @@ class Answers:
                 for place, some in zip(torch.split(kept, size), answers(), strict=True):
                     place.copy_(some)
             else:
-                self._write(path, shape, first.numpy().dtype, answers())
+                if self.processes.first:
+                    self._write(path, shape, first.numpy().dtype, answers())
+                else:
+                    deque(answers(), maxlen=0)
+                self.processes.told(lambda: None)  # it is written
                 kept = self._open(path, stage)
-        if self._note is not None:
+        if self._note is not None and self.processes.first:
             save({"identity": self.images.identity, "labels": self.images.labels}, self._note)
         return kept
 

@@ -3,12 +3,15 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
+from spyketorch import _processes
+from spyketorch._processes import Processes
 from spyketorch._progress import progress_bar
 from spyketorch.data._source import Images, sourced
 from spyketorch.models._batches import batch_size
@@ -78,6 +81,7 @@ def evaluate(
     *,
     batch: int | None = None,
     progress: bool | None = False,
+    processes: Processes | None = None,
 ) -> Evaluation:
     """Decide all images and count right and wrong, class by class.
 
@@ -92,6 +96,7 @@ def evaluate(
             as the test alone does not tell which number is which.
         batch: images decided at once; None for as many as the ``batch_memory`` of the network allows.
         progress: show a bar; None shows one where tqdm is installed.
+        processes: share out the images among those; all get the same result. None decides all of them here.
 
     Raises:
         TypeError, ValueError: images or labels in none of these forms; the sentence says the way on.
@@ -104,7 +109,7 @@ def evaluate(
         True
     """
     check.callable_(network, "network")
-    source = sourced(images, labels)
+    source, processes = sourced(images, labels), _processes.known(processes)
     if not source.labelled:
         raise check.fail("labels", "the class of each image, where `images` come without", labels)
     parts = network.modules() if isinstance(network, nn.Module) else ()
@@ -114,19 +119,20 @@ def evaluate(
     direct = _unwrapped(network)
     numbers = itertools.chain(network.parameters(), network.buffers()) if isinstance(network, nn.Module) else iter(())
     head, decided = source.head, []
+    processes.check_alike("images", source.count, head)
+    if isinstance(network, nn.Module):
+        processes.check_alike("network", *network.parameters(), *network.buffers())
     device = next((number.device for number in numbers), head.device)
     as_they_are = looked_at(direct.images, source.at_hand, stacklevel=4) if isinstance(direct, Network) else told_once()
-    with torch.no_grad(), as_they_are, progress_bar("deciding", source.count, progress) as bar:
+    shown = progress if processes.first else False
+    with torch.no_grad(), as_they_are, progress_bar("deciding", source.count, shown) as bar:
         if batch is None and inner and not isinstance(direct, Network):
             network(head[:1].to(device))  # what does a wrapper give to the networks that it holds?
         if batch is None:
             reached = [head if held is direct else torch.zeros(1, *(held._shape or head.shape[1:])) for held in inner]
             batch = min(map(batch_size, inner, reached), default=500)
-        for part in source.chunks(check.integer(batch, "batch", 1)):
-            answer = network(part.to(device))
-            if not isinstance(answer, Tensor) or answer.shape != (len(part),) or answer.is_floating_point():
-                raise check.fail("network", f"from images to their classes, integers ({len(part)},)", answer)
-            decided.append(answer.cpu())
+        for part in source.chunks(check.integer(batch, "batch", 1) * processes.count):
+            decided += processes.spread(partial(_decided, network, part, device), len(part))
             bar.update(len(part))
     names = next((held.names for held in inner if held.names is not None), source.classes)
     assert source.labels is not None
@@ -137,6 +143,15 @@ def evaluate(
     assert known is not None
     check.storable((int(known.max()) + 2,) * 2, "labels", int(known.max()))
     return _evaluation(torch.cat(decided), known, names)
+
+
+def _decided(network: Callable[[Tensor], Tensor], images: Tensor, device: torch.device, rows: slice) -> list[Tensor]:
+    """The classes of some of the images, alone in a list."""
+    some = images[rows]
+    answer = network(some.to(device))
+    if not isinstance(answer, Tensor) or answer.shape != (len(some),) or answer.is_floating_point():
+        raise check.fail("network", f"from images to their classes, integers ({len(some)},)", answer)
+    return [answer.cpu()]
 
 
 def _unwrapped(network: Any) -> Any:

@@ -26,7 +26,7 @@ class Reinforced(Lesson):
         kwta, inhibition_radius, pointwise_inhibition, correction: as in :meth:`spyketorch.learning.RSTDP.learn`.
         reward, punishment: (LTP, LTD) of right and of wrong decisions.
         dropout: share of the features that sit out each image, chosen anew.
-        schedule, bounds, use_stabilizer, epochs, period: as for :class:`Unsupervised`.
+        schedule, bounds, use_stabilizer, epochs, period, minibatch: as for :class:`Unsupervised`.
     """
 
     kwta: int = 1
@@ -41,10 +41,12 @@ class Reinforced(Lesson):
     use_stabilizer: bool = False
     epochs: int = 1
     period: int = 500
+    minibatch: int = 1
     needs_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_settings(self, "reward", "punishment")
+        check.integer(self.minibatch, "minibatch", 1)
         if not 0 <= check.number(self.dropout, "dropout") < 1:
             raise check.fail("dropout", "a share of at least 0 and below 1", self.dropout)
         check.correction(self.correction)
@@ -76,6 +78,7 @@ class Reinforced(Lesson):
                 pointwise_inhibition=self.pointwise_inhibition,
                 correction=self.correction,
                 active=active,
+                minibatch=self.minibatch,
             )
         first = winners[:, 0, 0]
         right = (classes[first.clamp(min=0)] == labels) & (first >= 0)

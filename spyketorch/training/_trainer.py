@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
+from spyketorch import _processes
 from spyketorch._files import owned, save, sweep
 from spyketorch._identity import digest
+from spyketorch._processes import Processes
 from spyketorch._progress import progress_bar
 from spyketorch.data._source import Images, Source, sourced
 from spyketorch.encoding._fitted import fit
@@ -82,6 +84,10 @@ class Trainer:
         watch: called with a :class:`Moment` after each period, such as :class:`spyketorch.visualization.Watch`, which
             draws the features as they change; An error that it raises stops the run, after the
             period.
+        processes: share out the work among those, as ``docs/processes.md`` says: the answers of finished layers, those
+            of mini-batches, and the passes of a linear read-out. All get the same bits as one process gets alone, so
+            a run may be resumed with another number of them. The first one alone writes to ``directory``, which all
+            can read, warns, and calls ``writer`` and ``watch``. None does all of it here.
 
     Attributes:
         history: a dict per period: ``layer``, ``seen`` (images), ``hits``, ``misses``, ``silent`` (shares of the
@@ -113,6 +119,7 @@ class Trainer:
         on_silence: str = "stop",
         writer: Any = None,
         watch: Callable[[Moment], object] | None = None,
+        processes: Processes | None = None,
     ) -> None:
         if not isinstance(network, Network):
             raise check.fail_type("network", "a models.Network", network)
@@ -134,6 +141,7 @@ class Trainer:
         self.resume = check.flag(resume, "resume")
         self.memory_limit = check.limit(memory_limit, "memory_limit")
         self.checkpoint_seconds = check.limit(checkpoint_seconds, "checkpoint_seconds")
+        self.processes = _processes.known(processes)
         self.progress = None if progress is None else check.flag(progress, "progress")
         if writer is not None and not callable(getattr(writer, "add_scalar", None)):
             raise check.fail_type("writer", "None, or an object with add_scalar(name, value, step)", writer)
@@ -141,6 +149,8 @@ class Trainer:
         if watch is not None:
             check.callable_(watch, "watch")
         self.watch = watch
+        if not self.processes.first:
+            self.progress, self.writer, self.watch = False, None, None
         if on_silence not in ("stop", "warn"):
             raise check.fail("on_silence", '"stop" or "warn"', on_silence)
         self.on_silence = on_silence
@@ -178,6 +188,7 @@ class Trainer:
         Raises:
             FileExistsError: there is a checkpoint and ``resume`` is False.
             BlockingIOError: another run that is still going owns the directory; nothing of it is touched.
+            ConnectionError: another process of the run has ended before its end.
             TypeError, ValueError: images or labels in none of these forms; the sentence says the way on.
             ValueError: the checkpoint is damaged, or belongs to another network, recipe or data set, or an earlier call
                 had others; or a layer is silent.
@@ -193,6 +204,7 @@ class Trainer:
         ask = [type(lesson).__name__ for lesson in [*self.lessons, self.last] if lesson and lesson.needs_labels]
         if ask and not source.labelled:
             raise check.fail("labels", f"the class of each image, from which {ask[0]} learns", labels)
+        self.processes.check_alike("images", source.count, source.head)
         if source.random:
             warnings.warn(
                 "`images` are random, by a transform that draws or by shuffle=True of a DataLoader: each is read once, "
@@ -203,25 +215,34 @@ class Trainer:
             )
         with (
             nullcontext() if self.directory is None else self._own(self.directory),
+            nullcontext() if self.processes.first else _unwarned(),
             looked_at(self.network.images, source.at_hand, stacklevel=3) as told,
-            _interrupts(deferred=self.directory is not None) as interrupted,
+            _interrupts(deferred=self.directory is not None) as asked,
+            self.processes.at_work(),
         ):
-            self._may_begin()
-            heed = partial(self._heeding, interrupted=interrupted)
+
+            def interrupted() -> bool:
+                return self.processes.any(asked())
+
+            self.processes.told(self._may_begin)
+            heed = partial(self._heeding, asked=asked, interrupted=interrupted)
             identity = self._identify(source, heed)
+            self.processes.check_alike("network, lessons and seed", identity)
             content = self._found(identity, len(source))
-            answers = Answers(self.network, source, self.directory, self.memory_limit, self.progress, heed)
+            where = self.directory, self.memory_limit
+            answers = Answers(self.network, source, *where, self.progress, heed, self.processes)
             labels = self._begin(content, identity, source, answers)
             if not self._reports:
                 if told is not None and self._place == _Place():
                     self._warnings[0].append(told)
                 self._reports = self._run(source, answers, labels, interrupted)
                 return self._reports
-        warnings.warn(
-            "this Trainer has finished, so this call learned nothing and gives the reports of its run; to teach the "
-            "network more make another Trainer, in another directory",
-            stacklevel=2,
-        )
+        if self.processes.first:
+            warnings.warn(
+                "this Trainer has finished, so this call learned nothing and gives the reports of its run; to teach "
+                "the network more make another Trainer, in another directory",
+                stacklevel=2,
+            )
         return self._reports
 
     def _run(
@@ -270,6 +291,7 @@ class Trainer:
                     learned = _checked(lesson.learn(rule, period), len(period.times))
                     for text in learned.warnings:
                         self._warn(number, text, stacklevel=4, once=True)
+                    self.processes.check_alike(f"weights of layer {number + 1}", layer.weight)
                     self._count(number, learned)
                     self._record(number, learned)
                 bar.update(len(period.times))
@@ -441,10 +463,15 @@ class Trainer:
     @contextmanager
     def _own(self, directory: Path) -> Iterator[None]:
         """The directory, made where it is missing, for this run alone."""
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass  # a folder that cannot be written to is better found now than hours later
-        with owned(directory):
+        with ExitStack() as stack:
+
+            def take() -> None:
+                directory.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=directory):
+                    pass  # a folder that cannot be written to is better found now than hours later
+                stack.enter_context(owned(directory))
+
+            self.processes.told(take)
             yield
 
     def _may_begin(self) -> None:
@@ -458,6 +485,7 @@ class Trainer:
         """Whose a checkpoint is, but for its data, with an encoder that is fitted and all parts tried."""
         device = self.network.device
         fit(self.network.encoder, _Batches(source, device, heed))
+        self.processes.take_([*self.network.parameters(), *self.network.buffers()])
         if self.last is not None:  # what would fail hours later
             self.last.module(self.network)(self.network._features(source.head[:1].to(device), None))
         identity = checkpoint.identify(self.network, self.lessons, self.last, source.head)
@@ -479,31 +507,36 @@ class Trainer:
         if content is not None and self.checkpoint is not None:
             checkpoint.same(self.checkpoint, content["identity"], data)
             self._restore(content, self.checkpoint)
-        if self.directory is not None:  # a run that was killed could not
+        if self.directory is not None and self.processes.first:  # a run that was killed could not
             sweep([*self.directory.glob(".checkpoint.pt.*.part"), *self.directory.glob(".answers-*.part")])
         self.network.names = names
         self._identity, self._saved = identity | data, time.monotonic()
         return labels
 
-    def _heeding(self, parts: Iterable[Tensor], interrupted: Callable[[], bool]) -> Iterator[Tensor]:
+    def _heeding(
+        self, parts: Iterable[Tensor], asked: Callable[[], bool], interrupted: Callable[[], bool]
+    ) -> Iterator[Tensor]:
         """Parts as they come; after Ctrl-C, by which workers of a DataLoader end too, no more."""
-        try:
-            for part in parts:
-                if interrupted():
-                    break
-                yield part
-        except Exception:
-            if not interrupted():
-                raise
-        if interrupted():
-            raise self._stopped()
+        coming = iter(parts)
+        while True:
+            try:
+                part = next(coming, None)
+            except Exception:
+                if not asked():
+                    raise
+                part = None
+            if interrupted():
+                raise self._stopped()
+            if part is None:
+                return
+            yield part
 
     def _stopped(self) -> KeyboardInterrupt:
         return KeyboardInterrupt(f"stopped; {str(self.directory)!r} holds the state, resume=True goes on")
 
     def _save(self) -> None:
         self._saved = time.monotonic()
-        if self.checkpoint is None:
+        if self.checkpoint is None or not self.processes.first:
             return
         layers = [stage.layer for stage in self.network.stages]
         content = {
@@ -533,9 +566,16 @@ class Trainer:
 
     def _found(self, identity: dict[str, str], images: int) -> Any:
         """The checkpoint of this run, None where there is none."""
-        if self.checkpoint is None or not self.checkpoint.exists():
+        path = self.checkpoint
+        if path is None:
             return None
-        return checkpoint.read(self.checkpoint, identity, self.network, self.lessons, self.last, images)
+
+        def read() -> Any:
+            if not path.exists():
+                return None
+            return checkpoint.read(path, identity, self.network, self.lessons, self.last, images)
+
+        return self.processes.told(read)
 
     def _restore(self, content: Any, path: Path) -> None:
         """Take the state that a checkpoint holds."""
@@ -589,6 +629,14 @@ class _Follower:
 
     def random(self, number: int) -> "np.random.Generator":
         return np.random.default_rng([self.trainer.seed, len(self.trainer._wins), number])
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without warnings, which another process gives."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @lru_cache(1)  # all periods of an epoch take a part of it
