@@ -72,6 +72,7 @@ SLOW = [
     "test_processes.py::test_four",
     "test_processes.py::test_processes_that_are_not_alike",
     "test_processes.py::test_the_example",
+    "test_processes.py::test_torchrun",
     "test_readout.py::test_a_run_killed",
     "test_readout.py::test_scores_are_the_exact",
     "test_readout.py::test_the_same_bits",

@@ -18,6 +18,7 @@ from spyketorch.training import Processes, Trainer, evaluate
 
 pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo")
 ROOT = Path(__file__).parents[1]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 
 def started(count, *arguments):
@@ -93,6 +94,15 @@ def test_a_worker_that_dies_ends_the_run_and_another_number_goes_on(tmp_path, fi
     assert "ConnectionError: another process of this run has ended, so this one ends too; what was saved" in told[0]
     assert (tmp_path / "run" / "checkpoint.pt").exists()
     goes_on(tmp_path, first)
+
+
+def test_torchrun_tells_the_others_of_a_worker_that_died(tmp_path):
+    """By SIGTERM, wherever they are."""
+    command = [*TORCHRUN, "2", shared_out.__file__, str(tmp_path), "die"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert run.returncode == 1
+    assert "ConnectionError: another process of this run has ended" in run.stderr
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
 
 
 def test_ctrl_c_in_one_stops_all_and_another_number_goes_on(tmp_path):
@@ -172,8 +182,7 @@ def test_the_example_by_torchrun(tmp_path):
     """The command that docs/processes.md prints, for 1, 2 and 4 processes."""
     example = [str(ROOT / "examples" / "mnist_kheradpisheh.py"), "--data", os.environ["SPYKETORCH_MNIST"]]
     example += ["--limit", "300", "--minibatch", "16", "--out"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    commands = [[sys.executable], [*torchrun, "2"], [*torchrun, "4"]]
+    commands = [[sys.executable], [*TORCHRUN, "2"], [*TORCHRUN, "4"]]
     told, saved = [], []
     for number, command in enumerate(commands):
         folder = tmp_path / str(number)
