@@ -101,20 +101,19 @@ class Processes:
         size = -(-count // self.count)
         begins = [min(rank * size, count - size) for rank in range(self.count)]
         mine = begins[self.rank]
-        return [self._gathered(part, begins, count) for part in work(slice(mine, mine + size))]
+        parts = [part.contiguous() for part in work(slice(mine, mine + size))]
+        wholes = [part.new_empty(count, *part.shape[1:]) for part in parts]
+        sent = torch.cat([_bytes(part) for part in parts])  # one message
+        for begin, got in zip(begins, self._of_all(sent), strict=True):
+            for whole, piece in zip(wholes, torch.split(got, [part.nbytes for part in parts]), strict=True):
+                _bytes(whole[begin : begin + size]).copy_(piece)
+        return wholes
 
-    def _gathered(self, part: Tensor, begins: Sequence[int], count: int) -> Tensor:
-        whole = part.new_empty(count, *part.shape[1:])
-        for begin, piece in zip(begins, self._of_all(part), strict=True):
-            whole[begin : begin + len(part)] = piece
-        return whole
-
-    def _of_all(self, part: Tensor) -> list[Tensor]:
-        """Tensors of one shape, by rank."""
-        sent = part.contiguous().view(-1).view(torch.uint8)  # gloo and NCCL do not know all types
+    def _of_all(self, sent: Tensor) -> list[Tensor]:
+        """What each sends, by rank; all of one shape."""
         got = [torch.empty_like(sent) for _ in range(self.count)]
         _heard(dist.all_gather, got, sent)
-        return [piece.view(part.dtype).view(part.shape) for piece in got]
+        return got
 
     # what all know
 
@@ -150,7 +149,7 @@ class Processes:
             with torch.no_grad():
                 for tensor in tensors:
                     sent = tensor.detach().contiguous()
-                    _heard(dist.broadcast, sent.view(-1).view(torch.uint8), 0)
+                    _heard(dist.broadcast, _bytes(sent), 0)
                     tensor.copy_(sent)
 
     def check_alike(self, name: str, *parts: object) -> None:
@@ -185,6 +184,11 @@ def known(processes: object) -> Processes:
     if not isinstance(processes, Processes):
         raise check.fail_type("processes", "a training.Processes, or None", processes)
     return processes
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """A contiguous tensor as bytes, as gloo and NCCL do not know all types."""
+    return tensor.view(-1).view(torch.uint8)
 
 
 def _heard(collective: Callable[..., Any], *given: Any) -> None:
