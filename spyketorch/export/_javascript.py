@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import subprocess
 from importlib import resources
 
 import numpy as np
 
-from spyketorch.export.runtimes.reading import NotAnIntegerNetwork
+from spyketorch.export._runtimes import run
 
 
 class JavaScript:
@@ -22,8 +21,4 @@ class JavaScript:
     def trace(self, path: str | os.PathLike[str], images: np.ndarray) -> bytes:
         """The traces of images ``(N, C, H, W)`` of bytes; what the program refuses it refuses, too."""
         with resources.as_file(resources.files("spyketorch.export") / "runtimes") as folder:
-            command = ["node", str(folder / "runtime.js"), os.fspath(path)]
-            run = subprocess.run(command, input=images.tobytes(), capture_output=True)
-        if run.returncode:
-            raise NotAnIntegerNetwork(run.stderr.decode().strip())
-        return run.stdout
+            return run(["node", str(folder / "runtime.js"), os.fspath(path)], images)
