@@ -42,14 +42,22 @@ def winners_in_turn(able: Tensor, kwta: int, radius: int, best: Callable[[Tensor
     features, rows, columns = able.shape[-3:]
     neurons = features * rows * columns
     flat = torch.arange(neurons, device=able.device).view(features, rows, columns)
-    feature, row, column = flat // (rows * columns), flat // columns % rows, flat % columns
-    winners = []
-    for _ in range(kwta):
-        index = torch.where(best(able), flat, neurons).amin((-3, -2, -1), keepdim=True)
-        f, r, c = index // (rows * columns), index // columns % rows, index % columns  # f = features: none
+    none = flat.new_full((), neurons)  # made once: a number beside a tensor is made one in each operation
+
+    def place(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return index // (rows * columns), index // columns % rows, index % columns  # feature = features: none
+
+    def first(able: Tensor) -> Tensor:
+        return torch.where(best(able), flat, none).amin((-3, -2, -1), keepdim=True)
+
+    feature, row, column = place(flat)
+    winners = [first(able)]
+    while len(winners) < kwta:
+        f, r, c = place(winners[-1])
         silenced = feature == f
         if radius > 0:
-            silenced = silenced | (((row - r).abs() <= radius) & ((column - c).abs() <= radius))
+            silenced = silenced | (torch.maximum((row - r).abs(), (column - c).abs()) <= radius)
         able = able & ~silenced
-        winners.append(torch.where(index.flatten(-3) < neurons, torch.cat((f, r, c), -1).flatten(-3), -1))
-    return torch.stack(winners, -2)
+        winners.append(first(able))
+    index = torch.cat(winners, -1).flatten(-3)
+    return torch.where((index < neurons).unsqueeze(-1), torch.stack(place(index), -1), -1)

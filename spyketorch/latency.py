@@ -271,10 +271,11 @@ def k_winners(
     _pair(times, potentials)
     time_steps = _steps(time_steps, times)
     kwta, radius = choice(kwta, inhibition_radius, *times.shape[-3:])
+    silent, lowest = times.new_full((), time_steps), potentials.new_full((), _lowest(potentials))
 
     def best(able: Tensor) -> Tensor:
-        now = able & (times == torch.where(able, times, time_steps).amin((-3, -2, -1), keepdim=True))
-        return now & (potentials == torch.where(now, potentials, _lowest(potentials)).amax((-3, -2, -1), keepdim=True))
+        now = able & (times == torch.where(able, times, silent).amin((-3, -2, -1), keepdim=True))
+        return now & (potentials == torch.where(now, potentials, lowest).amax((-3, -2, -1), keepdim=True))
 
     return winners_in_turn((times < time_steps) & (potentials > 0), kwta, radius, best)
 
