@@ -5,6 +5,7 @@ layers are convolutions of frames.
 """
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as fn
@@ -15,29 +16,47 @@ from spyketorch._convolution import Geometry, conv2d
 from spyketorch.kernels import gather
 from spyketorch.neurons import Neuron
 
-_POTENTIALS = 2**24  # that are held at once where there are several time steps
+#: bytes that potentials over time, and what is made of them, take at most where a layer answers in one convolution,
+#: or one image at one time step
+MEMORY = 2**28
 
 
 def convolution_fire(
     times: Tensor, weight: Tensor, threshold: Tensor, time_steps: int, shape: Geometry, want_values: bool
 ) -> tuple[Tensor, Tensor]:
-    """(first-spike times, potentials there): a convolution of as many time steps as may be held at once."""
+    """(first-spike times, potentials there): a convolution of as many images, over all time steps, as may be held."""
     if check.free_to_read(times):
         return gather.convolution_fire(times, weight, threshold, time_steps, shape, want_values)
-    limit = threshold.view(-1, 1, 1)
-    size = (len(times), len(weight), *shape.output_size(*times.shape[2:]))
-    fired = times.new_full(size, time_steps)
-    values = weight.new_zeros(size if want_values else 0)
+    rows, columns = shape.output_size(*times.shape[2:])
+    of_a_step = (2 * len(weight) * rows * columns + times[0].numel()) * weight.element_size()
     steps = torch.arange(time_steps, device=times.device, dtype=times.dtype).view(-1, 1, 1, 1)
-    for some in torch.split(steps, max(1, _POTENTIALS // fired.numel())):
+    images, together = max(1, MEMORY // (of_a_step * time_steps)), max(1, MEMORY // of_a_step)
+    answers = [
+        _fire(part, weight, threshold.view(-1, 1, 1), torch.split(steps, together), shape, want_values)
+        for part in torch.split(times, images)
+    ]
+    fired, values = zip(*answers, strict=True)
+    return torch.cat(fired), torch.cat(values)
+
+
+def _fire(
+    times: Tensor, weight: Tensor, limit: Tensor, steps: Sequence[Tensor], shape: Geometry, want_values: bool
+) -> tuple[Tensor, Tensor]:
+    """:func:`convolution_fire` of some images, a convolution for each part of the time steps."""
+    time_steps = sum(map(len, steps))
+    fired = values = None
+    for some in steps:
         frames = (times.unsqueeze(1) <= some).to(weight.dtype)
-        potentials = conv2d(frames.flatten(0, 1), weight, shape).reshape(*frames.shape[:2], *size[1:])
+        potentials = conv2d(frames.flatten(0, 1), weight, shape)
+        potentials = potentials.reshape(*frames.shape[:2], *potentials.shape[1:])
         first = torch.where(potentials > limit, some, time_steps).amin(1)
         if want_values:
             place = (first - some[0]).clamp(max=len(some) - 1).unsqueeze(1).to(torch.int64)
-            values = torch.where(first < fired, potentials.gather(1, place).squeeze(1), values)
-        fired = torch.minimum(fired, first)
-    return fired, values
+            now = potentials.gather(1, place).squeeze(1)
+            values = torch.where(first < (time_steps if fired is None else fired), now, 0 if values is None else values)
+        fired = first if fired is None else torch.minimum(fired, first)
+    assert fired is not None
+    return fired, weight.new_empty(0) if values is None else values
 
 
 def last_potentials(times: Tensor, weight: Tensor, time_steps: int, shape: Geometry) -> Tensor:
