@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,12 @@ def mixed(key: int, count: Tensor) -> Tensor:
     z = (z ^ ((z >> 30) & HIGH34)) * MIX1
     z = (z ^ ((z >> 27) & HIGH37)) * MIX2
     return ((z ^ ((z >> 31) & HIGH33)) >> 32) & HIGH32
+
+
+@lru_cache
+def _shares(count: int, steepness: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What is left of a rate at each of so many steps; kept, as sending it anew would wait for the device."""
+    return torch.from_numpy(np.exp(-steepness * (np.arange(count) / (count - 1)))).to(dtype).to(device)
 
 
 class _Integer(NamedTuple):
@@ -188,7 +195,7 @@ class IntegerSTDP(MultiplicativeSTDP):
 
     def change(self, synapses: Synapses) -> Tensor:
         weight, features = synapses.weight, synapses.features
-        steps, lowest, levels = self._steps().to(weight.device), self._lowest, 2**self.bits
+        steps, lowest, levels = self._steps(), self._lowest, 2**self.bits
         number = ((weight * levels).long() - lowest).clamp(0, len(steps) - 1)
         share = torch.where(
             synapses.causal, synapses.ltp * steps[number], synapses.ltd * steps[len(steps) - 1 - number]
@@ -212,9 +219,9 @@ class IntegerSTDP(MultiplicativeSTDP):
 
     def _steps(self) -> Tensor:
         """What is left of LTP at each weight from the lowest on, and of LTD at each from the highest down."""
-        count = int(self.upper_bound * 2**self.bits) - self._lowest + 1
-        shares = np.arange(count) / (count - 1)
-        return torch.from_numpy(np.exp(-self.steepness * shares)).to(self.conv_layer.weight.dtype)
+        count, weight = int(self.upper_bound * 2**self.bits) - self._lowest + 1, self.conv_layer.weight
+        make = _shares if check.readable(weight) else _shares.__wrapped__  # what is fake is not kept
+        return make(count, self.steepness, weight.dtype, weight.device)
 
     def _key(self) -> int:
         """Where in all random numbers those of the seed begin."""
