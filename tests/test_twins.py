@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spyketorch import learning, snn
+from spyketorch.kernels import plain
 from spyketorch.learning import _back_ends
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -299,6 +300,41 @@ def test_mini_batches_by_reward(seed, size, correction, threshold, dropout, kwta
     (winners, weight), (wanted, known) = both(learn)
     assert torch.equal(winners, wanted)
     assert torch.equal(weight, known)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 99), threshold=st.sampled_from([None, 2.0]), groups=st.sampled_from([1, 2]),
+    kwta=st.sampled_from([1, 3]), size=st.sampled_from([2, 5, 64]), stabilizer=st.booleans(),
+    rewarded=st.booleans(), memory=st.sampled_from([1, 5000, 2**28]),
+)  # fmt: skip
+def test_mini_batches_in_few_operations(seed, threshold, groups, kwta, size, stabilizer, rewarded, memory):
+    """What is found for all winners at once is what each would find: the same bits, of any weights."""
+    times, labels, classes = spikes(11, 4, 5, 6, seed=seed), torch.arange(11) % 3, torch.arange(6) % 3
+    found = []
+    for way in (_back_ends.MinibatchesInTorch(), _back_ends.InTorch()):
+        made = layer(threshold, groups=groups, seed=seed, stride=(1, 2), padding=1)
+        with mock.patch.object(_back_ends, "BACK_ENDS", (way,)), mock.patch.object(plain, "MEMORY", memory):
+            if rewarded:
+                rule: Any = learning.RSTDP(made, (0.1, -0.05), (-0.1, 0.03), stabilizer, 0.2, 0.8)
+                winners = rule.learn(times, labels, classes, kwta, 1, minibatch=size)
+            else:
+                rule = learning.STDP(made, [(0.01 * i, -0.03) for i in range(6)], stabilizer)
+                winners = rule.learn(times, kwta, 1, minibatch=size)
+        found.append((winners, made.weight))
+    for few, each in zip(*found, strict=True):
+        assert torch.equal(few, each)
+
+
+def test_what_mini_batches_in_few_operations_do_not_serve():
+    way, times, labels, classes = _back_ends.MinibatchesInTorch(), spikes(4, 4, 5, 5), [0] * 4, [0] * 6
+    rule, rewarded = learning.STDP(layer(), (0.1, -0.1)), learning.RSTDP(layer(), (0.1, -0.1), (-0.1, 0.1))
+    assert way.why_not(rule._task(times, 1, 0, minibatch=2)) is None
+    assert way.why_not(rule._task(times, 1, 0)) == "samples are learned one by one"
+    again = rewarded._task(times, labels, classes, correction="guess", minibatch=2)
+    assert way.why_not(again) == "what is decided wrong is decided again"
+    own = RULES["of one's own"](layer())
+    assert way.why_not(own._task(times, 1, 0, minibatch=2)) == "the rule has its own change"
 
 
 @settings(deadline=None, max_examples=25)

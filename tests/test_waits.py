@@ -4,6 +4,7 @@ Code asks :func:`spyketorch._checks.free_to_read` and ``has_loops`` whether tens
 """
 
 from contextlib import contextmanager, nullcontext
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -19,7 +20,8 @@ from spyketorch.kernels import operators
 
 STEPS = 5
 READS = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "_unique2", "unique_dim", "unique_consecutive",
-         "masked_select", "equal", "repeat_interleave", "bincount"}  # fmt: skip
+         "masked_select", "equal", "repeat_interleave", "bincount",
+         "lift_fresh"}  # fmt: skip  # of numbers that the host sends, and waits until they have come
 METHODS = {"tolist", "numpy", "cpu", "__array__", "__bool__", "__int__", "__float__", "__index__"}
 
 
@@ -75,6 +77,7 @@ WAITS = {
     "index of no axis": lambda x: x[torch.tensor(1)],
     "range": lambda x: list(range(x[1])),
     "equal": lambda x: torch.equal(x, x),
+    "a number that the host sends": lambda x: x + torch.tensor([1, 2, 3]),
 }
 
 
@@ -106,10 +109,11 @@ def answers_alike(call):
 def test_a_layer_does_not_look_at_its_threshold_again():
     """It was checked when it was set; what was written to it since is looked at where that costs no wait."""
     made, times = layer(PER_FEATURE), samples()
+    rule = learning.STDP(made, (1 / 4, -1 / 8))
     looked = {"threshold": mock.DEFAULT, "finite": mock.DEFAULT}
     with elsewhere(), mock.patch.multiple(check, **looked) as looks:
         made(times), made.respond(times), made.winners(times)
-        learning.STDP(made, (1 / 4, -1 / 8)).learn(times)
+        rule.learn(times)
     assert not any(look.called for look in looks.values())
 
 
@@ -125,7 +129,7 @@ OPTIONS = {"use_stabilizer": False, "lower_bound": -1, "upper_bound": 1}
 @pytest.mark.parametrize("geometry", [{}, {"stride": 2, "padding": 1, "groups": 2}], ids=["plain", "grouped"])
 @pytest.mark.parametrize("threshold", [2.0, PER_FEATURE, None], ids=["number", "per feature", "none"])
 def test_layers_answer_without_a_wait(threshold, geometry):
-    made, times = layer(threshold, **geometry), samples()
+    made, times, some = layer(threshold, **geometry), samples(), torch.tensor([0, 2])
 
     def run():
         fired, potentials = made.respond(times)
@@ -138,7 +142,7 @@ def test_layers_answer_without_a_wait(threshold, geometry):
             latency.pooling(fired, 2, earliest=3),
             latency.pad(fired, (1, 1, 1, 1), STEPS),
             latency.k_winners(*inhibited, 3, 1, time_steps=STEPS),
-            latency.feature_inhibition(fired, potentials, [0, 2], time_steps=STEPS)[0],
+            latency.feature_inhibition(fired, potentials, some, time_steps=STEPS)[0],
             latency.from_wave(latency.to_wave(times, STEPS)),
             made.winners(times, 2, 1, pointwise_inhibition=True),
             made.winners(times),
@@ -245,3 +249,21 @@ def test_guessing_takes_as_many_turns_as_classes(features):
                        correction="guess")  # fmt: skip
         counts.append(decisions.call_count)
     assert counts == [2, 3]
+
+
+# operations, each of which has to be started on the device
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_mini_batch_takes_twelve_operations_an_image(number):
+    """Whatever the sizes are; the maps are smaller here than those of digits."""
+    made, size = models.mozafari2019().stages[number].layer, (9, 9, 4)[number]
+    times = torch.randint(STEPS, (64, made.in_channels, size, size), dtype=torch.uint8)
+    if made.threshold is None:
+        rule: Any = learning.RSTDP(made, (0.004, -0.003), (-0.004, 0.0005))
+        given: Any = (torch.arange(64) % 10, torch.arange(200) // 20)
+    else:
+        rule, given = learning.STDP(made, (0.004, -0.003)), ((5, 3), (8, 1))[number]
+    with elsewhere() as operations:
+        rule.learn(times, *given, minibatch=64)
+    assert operations.count <= 12 * 64

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from spyketorch._plasticity import Plasticity, Thresholds
 from spyketorch.learning._layer import Plastic
+from spyketorch.learning._synapses import Factor
 
 
 class Rated(Protocol):
@@ -19,7 +22,11 @@ class Rated(Protocol):
     @property
     def upper_bound(self) -> float: ...
 
+    @property
+    def _rates(self) -> Tensor: ...
+
     def _stored(self) -> dict[str, Any]: ...
+    def _dependence(self) -> Factor | None: ...
     def _standard(self) -> bool: ...
 
 

@@ -40,8 +40,7 @@ def walk(task: Task, decide: Callable[[Tensor, Tensor | None, bool], Decided], t
     for i in range(len(times)):
         sample = task.sample(i)
         if i % task.minibatch == 0:
-            part = slice(i, i + task.minibatch)
-            together = _together(task, decide, part)
+            together = decide_together(task, decide, slice(i, i + task.minibatch))
         decided = together.of(i % task.minibatch)
         history.append(decided.winners)
         if teacher is None:
@@ -64,7 +63,7 @@ def walk(task: Task, decide: Callable[[Tensor, Tensor | None, bool], Decided], t
     return torch.stack(history)
 
 
-def _together(task: Task, decide: Callable[[Tensor, Tensor | None, bool], Decided], part: slice) -> Decided:
+def decide_together(task: Task, decide: Callable[[Tensor, Tensor | None, bool], Decided], part: slice) -> Decided:
     """What is decided with the same weights, shared out; all neurons' first spikes where the rule looks at them."""
     times, active = task.times[part], None if task.teacher is None else task.teacher.active[part]
 
