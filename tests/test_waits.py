@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spyketorch import _checks as check
 from spyketorch import encoding, latency, learning, models, snn
-from spyketorch.kernels import operators
+from spyketorch.kernels import operators, plain
 
 STEPS = 5
 READS = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "_unique2", "unique_dim", "unique_consecutive",
@@ -149,6 +149,14 @@ def test_layers_answer_without_a_wait(threshold, geometry):
         ]
 
     answers_alike(run)
+
+
+@pytest.mark.parametrize("memory", [1, 6_000, 30_000])
+def test_memory_makes_no_difference(memory):
+    """One step of one image at a time, some steps, some images."""
+    made, times = layer(PER_FEATURE, padding=1), samples()
+    with mock.patch.object(plain, "MEMORY", memory):
+        answers_alike(lambda: [*made.respond(times), made(times)])
 
 
 @pytest.mark.parametrize("minibatch", [1, 8])
