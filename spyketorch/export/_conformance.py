@@ -1,6 +1,5 @@
 """What every runtime must give: images with all first spikes and decisions, and how those of a runtime differ."""
 
-import json
 import os
 import zlib
 from pathlib import Path
@@ -12,7 +11,7 @@ from spyketorch import _checks as check
 from spyketorch import _files
 from spyketorch.export._file import safetensors
 from spyketorch.export._runtimes import Reference, Runtime
-from spyketorch.export.runtimes.reading import NotAnIntegerNetwork, read
+from spyketorch.export.runtimes.reading import NotAnIntegerNetwork, opened, read
 from spyketorch.export.runtimes.reference import parts
 
 _FORMAT = "spyketorch conformance set"
@@ -145,22 +144,13 @@ class ConformanceSet(NamedTuple):
             NotAnIntegerNetwork: another file, or that of another network.
         """
         try:
-            data = Path(path).read_bytes()
-            start = 8 + int.from_bytes(data[:8], "little")
-            header = json.loads(data[8:start])
-            about = json.loads(header.pop("__metadata__")["spyketorch"])
-            tensors = {}
-            for name, told in header.items():
-                first, end = told["data_offsets"]
-                kind = {"U8": "u1", "I32": "<i4"}[told["dtype"]]
-                tensors[name] = np.frombuffer(data[start + first : start + end], kind).reshape(told["shape"])
-            if about["format"] != _FORMAT or zlib.crc32(data[start:]) != about["crc32"]:
-                raise ValueError("damaged, or of another format")
-            images = tensors.pop("images")
-            found = cls(about["network"], images, Traces(**tensors))
-        except FileNotFoundError:
+            about, tensors = opened(path)
+            if about["format"] != _FORMAT:
+                raise ValueError(f"its format is {about['format']!r}")
+            found = cls(about["network"], tensors.pop("images"), Traces(**tensors))
+        except OSError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever a damaged description leads to
             raise NotAnIntegerNetwork(f"{os.fspath(path)!r} holds no conformance set: {error}") from error
         if found.network != _crc(network):
             raise NotAnIntegerNetwork(f"{os.fspath(path)!r} is the conformance set of another network; make it anew")

@@ -25,26 +25,32 @@ def need(true, reason):
         raise NotAnIntegerNetwork(f"this is no network of integers that can be trusted: {reason}")
 
 
+def opened(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(description, tensors by name, as they lie there) of a file of safetensors that is whole."""
+    data = Path(path).read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    need(8 < start <= len(data), "it ends within its header")
+    header = json.loads(data[8:start])
+    about = json.loads(header.pop("__metadata__")["spyketorch"])
+    offsets = [tensor["data_offsets"] for tensor in header.values()]
+    need(all(0 <= first <= end for first, end in offsets), "its data lie before the file")
+    need(max((end for _, end in offsets), default=0) == len(data) - start, "it is cut off, or goes on too long")
+    need(zlib.crc32(data[start:]) == about["crc32"], "its data are damaged (crc32)")
+    tensors = {}
+    for name, tensor in header.items():
+        kind, (first, end) = {"U8": "u1", "I8": "i1", "I32": "<i4"}[tensor["dtype"]], tensor["data_offsets"]
+        tensors[name] = np.frombuffer(data[start + first : start + end], kind).reshape(tensor["shape"])
+    return about, tensors
+
+
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(description, tensors by name) of a file; of weights the integers, unpacked."""
-    data = Path(path).read_bytes()
     try:
-        start = 8 + int.from_bytes(data[:8], "little")
-        need(8 < start <= len(data), "it ends within its header")
-        header = json.loads(data[8:start])
-        about = json.loads(header.pop("__metadata__")["spyketorch"])
+        about, tensors = opened(path)
         known = about["format"], about["version"]
         need(known == ("spyketorch integer network", 1), f"its format and version are {known}")
-        offsets = [tensor["data_offsets"] for tensor in header.values()]
-        need(all(0 <= first <= end for first, end in offsets), "its data lie before the file")
-        need(max((end for _, end in offsets), default=0) == len(data) - start, "it is cut off, or goes on too long")
-        need(zlib.crc32(data[start:]) == about["crc32"], "its data are damaged (crc32)")
-        tensors = {}
-        for name, tensor in header.items():
-            kind, (first, end) = {"U8": "u1", "I8": "i1", "I32": "<i4"}[tensor["dtype"]], tensor["data_offsets"]
-            tensors[name] = np.frombuffer(data[start + first : start + end], kind).reshape(tensor["shape"])
         return about, checked(about, tensors)
-    except NotAnIntegerNetwork:
+    except (NotAnIntegerNetwork, OSError):
         raise
     except Exception as error:  # whatever a damaged description leads to
         raise NotAnIntegerNetwork(f"this is no network of integers that can be read: {error!r}") from error
