@@ -50,7 +50,7 @@ def winners_in_turn(able: Tensor, kwta: int, radius: int, best: Callable[[Tensor
     def first(able: Tensor) -> Tensor:
         return torch.where(best(able), flat, none).amin((-3, -2, -1), keepdim=True)
 
-    feature, row, column = place(flat)
+    feature, row, column = flat[:, :1, :1] // (rows * columns), flat[0, :, :1] // columns, flat[0, 0]
     winners = [first(able)]
     while len(winners) < kwta:
         f, r, c = place(winners[-1])
