@@ -52,10 +52,10 @@ class Teacher(NamedTuple):
         labels, classes = self.labels.numpy(), self.classes.numpy()
         return self._replace(labels=labels, classes=classes, active=self.active.contiguous().numpy())
 
-    def outcome(self, samples: slice, first: Tensor) -> Tensor:
-        """Of decisions by the features that won, -1 for none: 1 is right, -1 wrong, 0 nobody answered."""
-        right = self.classes[first.clamp(min=0)] == self.labels[samples]
-        return torch.where(first < 0, 0, 2 * right.long() - 1)
+    def wrong(self, samples: slice, features: Tensor) -> Tensor:
+        """Which of some samples these features decide wrong."""
+        differs: Tensor = self.classes[features] != self.labels[samples]
+        return differs
 
     def of_some(self, samples: slice) -> "Teacher":
         """What is known of some of the samples."""

@@ -197,13 +197,12 @@ class MinibatchesInTorch:
     def _rates(task: Task, some: slice, decided: Decided, rates: Tensor) -> Tensor:
         """The rate of each synapse of the winners, ``(n, k, C, rows, columns)``; 0 of winners that do not exist."""
         times, shape, winners = task.times[some], task.shape, decided.winners
-        learns, judged = winners[..., 0] >= 0, rates[0]
-        features = winners[..., 0].clamp(min=0)
+        features, learns = winners[..., 0].clamp(min=0), winners[..., 0] >= 0
         if task.teacher is None:
-            pairs = judged[features]
+            pairs = rates[0, features]
         else:
-            outcome = task.teacher.outcome(some, winners[:, 0, 0])[:, None]
-            pairs, learns = rates[(outcome < 0).long(), features], learns & (outcome != 0)
+            wrong = task.teacher.wrong(some, features[:, 0])
+            pairs = rates[wrong.long()[:, None], features]
         ltp, ltd = torch.where(learns.unsqueeze(-1), pairs, 0).view(-1, 2, 1, 1, 1).unbind(1)
         sample = torch.arange(len(times), device=times.device).repeat_interleave(winners.shape[1]).view(-1, 1, 1, 1)
         rows, columns = shape.padding
