@@ -12,6 +12,7 @@ first decides. They are taught when to fire: those of the right class earlier, a
 of one class compete, so that they learn different images of it. No gradient passes from one layer to another.
 
 Some of the training images are held out, to see how it does after each pass; --held-out 0 learns from all of them.
+Of CIFAR-10 each image is learned as its mirror image, too, and those held out are looked at at the end.
 CIFAR-10 is read from folders of pictures of any format, a folder for each class, as torchvision's ImageFolder does.
 """
 
@@ -29,7 +30,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from spyketorch import models, visualization
-from spyketorch.learning import TargetTime
+from spyketorch.learning import Competition, TargetTime
 from spyketorch.models import Network
 from spyketorch.training import Decaying, Supervised, Unsupervised, evaluate
 
@@ -108,8 +109,9 @@ RECIPES = {
         "cifar10",
         OBJECTS,
         folders,
-        features(0.7, 12, 0.65, answering=0.75),
-        decisions(0.3, 10, 0.8),
+        features(0.7, 10, 0.6, answering=0.75),
+        decisions(0.3, 6, 0.65, gap=0.025, latency=1.25, competition=Competition(lift=0.0008)),
+        mirrored=True,
     ),
 }
 

@@ -197,7 +197,7 @@ def goupy2024(
 
     - "mnist", "fashion_mnist": on- and off-centre cells in time by value; parts of 4 x 4 places, the earliest spike of
       each.
-    - "cifar10": whitened colours in time by a table; parts of 7 x 7 places, the fourth spike of each.
+    - "cifar10": whitened colours in time by a table; parts of 7 x 7 places, the fourth and the twelfth spike of each.
 
     Args:
         pretrained: with all that `examples/supervised_stdp.py` learned of that set, which is shipped with the package,
@@ -264,7 +264,7 @@ def _whitened(channels: int) -> nn.Module:
 _CHOSEN = {
     "mnist": _Chosen((1, 28, 28), _spots, features=128, part=4, earliest=1, per_class=5),
     "fashion_mnist": _Chosen((1, 28, 28), _spots, features=128, part=4, earliest=1, per_class=5),
-    "cifar10": _Chosen((3, 32, 32), _whitened, features=256, part=7, earliest=4, per_class=8),
+    "cifar10": _Chosen((3, 32, 32), _whitened, features=1024, part=7, earliest=(4, 12), per_class=8),
 }
 
 
