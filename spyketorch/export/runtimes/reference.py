@@ -134,12 +134,12 @@ def parts(model: Any, image: np.ndarray) -> tuple[list[np.ndarray], Any, int]:
 
 def trace(model, images):
     """The traces of images (N, C, H, W) of bytes, one behind the other, as docs/integer.md says."""
-    found = b""
+    found = []
     for image in images:
         times, answer, decision = parts(model, image)
-        found += b"".join(part.astype(np.uint8).tobytes() for part in times)
-        found += np.array([*answer, decision], "<i4").tobytes()
-    return found
+        found += [part.astype(np.uint8).tobytes() for part in times]
+        found.append(np.array([*answer, decision], "<i4").tobytes())
+    return b"".join(found)
 
 
 if __name__ == "__main__":
