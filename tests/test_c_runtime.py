@@ -53,7 +53,7 @@ def test_gives_what_the_reference_gives(runtime, tmp_path, drawn):
 
 
 @of(RUNTIMES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=integer_networks())
 def test_many_networks(runtime, tmp_path, drawn):
     holds(runtime, tmp_path, drawn)

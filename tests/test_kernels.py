@@ -101,7 +101,7 @@ def test_plain_torch_holds_as_much_as_it_may(most, steps, layer, threshold):
         return latency.convolution_fire(times, weight, threshold, time_steps=steps, **layer.geometry)
 
     want = call()
-    parts = mock.patch.object(plain, "_POTENTIALS", most), mock.patch.object(gather, "_PLACES", most)
+    parts = mock.patch.object(plain, "MEMORY", most), mock.patch.object(gather, "_PLACES", most)
     elsewhere = mock.patch.object(check, "free_to_read", lambda _: False)
     with without_loops(), parts[0], parts[1]:
         gathered = call()
