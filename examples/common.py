@@ -175,32 +175,20 @@ def run(
     Processes that torchrun has started share out the work; the first one alone tells of it.
     """
     with Processes.of_torchrun() as processes, nullcontext() if processes.first else redirect_stdout(None):
-        return _run(name, build, lessons, load, names, options, processes)
-
-
-def _run(
-    name: str,
-    build: Callable[..., Network],
-    lessons: Sequence[Lesson | FinalLesson],
-    load: Callable[[argparse.Namespace, bool], Data],
-    names: Sequence[str],
-    options: argparse.Namespace,
-    processes: Processes,
-) -> tuple[Network, Data]:
-    torch.manual_seed(options.seed)
-    history: list[dict[str, float]] = []
-    if options.evaluate:
-        options.limit = None
-        network = build(pretrained=True)
-    else:
-        network = build()
-        history = learn(network, lessons, load(options, True), options.out / name, options, processes).history
+        torch.manual_seed(options.seed)
+        history: list[dict[str, float]] = []
+        if options.evaluate:
+            options.limit = None
+            network = build(pretrained=True)
+        else:
+            network = build()
+            history = learn(network, lessons, load(options, True), options.out / name, options, processes).history
+            if processes.first:
+                network.save(options.out / f"{name}.pt")
+        data = load(options, False)
+        result = test(network, data, options, processes)
         if processes.first:
-            network.save(options.out / f"{name}.pt")
-    data = load(options, False)
-    result = test(network, data, options, processes)
-    if processes.first:
-        picture = options.out / f"{name}.png"
-        draw(network, result, names, picture, history, data[0])
-        print(f"picture: {picture}")
-    return network, data
+            picture = options.out / f"{name}.png"
+            draw(network, result, names, picture, history, data[0])
+            print(f"picture: {picture}")
+        return network, data

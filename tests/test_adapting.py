@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from test_training import T, bars, network
+from shared_out import bars
+from test_training import T, network
 
 from spyketorch import latency, snn
 from spyketorch.learning import STDP, VDSP, MultiplicativeSTDP, TargetTime

@@ -306,20 +306,24 @@ def test_values_at_limits_and_close_to_32_bits(runtime, tmp_path):
         assert runtime.trace(path, image) == reference.trace(reading.read(path), image)
 
 
+def ramps(weight, bits, threshold, largest):
+    """The file of ramps that read an image of one row as it is, at two time steps."""
+    tensors = {
+        "largest": np.full((1, 1, 1), largest, np.int32),
+        "r": packed(weight, bits),
+        "threshold": np.array(threshold, np.int32),
+    }
+    decision = {"op": "first spike", "weight": "r", "shape": list(weight.shape), "bits": bits, "signed": False}
+    decision |= {"ramp": True, "threshold": "threshold", "range": span(weight, 8), "per_class": 1}
+    about = {"time_steps": 2, "image": [1, 1, weight.shape[1]], "names": None, "stages": [], "decision": decision}
+    return content({**about, "encoder": [{"op": "latency", "largest": "largest"}]}, tensors)
+
+
 @of(QUICK)
 def test_the_first_neuron_decides_and_not_the_strongest(runtime, tmp_path):
     """Ramps: 1 t is above 0 at step 1 and ends 8 above it; 3 (t - 1) is above 5 at step 3, and ends 16 above it."""
-    weight = np.array([[1, 0], [0, 3]])
-    tensors = {
-        "largest": np.full((1, 1, 1), 200, np.int32),
-        "r": packed(weight, 2),
-        "threshold": np.array([0, 5], np.int32),
-    }
-    decision = {"op": "first spike", "weight": "r", "shape": [2, 2], "bits": 2, "signed": False, "ramp": True}
-    decision |= {"threshold": "threshold", "range": span(weight, 8), "per_class": 1}
-    about = {"time_steps": 2, "image": [1, 1, 2], "names": None, "stages": [], "decision": decision}
     path = tmp_path / "first.safetensors"
-    path.write_bytes(content({**about, "encoder": [{"op": "latency", "largest": "largest"}]}, tensors))
+    path.write_bytes(ramps(np.array([[1, 0], [0, 3]]), 2, [0, 5], 200))
     image = np.array([200, 100], np.uint8).reshape(1, 1, 1, 2)
     assert runtime.trace(path, image) == reference.trace(reading.read(path), image)
     assert np.frombuffer(runtime.trace(path, image)[2:], "<i4").tolist() == [0, 2 * 256 + 256 * 2 // 3, 0]
@@ -328,17 +332,8 @@ def test_the_first_neuron_decides_and_not_the_strongest(runtime, tmp_path):
 @of(QUICK)
 def test_the_last_step_of_a_ramp(runtime, tmp_path):
     """Its potential is 8 at step 4 T, the last that counts."""
-    weight = np.array([[1], [1]])
-    tensors = {
-        "largest": np.full((1, 1, 1), 1, np.int32),
-        "r": packed(weight, 1),
-        "threshold": np.array([8, 7], np.int32),
-    }
-    decision = {"op": "first spike", "weight": "r", "shape": [2, 1], "bits": 1, "signed": False, "ramp": True}
-    decision |= {"threshold": "threshold", "range": span(weight, 8), "per_class": 1}
-    about = {"time_steps": 2, "image": [1, 1, 1], "names": None, "stages": [], "decision": decision}
     path = tmp_path / "ramp.safetensors"
-    path.write_bytes(content({**about, "encoder": [{"op": "latency", "largest": "largest"}]}, tensors))
+    path.write_bytes(ramps(np.array([[1], [1]]), 1, [8, 7], 1))
     image = np.ones((1, 1, 1, 1), np.uint8)
     assert runtime.trace(path, image) == reference.trace(reading.read(path), image)
     assert np.frombuffer(runtime.trace(path, image)[1:], "<i4").tolist() == [2**31 - 1, 7 * 256, 1]

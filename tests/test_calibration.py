@@ -8,8 +8,9 @@ import reference as ref
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared_out import bars
 from strategies import layers, tensor
-from test_training import LESSONS, bars, network
+from test_training import LESSONS, network
 
 from spyketorch import latency, models, neurons, snn
 from spyketorch.models import ImageSpec, InputWarning, Network, Stage

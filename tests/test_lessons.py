@@ -13,7 +13,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from test_training import LESSONS, bars, network, weights
+from shared_out import bars
+from test_training import LESSONS, network, weights
 
 from spyketorch import _files, testing
 from spyketorch.learning import RSTDP, STDP, VDSP, IntegerSTDP, TargetTime

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shared_out import bars
 from sklearn.svm import LinearSVC
-from test_training import bars
 
 import spyketorch
 from spyketorch import latency, models, snn

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_training import LESSONS, bars, network, weights
+from shared_out import bars
+from test_training import LESSONS, network, weights
 from torch.utils.data import (
     BatchSampler,
     ConcatDataset,

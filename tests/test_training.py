@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shared_out import bars
 from test_files import refused_or_whole
 
 from spyketorch import _files, latency, snn
@@ -41,20 +42,6 @@ from spyketorch.training import (
 from spyketorch.training._answers import Answers
 
 T = 6
-
-
-def bars(count, seed=0):
-    """Images of one bar, upright or level, with noise; label 0 or 1."""
-    random = torch.Generator().manual_seed(seed)
-    images = 30 * torch.rand(count, 1, 12, 12, generator=random)
-    labels = torch.randint(0, 2, (count,), generator=random)
-    place = torch.randint(3, 8, (count,), generator=random)
-    for image, label, at in zip(images, labels, place, strict=True):
-        if label:
-            image[0, at : at + 2] += 200
-        else:
-            image[0, :, at : at + 2] += 200
-    return images, labels
 
 
 def network(threshold=6.0, features=4):

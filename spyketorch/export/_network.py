@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spyketorch import _checks as check
 from spyketorch._convolution import Geometry
-from spyketorch.export._file import BITS, Weights, content, packed, span, write
+from spyketorch.export._file import BITS, Weights, packed, span, write
 from spyketorch.export._ops import OPS, IntegerEncoder
 from spyketorch.export._readouts import IntegerFirstSpike, IntegerLinear
 from spyketorch.export.runtimes.reading import NotAnIntegerNetwork, checked, read
@@ -173,12 +173,6 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
     found = Description(_network(network))
     checked(found.about, found.tensors)  # no file is written that is refused when it is read
     write(check.file(path, "path"), found.about, found.tensors)
-
-
-def as_bytes(network: Network) -> bytes:
-    """What :func:`save` writes."""
-    found = Description(network)
-    return content(found.about, found.tensors)
 
 
 def load(path: str | os.PathLike[str]) -> IntegerNetwork:

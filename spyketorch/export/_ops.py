@@ -122,10 +122,10 @@ class Normalise(nn.Module):
         self.radius, self.shift = radius, shift
 
     def forward(self, values: Tensor) -> Tensor:
-        side, exact = 2 * self.radius + 1, check.widest(values.device)
-        square = values.new_ones(1, 1, side, side).to(exact)
-        sums = fn.conv2d(values.to(exact).flatten(0, 1).unsqueeze(1), square, padding=self.radius)
-        sums = sums.round().to(torch.int64).view_as(values)
+        side, radius = 2 * self.radius + 1, self.radius
+        exact = values.to(check.widest(values.device))  # along rows, then columns, as local_normalization has it
+        along = fn.avg_pool2d(exact, (1, side), 1, (0, radius), divisor_override=1)
+        sums = fn.avg_pool2d(along, (side, 1), 1, (radius, 0), divisor_override=1).round().to(torch.int64)
         return torch.where(sums > 0, (values << self.shift) // sums.clamp(min=1), 0)
 
     def describe(self, keep: Keep) -> dict[str, Any]:

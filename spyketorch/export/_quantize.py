@@ -267,10 +267,7 @@ class _Layer(NamedTuple):
             shape.kernel_size,
             limit,
             time_steps=like.time_steps,
-            stride=shape.stride,
-            padding=shape.padding,
-            dilation=shape.dilation,
-            groups=shape.groups,
+            **shape.options(),
         )
         made.load_weight(torch.from_numpy(self.values * unit).float())
         return made
@@ -285,12 +282,13 @@ def _error(given: Tensor, wanted: Tensor) -> np.ndarray:
 def _layer(layer: SpikingConvolution, bits: int, given: Tensor, wanted: Tensor) -> SpikingConvolution:
     """A layer of integers that answers to times, which integers made, most as the floats did to theirs."""
     weight = layer.weight.detach().cpu().double().numpy()
-    if layer.limit() is not None and float(layer.limit().min()) < 0:  # type: ignore[union-attr]
-        raise check.fail("network", "one of thresholds of 0 or more", float(layer.limit().min()))  # type: ignore[union-attr]
+    limit = layer.limit()
+    if limit is not None and float(limit.min()) < 0:
+        raise check.fail("network", "one of thresholds of 0 or more", float(limit.min()))
     if not np.abs(weight).max() > 0:
         raise check.fail("network", "one of weights that are not all 0", 0.0)
     tried = [_Layer(*_rounded(weight, bits, share), bits) for share in _SHARES[: 1 if bits == 8 else None]]
-    if layer.threshold is None:  # potentials at the last step decide
+    if limit is None:  # potentials at the last step decide
         return min(tried, key=lambda one: float(((one.values / one.scale - weight) ** 2).sum())).module(layer)
     best = min(tried, key=lambda one: _error(one.module(layer)(given), wanted).sum())
     errors = np.stack([_error(best.module(layer, factor)(given), wanted) for factor in _FACTORS])
@@ -444,8 +442,8 @@ class _Quantization:
         return found.train(self.network.training)
 
     def tell(self, part: str, differ: float, bits: int = 0) -> None:
-        network = self.whole()
-        known = None if self.labels is None else evaluate(network, self.images, self.labels, progress=False).accuracy
+        labels = self.labels
+        known = None if labels is None else evaluate(self.whole(), self.images, labels, progress=False).accuracy
         self.report.append(Loss(part, bits, 0, differ, known))
 
     def answers(self, part: nn.Module, times: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from spyketorch import latency
 from spyketorch.export._network import load
 from spyketorch.export._readouts import IntegerFirstSpike
 from spyketorch.export.runtimes.reading import NotAnIntegerNetwork
@@ -61,7 +62,7 @@ def _trace(network: Network, images: torch.Tensor) -> bytes:
         given, (times, potentials) = times, answer(stage.layer, times)
         parts.append(times)
         if stage.inhibit:
-            times = _inhibited(times, potentials, stage.layer.time_steps)
+            times, _ = latency.pointwise_inhibition(times, potentials, time_steps=stage.layer.time_steps)
             parts.append(times)
         if stage.pool is not None:
             times = stage.pool(times)
@@ -80,12 +81,6 @@ def _trace(network: Network, images: torch.Tensor) -> bytes:
     numbers = torch.cat([answers.to(torch.int32), network(images)[:, None].to(torch.int32)], 1)
     rows.append(np.ascontiguousarray(numbers.numpy().astype("<i4")).view(np.uint8))
     return np.concatenate(rows, 1).tobytes()
-
-
-def _inhibited(times: torch.Tensor, potentials: torch.Tensor, steps: int) -> torch.Tensor:
-    from spyketorch import latency
-
-    return latency.pointwise_inhibition(times, potentials, time_steps=steps)[0]
 
 
 class Reference:

@@ -313,13 +313,16 @@ def _widened(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Floats of what is shipped in bytes, beside what one of each row is."""
     scales = {key.removesuffix(_SCALE): value for key, value in state.items() if key.endswith(_SCALE)}
     rest = {key: value for key, value in state.items() if not key.endswith(_SCALE)}
-    return rest | {key: rest[key] * scale.view(-1, *[1] * (rest[key].ndim - 1)) for key, scale in scales.items()}
+    return rest | {key: rest[key] * _of_rows(scale, rest[key]) for key, scale in scales.items()}
 
 
 def narrowed(state: dict[str, Tensor], *keys: str) -> dict[str, Tensor]:
     """The same with some weights, of 0 or more, in bytes: 255ths of the largest of their row."""
     scales = {f"{key}{_SCALE}": state[key].flatten(1).amax(1) / 255 for key in keys}
-    whole = {
-        key: (state[key] / scales[f"{key}{_SCALE}"].view(-1, *[1] * (state[key].ndim - 1))).round() for key in keys
-    }
+    whole = {key: (state[key] / _of_rows(scales[f"{key}{_SCALE}"], state[key])).round() for key in keys}
     return state | scales | {key: value.to(torch.uint8) for key, value in whole.items()}
+
+
+def _of_rows(scale: Tensor, weight: Tensor) -> Tensor:
+    """A number for each row of a weight, to be multiplied with it."""
+    return scale.view(-1, *[1] * (weight.ndim - 1))
