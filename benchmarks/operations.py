@@ -19,6 +19,12 @@ from spyketorch import _checks as check
 from spyketorch import learning, models
 from spyketorch.kernels import operators
 
+#: what our operators do on other devices, which a count must look into
+INSIDE = {
+    name: getattr(operators, f"_plain_{name}")
+    for name in ("convolution_fire", "last_potentials", "pooling", "rank_order", "local_normalization")
+}
+
 
 class Count(TorchDispatchMode):
     """Counts operations."""
@@ -35,6 +41,7 @@ def counted(learn: Any) -> int:
     with (
         mock.patch.object(check, "free_to_read", lambda _: False),
         mock.patch.object(operators, "has_loops", lambda _: False),
+        mock.patch.multiple(operators, **INSIDE),
         Count() as count,
     ):
         learn()

@@ -50,14 +50,14 @@ def winners_in_turn(able: Tensor, kwta: int, radius: int, best: Callable[[Tensor
     def first(able: Tensor) -> Tensor:
         return torch.where(best(able), flat, none).amin((-3, -2, -1), keepdim=True)
 
-    feature, row, column = flat[:, :1, :1] // (rows * columns), flat[0, :, :1] // columns, flat[0, 0]
     winners = [first(able)]
+    if kwta > 1:
+        feature, row, column = flat[:, :1, :1] // (rows * columns), flat[0, :, :1] // columns, flat[0, 0]
     while len(winners) < kwta:
         f, r, c = place(winners[-1])
-        silenced = feature == f
+        able = able & (feature != f)
         if radius > 0:
-            silenced = silenced | (torch.maximum((row - r).abs(), (column - c).abs()) <= radius)
-        able = able & ~silenced
+            able = able & (torch.maximum((row - r).abs(), (column - c).abs()) > radius)
         winners.append(first(able))
     index = torch.cat(winners, -1).flatten(-3)
     return torch.where((index < neurons).unsqueeze(-1), torch.stack(place(index), -1), -1)

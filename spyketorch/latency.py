@@ -194,7 +194,7 @@ def _answer(
         fired, value = operators.neuron_fire(batch, weight, limit, steps, shape, neuron, potentials)
     elif limit is None:
         value = operators.last_potentials(batch, weight, steps, **options).clamp_(min=0)
-        fired = torch.where(value > 0, steps - 1, steps).to(times.dtype)
+        fired = steps - (value > 0).to(times.dtype)
         value = value if potentials else value.new_empty(0)
     else:
         fired, value = operators.convolution_fire(batch, weight, limit, steps, **options, want_values=potentials)
@@ -227,7 +227,8 @@ def pointwise_inhibition(times: Tensor, potentials: Tensor, *, time_steps: int) 
     strongest = torch.where(candidate, potentials, _lowest(potentials)).amax(-3, keepdim=True)
     index = torch.arange(times.shape[-3], device=times.device).view(-1, 1, 1)
     survivor = torch.where(candidate & (potentials == strongest), index, times.shape[-3]).amin(-3, keepdim=True)
-    return torch.where(index == survivor, times, time_steps), torch.where(index == survivor, potentials, 0)
+    stays = index == survivor
+    return torch.where(stays, times, time_steps), torch.where(stays, potentials, 0)
 
 
 def feature_inhibition(
@@ -274,8 +275,9 @@ def k_winners(
     silent, lowest = times.new_full((), time_steps), potentials.new_full((), _lowest(potentials))
 
     def best(able: Tensor) -> Tensor:
-        now = able & (times == torch.where(able, times, silent).amin((-3, -2, -1), keepdim=True))
-        return now & (potentials == torch.where(now, potentials, lowest).amax((-3, -2, -1), keepdim=True))
+        known = torch.where(able, times, silent)
+        known = torch.where(known == known.amin((-3, -2, -1), keepdim=True), potentials, lowest)
+        return able & (known == known.amax((-3, -2, -1), keepdim=True))
 
     return winners_in_turn((times < time_steps) & (potentials > 0), kwta, radius, best)
 

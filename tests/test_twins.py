@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spyketorch import _checks as check
 from spyketorch import learning, snn
 from spyketorch.kernels import plain
 from spyketorch.learning import _back_ends
@@ -302,39 +303,89 @@ def test_mini_batches_by_reward(seed, size, correction, threshold, dropout, kwta
     assert torch.equal(weight, known)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=40)
 @given(
     seed=st.integers(0, 99), threshold=st.sampled_from([None, 2.0]), groups=st.sampled_from([1, 2]),
-    kwta=st.sampled_from([1, 3]), size=st.sampled_from([2, 5, 64]), stabilizer=st.booleans(),
+    kwta=st.sampled_from([1, 3]), size=st.sampled_from([1, 2, 5, 64]), stabilizer=st.booleans(),
     rewarded=st.booleans(), memory=st.sampled_from([1, 5000, 2**28]),
 )  # fmt: skip
-def test_mini_batches_in_few_operations(seed, threshold, groups, kwta, size, stabilizer, rewarded, memory):
+def test_the_standard_rule_in_few_operations(seed, threshold, groups, kwta, size, stabilizer, rewarded, memory):
     """What is found for all winners at once is what each would find: the same bits, of any weights."""
     times, labels, classes = spikes(11, 4, 5, 6, seed=seed), torch.arange(11) % 3, torch.arange(6) % 3
-    found = []
-    for way in (_back_ends.MinibatchesInTorch(), _back_ends.InTorch()):
-        made = layer(threshold, groups=groups, seed=seed, stride=(1, 2), padding=1)
-        with mock.patch.object(_back_ends, "BACK_ENDS", (way,)), mock.patch.object(plain, "MEMORY", memory):
-            if rewarded:
-                rule: Any = learning.RSTDP(made, (0.1, -0.05), (-0.1, 0.03), stabilizer, 0.2, 0.8)
-                winners = rule.learn(times, labels, classes, kwta, 1, minibatch=size)
-            else:
-                rule = learning.STDP(made, [(0.01 * i, -0.03) for i in range(6)], stabilizer)
-                winners = rule.learn(times, kwta, 1, minibatch=size)
-        found.append((winners, made.weight))
-    for few, each in zip(*found, strict=True):
-        assert torch.equal(few, each)
+
+    def task(made):
+        if rewarded:
+            rule: Any = learning.RSTDP(made, (0.1, -0.05), (-0.1, 0.03), stabilizer, 0.2, 0.8)
+            return rule._task(times, labels, classes, kwta, 1, minibatch=size)
+        rule = learning.STDP(made, [(0.01 * i, -0.03) for i in range(6)], stabilizer)
+        return rule._task(times, kwta, 1, minibatch=size)
+
+    with mock.patch.object(plain, "MEMORY", memory):
+        few_and_each(task, lambda: layer(threshold, groups=groups, seed=seed, stride=(1, 2), padding=1))
 
 
-def test_what_mini_batches_in_few_operations_do_not_serve():
-    way, times, labels, classes = _back_ends.MinibatchesInTorch(), spikes(4, 4, 5, 5), [0] * 4, [0] * 6
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 99), threshold=st.sampled_from([None, 2.0, -1.0]), groups=st.sampled_from([1, 2]),
+    size=st.sampled_from([1, 3, 64]), stabilizer=st.booleans(), inhibit=st.booleans(), dropout=st.booleans(),
+    correction=st.sampled_from(["guess", "teach"]), lower=st.sampled_from([-0.4, 0.3]),
+    classes=st.lists(st.sampled_from([-3, 0, 1, 7]), min_size=6, max_size=6),
+)  # fmt: skip
+def test_all_decisions_after_a_wrong_one_at_once(
+    seed, threshold, groups, size, stabilizer, inhibit, dropout, correction, lower, classes
+):
+    """They are those that would be made one after the other; labels that no feature has, and weights out of bounds."""
+    random = torch.Generator().manual_seed(seed)
+    times, labels = spikes(11, 4, 5, 6, seed=seed), torch.tensor([-3, 0, 1, 7, 8])[torch.arange(11) % 5]
+    active = torch.rand(11, 6, generator=random) < 0.6 if dropout else None
+
+    def made():
+        one = layer(threshold, groups=groups, stride=(1, 2), padding=1)
+        one.load_weight(torch.randint(-32, 65, one.weight.shape, generator=random.manual_seed(seed)) / 64)
+        return one
+
+    def task(made):
+        rule = learning.RSTDP(made, (0.1, -0.05), (-0.1, 0.03), stabilizer, lower, 0.6)
+        options: Any = {"correction": correction, "active": active, "minibatch": size}
+        return rule._task(times, labels, torch.tensor(classes), pointwise_inhibition=inhibit, **options)
+
+    few_and_each(task, made)
+
+
+def few_and_each(task, made):
+    """What a task learns in few operations, where they serve it, is what it learns one decision after the other."""
+    few, each = made(), made()
+    with mock.patch.object(check, "free_to_read", lambda _: False):
+        if _back_ends.StandardInTorch().why_not(task(few)) is not None:
+            return
+    found, wanted = _back_ends.StandardInTorch().learn(task(few)), _back_ends.InTorch().learn(task(each))
+    assert torch.equal(found, wanted)
+    assert torch.equal(few.weight, each.weight)
+
+
+def test_what_few_operations_do_not_serve():
+    way, times, labels, classes = _back_ends.StandardInTorch(), spikes(4, 4, 5, 5), [0] * 4, [0] * 6
     rule, rewarded = learning.STDP(layer(), (0.1, -0.1)), learning.RSTDP(layer(), (0.1, -0.1), (-0.1, 0.1))
-    assert way.why_not(rule._task(times, 1, 0, minibatch=2)) is None
-    assert way.why_not(rule._task(times, 1, 0)) == "samples are learned one by one"
-    again = rewarded._task(times, labels, classes, correction="guess", minibatch=2)
-    assert way.why_not(again) == "what is decided wrong is decided again"
     own = RULES["of one's own"](layer())
+    again: Any = {"correction": "guess", "minibatch": 2}
+    assert way.why_not(rule._task(times, 1, 0, minibatch=2)) is None
+    assert way.why_not(rule._task(times, 1, 0)) == "samples are looked at one by one"
+    assert way.why_not(rewarded._task(times, labels, classes, **again)) == "samples are looked at one by one"
     assert way.why_not(own._task(times, 1, 0, minibatch=2)) == "the rule has its own change"
+    with mock.patch.object(check, "free_to_read", lambda _: False):
+        assert way.why_not(rule._task(times, 1, 0)) is None
+        assert way.why_not(rewarded._task(times, labels, classes, **again)) is None
+        reasons = [
+            way.why_not(rewarded._task(times, labels, classes, 2, **again)),
+            way.why_not(rewarded._task(times, labels, classes, pointwise_inhibition=True, **again)),
+        ]
+        with mock.patch.object(plain, "MEMORY", 100):
+            reasons.append(way.why_not(rewarded._task(times, labels, classes, **again)))
+    assert reasons == [
+        "winners of several classes learn before a sample is decided again",
+        "neurons that cannot win may inhibit others",
+        "maps of 1 classes do not fit into memory",
+    ]
 
 
 @settings(deadline=None, max_examples=25)

@@ -48,12 +48,20 @@ class NoMethods(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+#: what our operators do on other devices, into which modes do not look
+INSIDE = {
+    name: getattr(operators, f"_plain_{name}")
+    for name in ("convolution_fire", "last_potentials", "pooling", "rank_order", "local_normalization")
+}
+
+
 @contextmanager
 def elsewhere():
     """As on another device, where nothing may be read; gives what counts the operations."""
     with (
         mock.patch.object(check, "free_to_read", lambda _: False),
         mock.patch.object(operators, "has_loops", lambda _: False),
+        mock.patch.multiple(operators, **INSIDE),
         NoMethods(),
         NoOperations() as operations,
     ):
@@ -237,26 +245,19 @@ def test_encoders_look_at_their_images_alone():
         answers_alike(lambda: [encoder(images)])
 
 
-# turns
-
-
-@pytest.mark.parametrize("features", [6, 60])
-def test_guessing_takes_as_many_turns_as_classes(features):
-    """Not as features: the operations per image that was never right do not grow with them."""
-    made = snn.SpikingConvolution(2, features, 3, 1.0, time_steps=STEPS)
-    rule = learning.RSTDP(made, (1 / 4, -1 / 8), (-1 / 8, 1 / 16), **OPTIONS)
-    counts = []
-    for classes in (2, 3):
-        made.load_weight(torch.full_like(made.weight, 0.5))
-        with (
-            mock.patch.object(operators, "has_loops", lambda _: False),
-            mock.patch.object(check, "free_to_read", lambda _: False),
-            mock.patch.object(latency, "k_winners", side_effect=latency.k_winners) as decisions,
-        ):
-            rule.learn(torch.zeros(1, 2, 7, 7, dtype=torch.uint8), [9], torch.arange(features) % classes,
-                       correction="guess")  # fmt: skip
-        counts.append(decisions.call_count)
-    assert counts == [2, 3]
+@pytest.mark.parametrize("correction", ["guess", "teach"])
+@pytest.mark.parametrize("threshold", [1.0, None])
+def test_a_wrong_decision_is_followed_by_one_search(correction, threshold):
+    """Not by one for each class or feature: the operations per image that was never right do not grow with them."""
+    counts = set()
+    for features, classes in ((6, 2), (6, 3), (60, 3)):
+        made = snn.SpikingConvolution(2, features, 3, threshold, time_steps=STEPS)
+        rule = learning.RSTDP(made, (1 / 4, -1 / 8), (-1 / 8, 1 / 16), **OPTIONS)
+        times, labels, known = samples(4), torch.full((4,), 9), torch.arange(features) % classes
+        with mock.patch.object(torch, "unique", lambda _, count=classes: range(count)), elsewhere() as operations:
+            rule.learn(times, labels, known, correction=correction, minibatch=4)
+        counts.add(operations.count)
+    assert len(counts) == 1
 
 
 # operations, each of which has to be started on the device

@@ -43,7 +43,7 @@ def _fire(
     times: Tensor, weight: Tensor, limit: Tensor, steps: Sequence[Tensor], shape: Geometry, want_values: bool
 ) -> tuple[Tensor, Tensor]:
     """:func:`convolution_fire` of some images, a convolution for each part of the time steps."""
-    time_steps = sum(map(len, steps))
+    time_steps, begin = sum(map(len, steps)), 0
     fired = values = None
     for some in steps:
         frames = (times.unsqueeze(1) <= some).to(weight.dtype)
@@ -51,10 +51,10 @@ def _fire(
         potentials = potentials.reshape(*frames.shape[:2], *potentials.shape[1:])
         first = torch.where(potentials > limit, some, time_steps).amin(1)
         if want_values:
-            place = (first - some[0]).clamp(max=len(some) - 1).unsqueeze(1).to(torch.int64)
+            place = (first - begin).clamp(max=len(some) - 1).unsqueeze(1).to(torch.int64)
             now = potentials.gather(1, place).squeeze(1)
             values = torch.where(first < (time_steps if fired is None else fired), now, 0 if values is None else values)
-        fired = first if fired is None else torch.minimum(fired, first)
+        fired, begin = first if fired is None else torch.minimum(fired, first), begin + len(some)
     assert fired is not None
     return fired, weight.new_empty(0) if values is None else values
 

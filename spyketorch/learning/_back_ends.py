@@ -1,11 +1,10 @@
 """The ways to learn from first-spike times, the fastest first; each says why it does not serve a task."""
 
-from collections.abc import Callable, Iterator
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as fn
 from torch import Tensor
 
 from spyketorch import _checks as check
@@ -15,9 +14,9 @@ from spyketorch._plasticity import Inputs
 from spyketorch._teacher import Teacher
 from spyketorch.kernels import gather, plain
 from spyketorch.kernels.arrays import channels_last
-from spyketorch.learning._task import Task, answer
-from spyketorch.learning._walk import Decided, decide_together, teach_and_clamp, teach_on_waves, walk
-from spyketorch.learning._walk import decide as winners_among
+from spyketorch.learning._in_few import InFew
+from spyketorch.learning._task import Task
+from spyketorch.learning._walk import Decided, in_torch, teach_and_clamp, teach_on_waves, walk
 from spyketorch.learning._walk import teach as update
 
 if TYPE_CHECKING:
@@ -157,71 +156,38 @@ class WinnersGathered:
         return bool(inside) and all(rule._standard() for rule in task.rule._pair())
 
 
-class MinibatchesInTorch:
-    """Mini-batches of the standard rule in torch, on any device: few operations, as each has to be started there.
-
-    What the updates of a mini-batch need is found for all of its winners at once; but for the weights, each of which
-    an update changes before the next one looks at it.
-    """
+class StandardInTorch:
+    """The standard rule in torch on any device, in few operations, as each has to be started there."""
 
     slow = "`learn` runs in plain torch, many times slower than in the compiled loops"
 
     def why_not(self, task: Task) -> str | None:
-        """Several samples must answer together, once, and the rule be the standard one."""
-        if task.minibatch == 1:
-            return "samples are learned one by one"
-        if task.teacher is not None and task.teacher.correction:
-            return "what is decided wrong is decided again"
-        own = task.rule._own()
+        """The rule must be the standard one; where reading costs no wait, many samples must answer together, once."""
+        own, teacher = task.rule._own(), task.teacher
         if own or not all(rule._standard() for rule in task.rule._pair()):
             return f"the rule has its own {', '.join(own) or 'change'}"
+        again = teacher is not None and teacher.correction > 0
+        if check.free_to_read(task.times) and (again or task.minibatch == 1):
+            return "samples are looked at one by one"
+        return self._why_not_again(task) if again else None
+
+    @staticmethod
+    def _why_not_again(task: Task) -> str | None:
+        """Why all further decisions of a sample cannot be made at once, or None where they can."""
+        assert task.teacher is not None
+        if task.choice.kwta > 1:
+            return "winners of several classes learn before a sample is decided again"
+        if task.choice.inhibit and task.layer.threshold is not None:
+            return "neurons that cannot win may inhibit others"  # with a threshold below 0
+        rivals = task.teacher.turns if task.teacher.correction == 1 else 1
+        maps = task.layer.out_channels * math.prod(task.shape.output_size(*task.times.shape[2:]))
+        if rivals * maps * task.layer.weight.element_size() > plain.MEMORY:
+            return f"maps of {rivals} classes do not fit into memory"
         return None
 
     def learn(self, task: Task) -> Tensor:
-        """Changes that do not depend on the weight are made for all winners at once."""
-        check.finite_if_free(task.layer.weight, "conv_layer.weight")
-        rates = torch.stack([rule._rates for rule in task.rule._pair()])
-        check.finite_if_free(rates, "learning_rate")
-        decide, winners = in_torch(task), []
-        for begin in range(0, len(task.times), task.minibatch):
-            part = slice(begin, begin + task.minibatch)
-            decided = decide_together(task, decide, part)
-            winners.append(decided.winners)
-            for some in _within_memory(part, len(task.times), decided.winners[0], task.layer.weight):
-                here = slice(some.start - begin, some.stop - begin)
-                given = Decided(decided.winners[here], decided.post[here], None)
-                self._update(task, given.winners[..., 0].clamp(min=0), self._rates(task, some, given, rates))
-        return torch.cat(winners)
-
-    @staticmethod
-    def _rates(task: Task, some: slice, decided: Decided, rates: Tensor) -> Tensor:
-        """The rate of each synapse of the winners, ``(n, k, C, rows, columns)``; 0 of winners that do not exist."""
-        times, shape, winners = task.times[some], task.shape, decided.winners
-        features, learns = winners[..., 0].clamp(min=0), winners[..., 0] >= 0
-        if task.teacher is None:
-            pairs = rates[0, features]
-        else:
-            wrong = task.teacher.wrong(some, features[:, 0])
-            pairs = rates[wrong.long()[:, None], features]
-        ltp, ltd = torch.where(learns.unsqueeze(-1), pairs, 0).view(-1, 2, 1, 1, 1).unbind(1)
-        sample = torch.arange(len(times), device=times.device).repeat_interleave(winners.shape[1]).view(-1, 1, 1, 1)
-        rows, columns = shape.padding
-        padded = fn.pad(times, (columns, columns, rows, rows), value=task.layer.time_steps)
-        fields = padded[sample, *shape.receptive_fields(winners.flatten(0, 1), times.shape[1] // shape.groups)]
-        causal = fields <= decided.post.view(-1, 1, 1, 1)
-        return torch.where(causal, ltp, ltd).view(*features.shape, *fields.shape[1:])
-
-    @staticmethod
-    def _update(task: Task, features: Tensor, rates: Tensor) -> None:
-        """Of one sample after the other."""
-        rule, weight, (lower, upper) = task.rule._pair()[0], task.layer.weight.data, task.bounds()
-        stabilized = rule._dependence() is not None
-        for some, rate in zip(features.unbind(), rates.unbind(), strict=True):
-            if stabilized:
-                own = weight[some]
-                rate = rate * ((own - lower) * (upper - own))
-            weight.index_add_(0, some, rate.to(weight.dtype))  # winners that do not exist stand for feature 0
-            weight.clamp_(lower, upper)
+        """See :mod:`spyketorch.learning._in_few`."""
+        return InFew.of(task).learn()
 
 
 class InTorch:
@@ -239,30 +205,11 @@ class InTorch:
         return walk(task, in_torch(task), teach_on_waves if task.rule._on_waves() else teach_and_clamp)
 
 
-def in_torch(task: Task) -> Callable[[Tensor, Tensor | None, bool], Decided]:
-    """The search for winners among a layer's answers."""
-
-    def decide(times: Tensor, active: Tensor | None, again: bool) -> Decided:
-        fired, potentials = answer(task.layer, times)
-        if active is not None:
-            fired = torch.where(active.view(*active.shape, 1, 1), fired, task.layer.time_steps)
-        return winners_among(fired, potentials, task.layer, task.choice)
-
-    return decide
-
-
-def _within_memory(part: slice, samples: int, winners: Tensor, weight: Tensor) -> Iterator[slice]:
-    """Samples of a part, so many at a time that what is found of their synapses fits."""
-    size = max(1, plain.MEMORY // (2 * len(winners) * weight[0].numel() * weight.element_size()))
-    stop = min(part.stop, samples)
-    return (slice(begin, min(begin + size, stop)) for begin in range(part.start, stop, size))
-
-
 #: the fastest first
 BACK_ENDS: tuple[BackEnd, ...] = (
     InLoops(),
     WinnersInLoops(),
     WinnersGathered(),
-    MinibatchesInTorch(),
+    StandardInTorch(),
     InTorch(),
 )

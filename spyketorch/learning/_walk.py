@@ -12,7 +12,7 @@ from spyketorch import latency, neurons
 from spyketorch._plasticity import Inputs
 from spyketorch._winners import Choice
 from spyketorch.learning._synapses import as_option
-from spyketorch.learning._task import Task
+from spyketorch.learning._task import Task, answer
 
 
 class Decided(NamedTuple):
@@ -74,18 +74,29 @@ def decide_together(task: Task, decide: Callable[[Tensor, Tensor | None, bool], 
     return Decided(*task.processes.spread(some, len(times)))
 
 
-def decide(fired: Tensor, potentials: Tensor, layer: Any, choice: Choice) -> Decided:
+def choose(fired: Tensor, potentials: Tensor, layer: Any, choice: Choice) -> Decided:
     """Winners among answers ``(n, features, rows, columns)``."""
     steps = layer.time_steps
     if choice.excess:
         potentials = potentials - layer.limit().view(-1, 1, 1)
-    potentials = torch.where(fired < steps, potentials, 0)
     if choice.inhibit:
         fired, potentials = latency.pointwise_inhibition(fired, potentials, time_steps=steps)
     winners = latency.k_winners(fired, potentials, choice.kwta, choice.radius, time_steps=steps)
     feature, row, column = winners.clamp(min=0).unbind(-1)
     sample = torch.arange(len(fired), device=fired.device)[:, None]
     return Decided(winners, fired[sample, feature, row, column].long(), fired)
+
+
+def in_torch(task: Task) -> Callable[[Tensor, Tensor | None, bool], Decided]:
+    """The search for winners among a layer's answers."""
+
+    def decide(times: Tensor, active: Tensor | None, again: bool) -> Decided:
+        fired, potentials = answer(task.layer, times)
+        if active is not None:
+            fired = torch.where(active.view(*active.shape, 1, 1), fired, task.layer.time_steps)
+        return choose(fired, potentials, task.layer, task.choice)
+
+    return decide
 
 
 def teach(task: Task, sample: Inputs, decided: Decided, outcome: Tensor | None) -> None:
