@@ -405,6 +405,11 @@ def widest(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type in _WITHOUT_FLOAT64 else torch.float64
 
 
+def wide(value: Tensor) -> Tensor:
+    """In the type with most digits, where it is."""
+    return value.to(widest(value.device))
+
+
 def writable(value: Tensor, name: str) -> Tensor:
     """What can be changed in place."""
     if value.requires_grad and value.is_leaf and torch.is_grad_enabled():
@@ -447,7 +452,7 @@ def per_feature(value: Any, name: str, features: int, like: Tensor) -> Tensor:
             raise fail_type(name, accepted, value) from error
         if values.dtype.kind not in "iuf":
             raise fail_type(name, accepted, value)
-        given = torch.as_tensor(values.astype(np.float64))
+        given = torch.as_tensor(values.astype(np.float64), device="cpu")
     elif value.dtype == torch.bool or value.is_complex():
         raise fail_type(name, accepted, value)
     else:

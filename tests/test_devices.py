@@ -1,9 +1,11 @@
 """Everything on a (fake) CUDA device stays there. Fake tensors carry shapes and devices but no values."""
 
+import copy
 from contextlib import nullcontext
 
 import pytest
 import torch
+from anywhere import PARTS
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -236,6 +238,19 @@ def test_lessons(without_reading):
             on_cuda(period.times, period.labels, lesson.learn(lesson.rule(stage), period).winners, stage.layer.weight)
             times = stage(times)
         on_cuda(network.stages[0].layer.threshold, shape=(30,))
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_every_part_stays_there(part, monkeypatch):
+    """No tensor of the CPU is mixed in, and none comes back."""
+    for name in ("labels", "labels_within"):  # which are looked at once a call
+        monkeypatch.setattr(check, name, lambda value, *_: value)
+    module, inputs = part.make(), part.inputs()
+    want = [found.shape for found in tree_leaves(part.call(copy.deepcopy(module), *inputs))]
+    with counting():
+        found = tree_leaves(part.call(moved(module), *(value.to("cuda") for value in inputs)))
+        on_cuda(*found)
+        assert [value.shape for value in found] == want
 
 
 class WithoutFloat64(TorchDispatchMode):

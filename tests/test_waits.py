@@ -10,12 +10,14 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from anywhere import PARTS
 from strategies import dyadic, same, spike_times, tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from spyketorch import _checks as check
-from spyketorch import encoding, latency, learning, models, snn
+from spyketorch import encoding, latency, learning, models, readout, snn
 from spyketorch.kernels import operators, plain
 
 STEPS = 5
@@ -258,6 +260,50 @@ def test_a_wrong_decision_is_followed_by_one_search(correction, threshold):
             rule.learn(times, labels, known, correction=correction, minibatch=4)
         counts.add(operations.count)
     assert len(counts) == 1
+
+
+# every part
+
+
+@contextmanager
+def unchecked():
+    """Looks once a call, at images that come from outside, and at labels."""
+    kept = {name: lambda value, *_: value for name in ("finite", "labels", "labels_within")}
+    with mock.patch.multiple(check, **kept):
+        yield
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_no_part_waits(part):
+    module, inputs = part.make(), part.inputs()
+    with unchecked():
+        part.call(module, *inputs)  # what is kept from call to call is there then
+        with elsewhere():
+            part.call(module, *inputs)
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """As Apple's GPUs are."""
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        if any(isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in tree_leaves(made)):
+            raise AssertionError(f"{operation} makes float64")
+        return made
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_no_part_needs_float64(part):
+    module, inputs = part.make(), part.inputs()
+    with mock.patch.object(check, "_WITHOUT_FLOAT64", ("cpu",)), unchecked(), elsewhere(), WithoutFloat64():
+        part.call(module, *inputs)
+
+
+def test_thresholds_of_a_read_out_need_no_float64():
+    made, times = readout.FirstSpikeReadout((2, 7, 7), 3, time_steps=STEPS), samples()
+    with mock.patch.object(check, "_WITHOUT_FLOAT64", ("cpu",)), WithoutFloat64():
+        made.calibrate(times, 1.0)
+        assert made.gain(times, 1.0) > 0
 
 
 # operations, each of which has to be started on the device

@@ -91,8 +91,9 @@ class FilterBank(nn.Module):
     def _triangles(self) -> Tensor:
         """How much each band hears of each frequency, ``(bands, frequencies)``."""
         low, high = (_mel(frequency) for frequency in (self.lowest, self.highest))
-        corners = 700 * (torch.exp(torch.linspace(low, high, self.bands + 2, dtype=torch.float64)) - 1)
-        frequencies = torch.linspace(0, self.sample_rate / 2, self._length // 2 + 1, dtype=torch.float64)
+        exact: Any = {"dtype": torch.float64, "device": "cpu"}
+        corners = 700 * (torch.exp(torch.linspace(low, high, self.bands + 2, **exact)) - 1)
+        frequencies = torch.linspace(0, self.sample_rate / 2, self._length // 2 + 1, **exact)
         below, centre, above = (corners[i : i + self.bands, None] for i in range(3))
         rising, falling = (frequencies - below) / (centre - below), (above - frequencies) / (above - centre)
         weight = torch.minimum(rising, falling).clamp(min=0)
@@ -100,7 +101,7 @@ class FilterBank(nn.Module):
         if deaf:
             way = f"{deaf} of them hear no frequency; take fewer, or a longer `window`"
             raise check.fail("bands", f"fewer, for a window of {self.window} samples", self.bands, way)
-        return weight.to(torch.float32)
+        return weight.float().to(torch.get_default_device())
 
     def forward(self, input: Tensor) -> Tensor:
         name = "sounds`/`input"

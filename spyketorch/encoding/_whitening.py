@@ -154,7 +154,8 @@ class Whitening(FittedState):
 def _covariance(patches: Iterator[Tensor], one: Tensor) -> Tensor:
     """Of patches such as this one, in float64."""
     size, shift = one.numel(), float(one[0, 0, 0])  # so that images of one value all over vary by exactly 0
-    total, products, count = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64), 0
+    exact: Any = {"dtype": torch.float64, "device": "cpu"}
+    total, products, count = torch.zeros(size, **exact), torch.zeros(size, size, **exact), 0
     for block in _blocks(patches):
         rows = block.reshape(-1, size).to("cpu", torch.float64) - shift
         total += rows.sum(0)

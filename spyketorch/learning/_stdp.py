@@ -287,7 +287,7 @@ class STDP(CheckedState):
 
     def _choose(self, potentials: Any, spikes: Tensor, kwta: int, radius: int) -> Winners | BatchWinners:
         check.same_shape(check.potentials(potentials, "potentials"), "potentials", spikes, "output_spikes")
-        choose = sf.get_k_winners if potentials.device.type == "cpu" else sf.k_winners  # no wait for other devices
+        choose = sf.get_k_winners if check.free_to_read(potentials) else sf.k_winners
         return choose(potentials, kwta, radius, spikes)
 
     def _check_waves(self, input_spikes: Tensor, output_spikes: Tensor) -> None:
@@ -335,7 +335,7 @@ class STDP(CheckedState):
                 raise check.fail_type("winners", "an integer tensor of shape (k, 3)", winners)
             if winners.ndim != 2 or winners.shape[1] != 3:
                 raise check.fail("winners", "an integer tensor of shape (k, 3)", winners)
-            if winners.device.type != "cpu" or not check.readable(winners):
+            if not check.free_to_read(winners):
                 return winners.to(torch.int64)
             winners = [row for row in winners.tolist() if max(row) >= 0]
         elif not isinstance(winners, Sequence | np.ndarray) or isinstance(winners, str):
@@ -637,7 +637,8 @@ class STDP(CheckedState):
         For each sample the layer answers, neurons inhibit each other, winners are chosen, and the weights are updated;
         the next sample meets the new weights. On a CPU with numba the whole chunk is one call, which stops each sample
         at its last winner; elsewhere, and for a rule with code of your own, it is a loop in torch. Where a data set is
-        cut into chunks makes no difference. On a GPU the loop of the standard rule never waits for the device.
+        cut into chunks makes no difference. On a GPU the rules of this module never wait for the device; a rule with
+        factors of its own, which see winners that exist alone, and thresholds that adapt do, once a sample.
 
         A rule with factors or methods of its own (of a subclass, or set later) runs them: factors and ``_update`` on
         times; for all other methods, ``forward`` among them, each sample is turned into waves.

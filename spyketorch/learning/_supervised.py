@@ -165,7 +165,7 @@ class SupervisedSTDP(CheckedState):
 
         Args:
             times: first-spike times ``(N, *shape)``, as the read-out reads them.
-            labels: class of each, integers ``(N,)``.
+            labels: class of each, integers ``(N,)``; they are looked at once per call.
 
         Raises:
             ValueError, TypeError: times or labels that do not fit the read-out; weights that are not finite.
@@ -187,7 +187,8 @@ class SupervisedSTDP(CheckedState):
             operators.say_slow(
                 "`learn` runs in plain torch, many times slower than in compiled loops", weight, str(reason)
             )
-            answered = torch.stack([self._learn(one, int(label)) for one, label in zip(flat, labels, strict=True)])
+            samples = zip(torch.split(flat, 1), torch.split(labels, 1), strict=True)
+            answered = torch.stack([self._learn(one, label) for one, label in samples])
         return Answered(answered[:, 0], answered[:, 1:])
 
     def _how(self) -> Supervision:
@@ -195,26 +196,26 @@ class SupervisedSTDP(CheckedState):
         bounds = self.lower_bound, self.upper_bound
         return Supervision(*self.learning_rate, self.gap, non_target, lift, self.covariance, per_class, *bounds)
 
-    def _learn(self, times: Tensor, right: int) -> Tensor:
-        """One sample (inputs,) in torch; the class decided, and the winner of each class."""
+    def _learn(self, times: Tensor, right: Tensor) -> Tensor:
+        """One sample (1, inputs) of a class (1,) in torch; the class decided, and the winner of each class."""
         readout, how, steps, horizon = self.readout, self._how(), self.readout.time_steps, self.readout.horizon
         weight, limit, neuron = readout.weight.data, readout.limit(), readout.neuron
         classes, per_class = readout.classes, readout.per_class
-        taught = slice(right * per_class, (right + 1) * per_class - how.non_target)
-        now = limit.clone()
-        now[taught] = self.lifted[taught]
-        fired, potential = (part[0] for part in plain.exact_fire(times[None], weight, now, steps, horizon, neuron))
+        number = torch.arange(len(weight), device=weight.device)
+        target_neuron = number % per_class < per_class - how.non_target
+        taught = target_neuron & (number // per_class == right)
+        now = torch.where(taught, self.lifted, limit)
+        fired, potential = (part[0] for part in plain.exact_fire(times, weight, now, steps, horizon, neuron))
         winners = _first(fired, potential, per_class)
         first = fired[winners]
         heard = torch.isfinite(first)
-        mean = torch.where(heard.any(), first[heard].sum() / heard.sum().clamp(min=1), horizon) / steps
-        late = mean + how.gap / classes
-        target = late.expand(classes).clone()
-        if int(winners[right]) % per_class < per_class - how.non_target:
-            target[right] = mean - how.gap * (classes - 1) / classes
+        mean = torch.where(heard, first, 0).sum() / heard.sum().clamp(min=1)
+        mean = torch.where(heard.any(), mean, horizon) / steps
+        early, late = mean - how.gap * (classes - 1) / classes, mean + how.gap / classes
+        target = torch.where(taught[winners], early, late)
         when = first.clamp(max=horizon)
         error = (when / steps - target)[:, None]
-        response = neuron.response(when[:, None] - times[None].to(when))
+        response = neuron.response(when[:, None] - times.to(when))
         helped = (response > 0) & (times < steps)
         idle = torch.zeros_like(error) if how.covariance else error * how.ltd
         change = torch.where(helped, error * how.ltp * response, idle)
@@ -223,11 +224,12 @@ class SupervisedSTDP(CheckedState):
         weight[winners] = (weight[winners] + change).clamp(how.lower_bound, how.upper_bound)
         sums = weight[winners] @ self.expected
         weight[winners] *= torch.where(sums > 0, self.total[winners] / sums, 1)[:, None]
-        if how.lift > 0 and bool(torch.isfinite(fired[taught]).any()):
+        if how.lift > 0:
             count = per_class - how.non_target
-            share = torch.full_like(fired[taught], -1 / count)
-            share[fired[taught].argmin()] = (count - 1) / count
-            self.lifted[taught] = torch.maximum(self.lifted[taught] + how.lift * share * limit[taught], limit[taught])
+            earliest = torch.where(taught, fired, torch.inf)
+            share = torch.where(number == earliest.argmin(), (count - 1) / count, torch.full_like(limit, -1 / count))
+            moved = torch.maximum(self.lifted + how.lift * share * limit, limit)
+            self.lifted.copy_(torch.where(taught & torch.isfinite(earliest).any(), moved, self.lifted))
         order = _first(first, potential[winners], classes)
         return torch.cat([order, winners])
 

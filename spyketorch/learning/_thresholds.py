@@ -19,6 +19,8 @@ class TargetTime(NamedTuple):
     fired, all thresholds fall by ``rate`` (1 - target), so that a layer that fell silent answers again. Winners are
     those farthest above their threshold.
 
+    Thresholds move in numpy or in the compiled loops, so that a GPU is waited for after each sample.
+
     Attributes:
         target: the wanted time of the first spike, as a share of all time steps, 0..1.
         rate: epsilon, in units of the threshold, 0 or more.

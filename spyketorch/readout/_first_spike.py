@@ -80,7 +80,7 @@ class FirstSpikeReadout(OfMaps):
         self.weight = Parameter(torch.empty(count, self.inputs).normal_(mean, spread), requires_grad=False)
         self.register_buffer("threshold", torch.empty(count))
         if threshold is None:
-            ages = torch.arange(self.time_steps, dtype=torch.float64)
+            ages = torch.arange(self.time_steps, dtype=torch.float64, device="cpu")
             response = self.neuron.response(self.time_steps - ages)
             threshold = mean * self.inputs * float(torch.as_tensor(response).mean()) / 2
         self.threshold = threshold  # type: ignore[assignment]  # __setattr__ takes what the argument may be
@@ -145,7 +145,7 @@ class FirstSpikeReadout(OfMaps):
         """
         counted, around = self._counts(times), 0.5 / self.time_steps
         early, late = (self._moment(counted, latency + shift, 1).sum() for shift in (-around, around))
-        slope = float(self.weight.double().mean()) * float(late - early) / (2 * around)
+        slope = float(check.wide(self.weight).mean()) * float(late - early) / (2 * around)
         variance = float((self._moment(counted, latency, 2) - self._moment(counted, latency, 1) ** 2).sum())
         if not (slope > 0 and variance > 0):
             accepted = "a time at which potentials rise, and differ from image to image, on these `times`"
@@ -159,7 +159,7 @@ class FirstSpikeReadout(OfMaps):
         Args:
             times, latency: as for :meth:`expected`.
         """
-        threshold = self.weight.double().mean() * self.expected(times, latency).double().sum()
+        threshold = check.wide(self.weight).mean() * check.wide(self.expected(times, latency)).sum()
         if not float(threshold) > 0:
             accepted = "a time by which inputs of these `times` have added to the potential"
             raise check.fail("latency", accepted, latency)

@@ -179,9 +179,9 @@ def _set(layer: SpikingConvolution, parts: list[Tensor], kind: _Kind, target: fl
     if threshold is not None:
         layer.threshold = threshold if unit is None else threshold * limit  # type: ignore[assignment]
     fires = [layer(times) for times in parts]
-    spikes = torch.cat([(fired < layer.time_steps).flatten(1).double().mean(1) for fired in fires])
-    places = torch.cat([(fired < layer.time_steps).any(1).flatten(1).double().mean(1) for fired in fires])
-    earliest = torch.cat([fired.flatten(1).amin(1).double() for fired in fires]).sort().values
+    spikes = torch.cat([check.wide((fired < layer.time_steps).flatten(1)).mean(1) for fired in fires])
+    places = torch.cat([check.wide((fired < layer.time_steps).any(1).flatten(1)).mean(1) for fired in fires])
+    earliest = torch.cat([check.wide(fired.flatten(1).amin(1)) for fired in fires]).sort().values
     return Calibration(
         layer=number,
         before=before,
@@ -189,7 +189,7 @@ def _set(layer: SpikingConvolution, parts: list[Tensor], kind: _Kind, target: fl
         share=float(spikes.mean()),
         places=float(places.mean()),
         first=float(earliest[(len(earliest) - 1) // 2]) / layer.time_steps,
-        silent=float((spikes == 0).double().mean()),
+        silent=float(check.wide(spikes == 0).mean()),
     )
 
 
@@ -223,7 +223,7 @@ def _parting(values: Tensor, count: int) -> float | None:
 
 
 def _between(low: Tensor, high: Tensor) -> float:
-    middle = ((low.double() + high.double()) / 2).to(low.dtype)
+    middle = ((check.wide(low) + check.wide(high)) / 2).to(low.dtype)
     return float(middle if middle < high else low)
 
 

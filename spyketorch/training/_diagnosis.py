@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from spyketorch import _checks as check
 from spyketorch import latency
 from spyketorch.snn import SpikingConvolution
 
@@ -204,7 +205,7 @@ def _judged(course: Course) -> bool:
 
 def unanswered(heard: Tensor, winners: Tensor, blank: float) -> float:
     """The share of samples that nobody answers to, of those of whose inputs more than the share ``blank`` fired."""
-    loud = heard.flatten(1).double().mean(1) > blank
+    loud = check.wide(heard.flatten(1)).mean(1) > blank
     return int((loud & (winners[:, 0, 0] < 0)).sum()) / max(1, int(loud.sum()))
 
 

@@ -175,7 +175,7 @@ class Supervised(FinalLesson):
         rule.readout.weight.copy_(rule.kept)
         if rows:
             first = rule.readout.fire(self._some(rule, times, learned[:_AT_ONCE])).amin(1)
-            unheard = 1 - float(torch.isfinite(first).double().mean())
+            unheard = 1 - float(check.wide(torch.isfinite(first)).mean())
             for text in diagnosis.taught_times(rows, labels[learned], unheard):
                 follow.warn(text)
 
