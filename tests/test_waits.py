@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_leaves
 
 from spyketorch import _checks as check
 from spyketorch import encoding, latency, learning, models, readout, snn
-from spyketorch.kernels import operators, plain
+from spyketorch.kernels import graphs, operators, plain
+from spyketorch.learning import _back_ends
 
 STEPS = 5
 READS = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "_unique2", "unique_dim", "unique_consecutive",
@@ -304,6 +305,103 @@ def test_thresholds_of_a_read_out_need_no_float64():
     with mock.patch.object(check, "_WITHOUT_FLOAT64", ("cpu",)), WithoutFloat64():
         made.calibrate(times, 1.0)
         assert made.gain(times, 1.0) > 0
+
+
+# a graph of what one image starts
+
+
+class Tape(TorchDispatchMode):
+    """As a graph of CUDA: operations on tensors, which are written anew; what Python did is not done again."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        self.operations.append((operation, args, kwargs or {}, made))
+        return made
+
+    def play(self):
+        for operation, args, kwargs, made in self.operations:
+            for now, place in zip(tree_leaves(operation(*args, **kwargs)), tree_leaves(made), strict=True):
+                if isinstance(now, torch.Tensor) and now.data_ptr() != place.data_ptr():  # neither a view nor in place
+                    place.copy_(now)
+
+    @classmethod
+    def captured(cls, step, changed):
+        """In place of :func:`spyketorch.kernels.graphs.captured`."""
+        kept = [value.clone() for value in changed]
+        with cls() as tape:
+            answer = step()
+        for value, before in zip(changed, kept, strict=True):
+            value.copy_(before)
+        return tape.play, answer
+
+
+@contextmanager
+def as_on_cuda(captured=Tape.captured):
+    with (
+        mock.patch.object(graphs, "why_not", lambda _: None),
+        mock.patch.object(graphs, "captured", side_effect=captured) as calls,
+        mock.patch.object(_back_ends, "_WORTH_CAPTURE", 2),
+        elsewhere(),
+    ):
+        yield calls
+
+
+@pytest.mark.parametrize("threshold", [PER_FEATURE, None], ids=["threshold", "last step"])
+@pytest.mark.parametrize("correction", ["none", None, "guess", "teach"])
+def test_a_captured_image_learns_what_is_learned_step_by_step(correction, threshold):
+    """From all that is copied in, for one image after the other; nothing else is looked at again."""
+    times, labels, classes = samples(), torch.arange(9) % 3, torch.arange(6) // 2
+    active = torch.rand(9, 6, generator=torch.Generator().manual_seed(0)) < 0.7
+    found = []
+    for place in (as_on_cuda, elsewhere):
+        made = layer(threshold)
+        rule, rewarded = (
+            learning.STDP(made, (1 / 4, -1 / 8)),
+            learning.RSTDP(made, (1 / 4, -1 / 8), (-1 / 8, 1 / 16), **OPTIONS),
+        )
+        with mock.patch.object(torch, "unique", lambda _: range(3)), place() as calls:
+            if correction == "none":
+                winners = rule.learn(times, 3, 1)
+            else:
+                winners = rewarded.learn(times, labels, classes, correction=correction, active=active)
+            assert place is elsewhere or calls.call_count == 1
+        found.append((winners, made.weight))
+    for one, other in zip(*found, strict=True):
+        same(one, other)
+    assert len(found[0][0].unique(dim=0)) > 1
+
+
+def test_what_is_not_captured_is_learned_all_the_same():
+    def refuses(*given):
+        raise RuntimeError("not permitted when stream is capturing")
+
+    rule, other = (learning.STDP(layer(), (1 / 4, -1 / 8)) for _ in range(2))
+    times = samples()
+    with as_on_cuda(refuses), pytest.warns(UserWarning, match="CUDA captures none: not permitted"):
+        winners = rule.learn(times, 3, 1)
+    same(winners, other.learn(times, 3, 1))
+    same(rule.conv_layer.weight, other.conv_layer.weight)
+
+
+def test_what_is_captured():
+    way, times, made = _back_ends.Captured(), samples(40), layer()
+    rule, rewarded = learning.STDP(made, (1 / 4, -1 / 8)), learning.RSTDP(made, (1 / 4, -1 / 8), (-1 / 8, 1 / 4))
+    assert way.why_not(rule._task(times, 1, 0)) == "the layer is on cpu"
+    again = rewarded._task(times, torch.zeros(40).long(), torch.zeros(6).long(), 2, correction="teach")
+    tasks = {
+        None: rule._task(times, 1, 0),
+        "fewer than 2 samples are not worth it": rule._task(times[:1], 1, 0),
+        "samples of a mini-batch are learned together": rule._task(times, 1, 0, minibatch=2),
+        "the rule has its own change": learning.VDSP(made)._task(times, 1, 0),
+        "winners of several classes learn before a sample is decided again": again,
+    }
+    with as_on_cuda():
+        for reason, task in tasks.items():
+            assert way.why_not(task) == reason
 
 
 # operations, each of which has to be started on the device

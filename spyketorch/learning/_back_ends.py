@@ -12,7 +12,8 @@ from spyketorch import neurons
 from spyketorch._convolution import torch_threads
 from spyketorch._plasticity import Inputs
 from spyketorch._teacher import Teacher
-from spyketorch.kernels import gather, plain
+from spyketorch._warnings import warn_once
+from spyketorch.kernels import gather, graphs, plain
 from spyketorch.kernels.arrays import channels_last
 from spyketorch.learning._in_few import InFew
 from spyketorch.learning._task import Task
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from spyketorch.kernels.engine import Engine
     from spyketorch.kernels.loops.layout import Array
     from spyketorch.kernels.loops.learn import Found
+
+
+_WORTH_CAPTURE = 32  # samples: capturing takes as long as some of them
 
 
 class BackEnd(Protocol):
@@ -190,6 +194,36 @@ class StandardInTorch:
         return InFew.of(task).learn()
 
 
+class Captured:
+    """:class:`StandardInTorch` on CUDA, one image after the other: what it starts for one is captured once a call."""
+
+    slow = StandardInTorch.slow
+
+    def why_not(self, task: Task) -> str | None:
+        """Many samples must be learned one by one, and the layer be on CUDA and answer as the standard one does."""
+        if task.minibatch > 1:
+            return "samples of a mini-batch are learned together"
+        if len(task.times) < _WORTH_CAPTURE:
+            return f"fewer than {_WORTH_CAPTURE} samples are not worth it"
+        return graphs.why_not(task.layer.weight) or task.why_not_standard() or StandardInTorch().why_not(task)
+
+    def learn(self, task: Task) -> Tensor:
+        """Each sample is copied to where the graph reads it, and its winners from where it writes them."""
+        one, given = task.one()
+        try:
+            start, found = graphs.captured(InFew.of(one).learn, [task.layer.weight.data])
+        except RuntimeError as error:
+            warn_once(f"`learn` starts each operation by itself, several times slower, as CUDA captures none: {error}")
+            return StandardInTorch().learn(task)
+        winners = found.new_empty(len(task.times), *found.shape[1:])
+        for i in range(len(winners)):
+            for place, values in given:
+                place.copy_(values[i : i + 1])
+            start()
+            winners[i : i + 1].copy_(found)
+        return winners
+
+
 class InTorch:
     """All of it in torch, on any device."""
 
@@ -210,6 +244,7 @@ BACK_ENDS: tuple[BackEnd, ...] = (
     InLoops(),
     WinnersInLoops(),
     WinnersGathered(),
+    Captured(),
     StandardInTorch(),
     InTorch(),
 )

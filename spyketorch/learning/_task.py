@@ -65,6 +65,16 @@ class Task(NamedTuple):
         times, potentials = self.inputs
         return Inputs(times[i], None if potentials is None else potentials[i])
 
+    def one(self) -> tuple["Task", list[tuple[Tensor, Tensor]]]:
+        """The task of one sample in tensors of its own; and each of them, with that of all samples to copy from."""
+        times, teacher = self.times[:1].clone(), self.teacher
+        given = [(times, self.times)]
+        if teacher is not None:
+            labels, active = teacher.labels[:1].clone(), teacher.active[:1].clone()
+            given += [(labels, teacher.labels), (active, teacher.active)]
+            teacher = teacher._replace(labels=labels, active=active)
+        return self._replace(inputs=Inputs(times, None), teacher=teacher), given
+
     @property
     def processes(self) -> Processes:
         """Those that share out the answers of a mini-batch; what is learned online all of them learn alike."""
