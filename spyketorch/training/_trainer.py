@@ -335,7 +335,7 @@ class Trainer:
         """What is drawn from torch's generator within the block depends on the seed and the place of the period."""
         place = [self.seed, number, *divmod(self._place.seen, images)]
         device = self.network.stages[number].layer.weight.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
             yield
 
