@@ -32,6 +32,7 @@ def _of(number: type, part: Any) -> Any:
 
 _SHORTEST, _LONGEST = 16, 512  # runs of images that are decided ahead
 _NOTHING = last_step.room_ahead(0, 0)
+_WORTH_ROWS = 4_000_000  # additions, below which sharing out one image costs more than it saves
 
 _unfit: dict[type, str] = {}
 
@@ -66,9 +67,16 @@ class Engine:
         return found
 
     def fire(self, images: Array, fired: Array, values: Array) -> None:
-        """First-spike times of images (N, rows, columns, C), and potentials then where ``values`` has room."""
+        """First-spike times of images (N, rows, columns, C), and potentials then where ``values`` has room.
+
+        One image, too, is shared out among threads: by rows. As each part sorts the spikes of its images anew, few
+        images are cut into few parts.
+        """
         assert isinstance(self.layer, loops.ByClock)
-        in_parallel(len(images), partial(self.layer.fire, images, fired, values), self._operations)
+        rows, spikes = fired.shape[1], np.count_nonzero(images < self.layer.steps)
+        work, additions = partial(self.layer.fire, images, fired, values), spikes * self.layer.weight[:, 0].size
+        count, parts = len(images) * rows, min(len(images), 4)
+        in_parallel(count, work, additions // max(count, 1), parts_per_thread=parts, worth=_WORTH_ROWS)
 
     def learn(
         self, inputs: Inputs, choice: Choice, rule: loops.Rule, teacher: Teacher, found: loops.Found | None = None

@@ -19,13 +19,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind in the parent
 
 
-def in_parallel(count: int, work: Callable[[int, int], None], operations: int, parts_per_thread: int = 4) -> None:
+def in_parallel(
+    count: int,
+    work: Callable[[int, int], None],
+    operations: int,
+    parts_per_thread: int = 4,
+    worth: int = WORTH_THREADS,
+) -> None:
     """``work(begin, end)`` for parts of 0..count, on as many threads as torch uses; the parts are independent.
 
-    Each of the ``count`` takes about so many ``operations``; little work is done at once, by the calling thread.
+    Each of the ``count`` takes about so many ``operations``; work that is not ``worth`` it is done at once, by the
+    calling thread.
     """
     threads = min(torch.get_num_threads(), count)
-    if threads <= 1 or count * operations < WORTH_THREADS:
+    if threads <= 1 or count * operations < worth:
         work(0, count)
         return
     size = -(-count // (parts_per_thread * threads))  # a few parts per thread, so that none waits long for another

@@ -229,17 +229,18 @@ def convolution_fire(
     begin: int,
     end: int,
 ) -> None:
-    """First-spike times of the images begin..end - 1 and, where ``values`` has room, the potentials there.
+    """First-spike times of the rows begin..end - 1 and, where ``values`` has room, the potentials there.
 
-    ``threshold`` is filled up as the weights are, with thresholds that nothing reaches; nobody fires before ``opens``.
+    Rows are counted through all images. ``threshold`` is filled up as the weights are, with thresholds that nothing
+    reaches; nobody fires before ``opens``.
     """
     rows, columns, features = fired.shape[1:]
     lanes, spikes = len(threshold), room(times[0], steps)
     neurons = neurons_of(neuron, 1, columns, threshold, opens, fired, len(values) > 0)
     first, value = neurons.first.reshape(-1), neurons.values.reshape(-1)
-    for n in range(begin, end):
+    for n in range(begin // rows, -(-end // rows)):
         sort_spikes(times[n], steps, spikes)
-        for y in range(rows):
+        for y in range(max(begin - n * rows, 0), min(end - n * rows, rows)):
             rest(neuron, neurons, steps)
             advance(neuron, neurons, weight, taps, spikes, range(y, y + 1), range(steps), False)
             for x in range(columns):

@@ -61,7 +61,7 @@ class ByClock(NamedTuple):
         )
 
     def fire(self, images: Array, fired: Array, values: Array, begin: int, end: int) -> None:
-        """First-spike times of the images begin..end - 1 and, where ``values`` has room, the potentials there."""
+        """First-spike times of the rows begin..end - 1 of all images, and potentials then where ``values`` has room."""
         layer = self.neuron, self.laid_out.rows, self.threshold, self.opens, self.steps, self.taps
         convolution_fire(images, *layer, fired, values, begin, end)
 
