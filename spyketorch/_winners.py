@@ -61,3 +61,10 @@ def winners_in_turn(able: Tensor, kwta: int, radius: int, best: Callable[[Tensor
         winners.append(first(able))
     index = torch.cat(winners, -1).flatten(-3)
     return torch.where((index < neurons).unsqueeze(-1), torch.stack(place(index), -1), -1)
+
+
+def lowest(dtype: torch.dtype) -> float:
+    """What is never the largest."""
+    if dtype == torch.bool:
+        return False
+    return -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min

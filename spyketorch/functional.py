@@ -27,7 +27,7 @@ from torch.nn.parameter import Parameter  # noqa: F401  scripts take it from a s
 from spyketorch import _checks as check
 from spyketorch._convolution import Geometry, autocasts, conv2d, layer_geometry, pooling_geometry
 from spyketorch._warnings import _outside
-from spyketorch._winners import choice, winners_in_turn
+from spyketorch._winners import choice, lowest, winners_in_turn
 
 #: (feature, row, column) of a winning neuron
 Winner = tuple[int, int, int]
@@ -91,7 +91,7 @@ def pooling(
     window = pooling_geometry(input, kernel_size, stride, padding)
     rows, columns = window.padding
     if rows or columns:
-        input = fn.pad(input, (columns, columns, rows, rows), value=_lowest(input.dtype))
+        input = fn.pad(input, (columns, columns, rows, rows), value=lowest(input.dtype))
     # Whole maps side by side, over rows and then over columns: many times as fast as torch's pooling.
     across = _largest(input, -2, window.kernel_size[0], window.stride[0])
     return _largest(across, -1, window.kernel_size[1], window.stride[1])
@@ -101,13 +101,6 @@ def _largest(input: Tensor, axis: int, size: int, stride: int) -> Tensor:
     """Maximum of each window along an axis, as a new tensor."""
     first, *others = input.unfold(axis, size, stride).unbind(-1)
     return reduce(torch.maximum, others, first) if others else first.clone()
-
-
-def _lowest(dtype: torch.dtype) -> float:
-    """What is never the largest."""
-    if dtype == torch.bool:
-        return False
-    return -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min
 
 
 def convolution(
@@ -284,7 +277,7 @@ def fire(
     if latch:
         spikes = fired.cummax(_TIME).values
         if thresholded is not None:
-            highest = potentials.masked_fill(fired == 0, _lowest(potentials.dtype)).cummax(_TIME).values
+            highest = potentials.masked_fill(fired == 0, lowest(potentials.dtype)).cummax(_TIME).values
             thresholded = highest.masked_fill(spikes == 0, 0)
     return spikes if thresholded is None else (spikes, thresholded)
 

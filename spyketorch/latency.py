@@ -27,9 +27,9 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch._convolution import Geometry, earliest_within, layer_geometry, pooling_geometry
-from spyketorch._winners import Choice, choice, winners_in_turn
+from spyketorch._winners import Choice, choice, lowest, winners_in_turn
 from spyketorch.functional import Winner
-from spyketorch.kernels import gather, operators
+from spyketorch.kernels import gather, operators, plain
 from spyketorch.neurons import _INTEGRATE_AND_FIRE, Neuron, _stands_still
 from spyketorch.neurons import _checked as checked_neuron
 
@@ -222,13 +222,10 @@ def pointwise_inhibition(times: Tensor, potentials: Tensor, *, time_steps: int) 
     """
     _pair(times, potentials)
     time_steps = _steps(time_steps, times)
-    first = times.amin(-3, keepdim=True)
-    candidate = (times == first) & (first < time_steps)
-    strongest = torch.where(candidate, potentials, _lowest(potentials)).amax(-3, keepdim=True)
-    index = torch.arange(times.shape[-3], device=times.device).view(-1, 1, 1)
-    survivor = torch.where(candidate & (potentials == strongest), index, times.shape[-3]).amin(-3, keepdim=True)
-    stays = index == survivor
-    return torch.where(stays, times, time_steps), torch.where(stays, potentials, 0)
+    if potentials.requires_grad and torch.is_grad_enabled():  # the operator gives none
+        return plain.pointwise_inhibition(times, potentials, time_steps)
+    kept, left = operators.pointwise_inhibition(_batched(times), _batched(potentials), time_steps)
+    return _as(kept, times), _as(left, times)
 
 
 def feature_inhibition(
@@ -272,11 +269,11 @@ def k_winners(
     _pair(times, potentials)
     time_steps = _steps(time_steps, times)
     kwta, radius = choice(kwta, inhibition_radius, *times.shape[-3:])
-    silent, lowest = times.new_full((), time_steps), potentials.new_full((), _lowest(potentials))
+    silent, least = times.new_full((), time_steps), potentials.new_full((), lowest(potentials.dtype))
 
     def best(able: Tensor) -> Tensor:
         known = torch.where(able, times, silent)
-        known = torch.where(known == known.amin((-3, -2, -1), keepdim=True), potentials, lowest)
+        known = torch.where(known == known.amin((-3, -2, -1), keepdim=True), potentials, least)
         return able & (known == known.amax((-3, -2, -1), keepdim=True))
 
     return winners_in_turn((times < time_steps) & (potentials > 0), kwta, radius, best)
@@ -442,8 +439,3 @@ def _pair(times: Tensor, potentials: Tensor) -> None:
     check.same_device(potentials, "potentials", times, "times")
     if potentials.dtype == torch.bool or potentials.is_complex():
         raise check.fail_type("potentials", "a tensor of numbers", potentials)
-
-
-def _lowest(potentials: Tensor) -> float:
-    """Less than all potentials, in their own type: integers keep every digit."""
-    return -torch.inf if potentials.is_floating_point() else torch.iinfo(potentials.dtype).min

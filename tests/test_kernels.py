@@ -617,6 +617,7 @@ def test_answers_do_not_depend_on_batch_or_threads(network, threads, count, kind
     values = bank(images).abs()
     calls = {
         "pooling": (times, lambda x: (latency.pooling(x, 3, 2, 1),)),
+        "inhibition": (times, lambda x: latency.pointwise_inhibition(x, x * 0.5, time_steps=9)),
         "later pooling": (times, lambda x: (latency.pooling(x, 3, 2, 1, earliest=4),)),
         "rank_order": (values, lambda x: (latency.rank_order(x, 7),)),
         "normalization": (values, lambda x: (latency.local_normalization(x, 2),)),
@@ -876,6 +877,7 @@ def test_opcheck_pooling_and_encoding(dtype, loops):
             opcheck(operators.pooling, times, *window)
             opcheck(operators.pooling, times, *window, 2)
         opcheck(operators.pooling, times.contiguous(memory_format=torch.channels_last), *window)
+        opcheck(operators.pointwise_inhibition, times, torch.rand(times.shape), 4)
         for steps in (4, 300):
             opcheck(operators.rank_order, x, steps)
         opcheck(operators.local_normalization, x, 2, 1e-12)

@@ -295,6 +295,41 @@ pooling = _define(
 )
 
 
+def _empty_inhibited(times: Tensor, potentials: Tensor, time_steps: int) -> tuple[Tensor, Tensor]:
+    kept, left = (torch.empty_like(x, memory_format=torch.channels_last) for x in (times, potentials))
+    return kept, left
+
+
+def _plain_pointwise_inhibition(times: Tensor, potentials: Tensor, time_steps: int) -> tuple[Tensor, Tensor]:
+    kept, left = _empty_inhibited(times, potentials, time_steps)
+    first, strongest = plain.pointwise_inhibition(times, potentials, time_steps)
+    return kept.copy_(first), left.copy_(strongest)
+
+
+def _pointwise_inhibition(times: Tensor, potentials: Tensor, time_steps: int) -> tuple[Tensor, Tensor]:
+    if not has_loops(potentials):
+        return _plain_pointwise_inhibition(times, potentials, time_steps)
+    from spyketorch.kernels.loops import maps
+
+    kept, left = _empty_inhibited(times, potentials, time_steps)
+    features = max(times.shape[1], 1)
+    given, into = (
+        [channels_last(x).reshape(-1, features) for x in pair] for pair in ((times, potentials), (kept, left))
+    )
+    work = partial(maps.pointwise_inhibition, (given[0], given[1]), time_steps, (into[0], into[1]))
+    in_parallel(len(given[0]), work, 4 * features)
+    return kept, left
+
+
+#: (times, potentials) where at each place one feature survives
+pointwise_inhibition = _define(
+    "pointwise_inhibition(Tensor times, Tensor potentials, int time_steps) -> (Tensor, Tensor)",
+    _empty_inhibited,
+    _pointwise_inhibition,
+    _plain_pointwise_inhibition,
+)
+
+
 def exact_fire(
     times: Tensor, weight: Tensor, threshold: Tensor, time_steps: int, horizon: float, neuron: Neuron
 ) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch._convolution import Geometry, conv2d
+from spyketorch._winners import lowest
 from spyketorch.kernels import gather
 from spyketorch.neurons import Neuron
 
@@ -87,6 +88,17 @@ def _later_pooling(times: Tensor, shape: Geometry, earliest: int) -> Tensor:
         for k, kept in enumerate(found):
             found[k], time = torch.minimum(kept, time), torch.maximum(kept, time)
     return found[-1]
+
+
+def pointwise_inhibition(times: Tensor, potentials: Tensor, time_steps: int) -> tuple[Tensor, Tensor]:
+    """Times and potentials where at each place the feature that fires first, with the largest potential, survives."""
+    first = times.amin(-3, keepdim=True)
+    candidate = (times == first) & (first < time_steps)
+    strongest = torch.where(candidate, potentials, lowest(potentials.dtype)).amax(-3, keepdim=True)
+    index = torch.arange(times.shape[-3], device=times.device).view(-1, 1, 1)
+    survivor = torch.where(candidate & (potentials == strongest), index, times.shape[-3]).amin(-3, keepdim=True)
+    stays = index == survivor
+    return torch.where(stays, times, time_steps), torch.where(stays, potentials, 0)
 
 
 def rank_order(intensities: Tensor, time_steps: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pooling."""
+"""Pooling, and inhibition at each place."""
 
 import numpy as np
 
@@ -59,3 +59,28 @@ def later_pooling(
                                 time[c] = max(kept[c], time[c])
                                 kept[c] = sooner
                 pooled[n, row, column] = found[earliest - 1]
+
+
+@compiled
+def pointwise_inhibition(
+    given: tuple[Array, Array], steps: int, survivors: tuple[Array, Array], begin: int, end: int
+) -> None:
+    """Of each of the places begin..end - 1 the feature that fires first survives, with the largest potential.
+
+    All are times and potentials (places, features). Where a candidate's potential is NaN nobody does.
+    """
+    (times, potentials), (kept, left) = given, survivors
+    for place in range(begin, end):
+        time, potential = times[place], potentials[place]
+        kept[place], left[place] = steps, 0
+        first = time.min()
+        if first >= steps:
+            continue
+        best, strongest, comparable = -1, potential[0], True
+        for f in range(len(time)):
+            if time[f] == first:
+                comparable &= potential[f] == potential[f]
+                if best < 0 or potential[f] > strongest:
+                    best, strongest = f, potential[f]
+        if comparable:
+            kept[place, best], left[place, best] = first, strongest
