@@ -16,6 +16,7 @@ from spyketorch._warnings import warn_once
 from spyketorch.kernels import gather, graphs, plain
 from spyketorch.kernels.arrays import channels_last
 from spyketorch.learning._in_few import InFew
+from spyketorch.learning._rule import Rule
 from spyketorch.learning._task import Task
 from spyketorch.learning._walk import Decided, in_torch, teach_and_clamp, teach_on_waves, walk
 from spyketorch.learning._walk import teach as update
@@ -167,10 +168,10 @@ class StandardInTorch:
 
     def why_not(self, task: Task) -> str | None:
         """The rule must be the standard one; where reading costs no wait, many samples must answer together, once."""
-        own, teacher = task.rule._own(), task.teacher
-        if own or not all(rule._standard() for rule in task.rule._pair()):
-            return f"the rule has its own {', '.join(own) or 'change'}"
-        again = teacher is not None and teacher.correction > 0
+        again = task.teacher is not None and task.teacher.correction > 0
+        own = _why_not_standard(task.rule)
+        if own is not None:
+            return own
         if check.free_to_read(task.times) and (again or task.minibatch == 1):
             return "samples are looked at one by one"
         return self._why_not_again(task) if again else None
@@ -237,6 +238,14 @@ class InTorch:
         """The layer answers, and winners are chosen among the answers."""
         check.finite_if_free(task.layer.weight, "conv_layer.weight")
         return walk(task, in_torch(task), teach_on_waves if task.rule._on_waves() else teach_and_clamp)
+
+
+def _why_not_standard(rule: Rule) -> str | None:
+    """What a rule has in place of the standard one, or None where it is that."""
+    own = rule._own()
+    if own or not all(one._standard() for one in rule._pair()):
+        return f"the rule has its own {', '.join(own) or 'change'}"
+    return None
 
 
 #: the fastest first
