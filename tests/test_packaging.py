@@ -35,7 +35,7 @@ EVERY_MODULE = """
     import importlib, json, pkgutil, sys
     import spyketorch
     names = [info.name for info in pkgutil.walk_packages(spyketorch.__path__, "spyketorch.")]
-    compiled = ("_cache", "_by_type", "deciding", "encoding", "engine", "loops.")  # private, and numba
+    compiled = ("_cache", "_by_type", "_triton", "deciding", "encoding", "engine", "loops.")  # private: numba, Triton
     names = [n for n in names if not n.startswith(tuple(f"spyketorch.kernels.{name}" for name in compiled))]
     for name in names:
         importlib.import_module(name)

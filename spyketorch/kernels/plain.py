@@ -1,7 +1,7 @@
 """The operators in plain torch, without the compiled loops.
 
 On a CPU input spikes are found and gathered (:mod:`.gather`); on other devices, where looking for them would wait,
-layers are convolutions of frames.
+layers are convolutions of frames; or a kernel in Triton, where that is asked for (:mod:`.on_triton`).
 """
 
 import itertools
@@ -14,7 +14,7 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch._convolution import Geometry, conv2d
 from spyketorch._winners import lowest
-from spyketorch.kernels import gather
+from spyketorch.kernels import gather, on_triton
 from spyketorch.neurons import Neuron
 
 #: bytes that potentials over time, and what is made of them, take at most where a layer answers in one convolution,
@@ -28,6 +28,8 @@ def convolution_fire(
     """(first-spike times, potentials there): a convolution of as many images, over all time steps, as may be held."""
     if check.free_to_read(times):
         return gather.convolution_fire(times, weight, threshold, time_steps, shape, want_values)
+    if on_triton.why_not(weight) is None:
+        return on_triton.convolution_fire(times, on_triton.Spiking(weight, threshold, time_steps, shape), want_values)
     rows, columns = shape.output_size(*times.shape[2:])
     of_a_step = (2 * len(weight) * rows * columns + times[0].numel()) * weight.element_size()
     steps = torch.arange(time_steps, device=times.device, dtype=times.dtype).view(-1, 1, 1, 1)

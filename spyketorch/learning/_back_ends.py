@@ -13,7 +13,7 @@ from spyketorch._convolution import torch_threads
 from spyketorch._plasticity import Inputs
 from spyketorch._teacher import Teacher
 from spyketorch._warnings import warn_once
-from spyketorch.kernels import gather, graphs, plain
+from spyketorch.kernels import gather, graphs, on_triton, plain
 from spyketorch.kernels.arrays import channels_last
 from spyketorch.learning._in_few import InFew
 from spyketorch.learning._rule import Rule
@@ -161,6 +161,37 @@ class WinnersGathered:
         return bool(inside) and all(rule._standard() for rule in task.rule._pair())
 
 
+class OnTriton:
+    """All of it in one kernel, on a GPU, where it is asked for: a private trial, as nobody has measured it on one."""
+
+    slow = "`learn` runs in Triton's interpreter, many times slower than in the compiled loops"
+
+    def why_not(self, task: Task) -> str | None:
+        """Triton must be asked for, samples be learned one by one, and rule and layer be the standard ones."""
+        unserved = on_triton.why_not(task.layer.weight)
+        if unserved is not None:
+            return unserved
+        if task.minibatch > 1:
+            return f"mini-batches of {task.minibatch} samples answer together"
+        if task.teacher is not None and task.teacher.correction:
+            return "what is decided wrong is decided again"
+        if any(rule._rates.dtype != torch.float32 for rule in task.rule._pair()):
+            return "the rates are not float32"
+        if not neurons._stands_still(task.neuron):
+            return f"the layer has {type(task.neuron).__qualname__} neurons"
+        return _why_not_standard(task.rule) or task.why_not_standard()
+
+    def learn(self, task: Task) -> Tensor:
+        """The kernel walks over all samples."""
+        check.finite_if_free(task.layer.weight, "conv_layer.weight")
+        rates = torch.stack([rule._rates for rule in task.rule._pair()])
+        check.finite_if_free(rates, "learning_rate")
+        layer, (lower, upper), stabilized = task.layer, task.bounds(), task.rule._pair()[0]._dependence() is not None
+        rule = on_triton.Online(rates, float(lower), float(upper), int(stabilized))
+        spiking = on_triton.Spiking(layer.weight.data, layer.limit(), layer.time_steps, task.shape)
+        return on_triton.learn(task.times, spiking, task.choice, rule, task.teacher)
+
+
 class StandardInTorch:
     """The standard rule in torch on any device, in few operations, as each has to be started there."""
 
@@ -253,6 +284,7 @@ BACK_ENDS: tuple[BackEnd, ...] = (
     InLoops(),
     WinnersInLoops(),
     WinnersGathered(),
+    OnTriton(),
     Captured(),
     StandardInTorch(),
     InTorch(),

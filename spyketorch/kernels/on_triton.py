@@ -1,0 +1,209 @@
+"""Whether Triton's kernels serve, and how they are launched. Triton is imported where they are, and not before."""
+
+import importlib.metadata
+import os
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as fn
+from torch import Tensor
+
+from spyketorch import _checks as check
+from spyketorch._convolution import Geometry
+from spyketorch._teacher import Teacher
+from spyketorch._winners import Choice
+
+LEAST = 3, 7  # before, Triton knows no named tuples within what is compiled in
+_TILE = 64, 32  # positions and features of the neurons that a program takes at a time, of many images
+_ACROSS = 4096  # neurons that inhibit each other, that a program looks at together
+_SMALLEST = 16, 16  # of a matrix that is multiplied; of one image, so that all multiprocessors have some
+_OPTIONS = {"enable_fp_fusion": False}  # products and sums are rounded each, as torch's are
+
+
+class Sizes(NamedTuple):
+    """The sizes of a layer and of its maps, which are compiled in: all index arithmetic is by constants.
+
+    Attributes:
+        geometry, time_steps: of the layer.
+        inputs: (features of a group, rows, columns), with the padding.
+        outputs: (features, rows, columns).
+        image: inputs of all groups.
+        positions: neurons of a feature.
+        neurons: of all features.
+        synapses: of a neuron.
+        tile: (positions, features of a group) that a program takes at a time, powers of two.
+        across: the same where neurons inhibit each other, with all features.
+        tiles: of all positions, of the features of a group, and those across.
+    """
+
+    geometry: Geometry
+    time_steps: int
+    inputs: tuple[int, int, int]
+    outputs: tuple[int, int, int]
+    image: int
+    positions: int
+    neurons: int
+    synapses: int
+    tile: tuple[int, int]
+    across: tuple[int, int]
+    tiles: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, times: Tensor, layer: "Spiking", most: tuple[int, int]) -> "Sizes":
+        """Of a layer, and a padded batch of what it hears, in tiles of ``most`` neurons at most."""
+        (features, channels, *_), shape, (height, width) = layer.weight.shape, layer.shape, times.shape[2:]
+        rows, columns = shape._replace(padding=(0, 0)).output_size(height, width)
+        positions, every = rows * columns, _power_of_2(features)
+        tile = _block(positions, most[0]), _block(shape.features_per_group, most[1])
+        across = max(1, _ACROSS // every), every
+        return cls(
+            shape,
+            layer.time_steps,
+            (channels, height, width),
+            (features, rows, columns),
+            times[:1].numel(),
+            positions,
+            features * positions,
+            layer.weight[:1].numel(),
+            tile,
+            across,
+            (-(-positions // tile[0]), -(-shape.features_per_group // tile[1]), -(-positions // across[0])),
+        )
+
+
+class Answer(NamedTuple):
+    """What all programs see: first spikes and potentials there (features, rows, columns), and how often they met."""
+
+    fired: Any
+    potentials: Any
+    met: Any
+
+
+class Spiking(NamedTuple):
+    """A layer: weight, the threshold of each feature, T, and its geometry.
+
+    Without a threshold only the last time step counts, where every positive potential fires.
+    """
+
+    weight: Tensor
+    limit: Tensor | None
+    time_steps: int
+    shape: Geometry
+
+
+class Online(NamedTuple):
+    """The standard rule: rates (2, features, 2) after reward and after punishment, and the bounds of the weights.
+
+    ``stabilized`` is 1 or 0: Triton 3.7 interprets no bool.
+    """
+
+    rates: Tensor
+    lower: float
+    upper: float
+    stabilized: int
+
+
+def why_not(weight: Tensor) -> str | None:
+    """Why Triton's kernels do not serve a layer of these weights, or None where they do."""
+    if os.environ.get("SPYKETORCH_TRITON") != "1":
+        return "Triton is not switched on, which SPYKETORCH_TRITON=1 in the environment does"
+    if weight.dtype != torch.float32:
+        return f"Triton's kernels add float32, not {weight.dtype}"
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # as Triton itself asks: kernels run on the CPU, for tests
+    if not check.readable(weight) or weight.device.type != ("cpu" if interpreted else "cuda"):
+        return f"the layer is on {weight.device}"
+    return _why_not_installed()
+
+
+@cache
+def _why_not_installed() -> str | None:
+    try:
+        version = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return "Triton is not installed, which `pip install triton` does"
+    known = tuple(int(part) for part in version.split(".")[:2])
+    return None if known >= LEAST else f"Triton {version} is older than {'.'.join(map(str, LEAST))}"
+
+
+def convolution_fire(times: Tensor, layer: Spiking, want_values: bool) -> tuple[Tensor, Tensor]:
+    """(first-spike times, potentials there, or nothing where they are not wanted) of a layer with a threshold."""
+    from spyketorch.kernels import _triton as kernels
+
+    assert layer.limit is not None
+    times = _padded(times, layer)
+    sizes = Sizes.of(times, layer, _TILE)
+    fired = times.new_empty(len(times), *sizes.outputs)
+    values = layer.weight.new_empty(fired.shape if want_values else 0)
+    if fired.numel():
+        given = times, layer.weight.contiguous(), layer.limit.contiguous()
+        with _on(times):
+            kernels.fire[len(times), _tiles(sizes)](*given, fired, values, sizes, want_values, **_OPTIONS)
+    return fired, values
+
+
+def learn(times: Tensor, layer: Spiking, choice: Choice, rule: Online, teacher: Teacher | None) -> Tensor:
+    """The winners (N, kwta, 3) of samples, each learned before the next one is met; the weights change."""
+    from spyketorch.kernels import _triton as kernels
+
+    weight, limit = layer.weight.contiguous(), layer.limit
+    if limit is None:  # one step, in which all is heard
+        times, limit = (times >= layer.time_steps).to(torch.uint8), weight.new_zeros(len(weight))
+        layer = layer._replace(time_steps=1)
+    times = _padded(times, layer)
+    sizes = Sizes.of(times, layer, _SMALLEST)
+    labels = times.new_zeros(len(times), dtype=torch.int64) if teacher is None else teacher.labels
+    classes = labels.new_zeros(len(weight)) if teacher is None else teacher.classes
+    active = labels.new_ones((len(times), len(weight)), dtype=torch.bool) if teacher is None else teacher.active
+    winners = labels.new_full((len(times), choice.kwta, 3), -1)
+    fired = times.new_empty(sizes.outputs, dtype=torch.int32)
+    with _on(times):
+        kernels.walk[(min(_tiles(sizes), _at_once(times.device)),)](
+            times,
+            len(times),
+            weight,
+            limit.contiguous(),
+            Teacher(labels.contiguous(), classes.contiguous(), 0, active.contiguous(), 1),
+            rule,
+            Answer(fired, weight.new_empty(sizes.outputs), labels.new_zeros(1)),
+            winners,
+            sizes,
+            choice,
+            launch_cooperative_grid=True,
+            **_OPTIONS,
+        )
+    if weight is not layer.weight:
+        layer.weight.copy_(weight)
+    return winners
+
+
+def _padded(times: Tensor, layer: Spiking) -> Tensor:
+    """With silent neurons around, so that inputs of all neurons are somewhere, and in order."""
+    rows, columns = layer.shape.padding
+    return fn.pad(times, (columns, columns, rows, rows), value=layer.time_steps).contiguous()
+
+
+def _power_of_2(count: int) -> int:
+    """The smallest that is no smaller."""
+    return 1 << (count - 1).bit_length()
+
+
+def _block(count: int, most: int) -> int:
+    """How many of so many a program takes at a time."""
+    return min(most, max(min(_SMALLEST), _power_of_2(count)))
+
+
+def _tiles(sizes: Sizes) -> int:
+    """Of all neurons of a layer."""
+    return sizes.tiles[0] * sizes.tiles[1] * sizes.geometry.groups
+
+
+def _at_once(device: torch.device) -> int:
+    """How many programs run at once: one on each multiprocessor; Triton's interpreter runs one after the other."""
+    return 1 if device.type == "cpu" else int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def _on(times: Tensor) -> AbstractContextManager[Any]:
+    """Launches go to the device of these times."""
+    return torch.cuda.device(times.device) if times.is_cuda else nullcontext()
