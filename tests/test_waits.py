@@ -3,6 +3,7 @@
 Code asks :func:`spyketorch._checks.free_to_read` and ``has_loops`` whether tensors are on a CPU; here they say no.
 """
 
+import weakref
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest import mock
@@ -12,6 +13,7 @@ import pytest
 import torch
 from anywhere import PARTS
 from strategies import dyadic, same, spike_times, tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -322,7 +324,7 @@ class Tape(TorchDispatchMode):
         self.operations.append((operation, args, kwargs or {}, made))
         return made
 
-    def play(self):
+    def replay(self):
         for operation, args, kwargs, made in self.operations:
             for now, place in zip(tree_leaves(operation(*args, **kwargs)), tree_leaves(made), strict=True):
                 if isinstance(now, torch.Tensor) and now.data_ptr() != place.data_ptr():  # neither a view nor in place
@@ -336,7 +338,7 @@ class Tape(TorchDispatchMode):
             answer = step()
         for value, before in zip(changed, kept, strict=True):
             value.copy_(before)
-        return tape.play, answer
+        return graphs.Graph(tape, answer, step)
 
 
 @contextmanager
@@ -375,6 +377,27 @@ def test_a_captured_image_learns_what_is_learned_step_by_step(correction, thresh
     assert len(found[0][0].unique(dim=0)) > 1
 
 
+def test_what_a_graph_reads_lives_as_long_as_it_is_started():
+    """CUDA gives the place of a tensor that nobody holds to the next one."""
+    alive = []
+
+    class Watching:
+        def __init__(self, step):
+            owner = step.__self__
+            self.read = [weakref.ref(tensor) for tensor in (owner.rates, owner.fields.places, owner.task.times)]
+
+        def replay(self):
+            alive.append(all(tensor() is not None for tensor in self.read))
+
+    def watched(step, changed):
+        return graphs.Graph(Watching(step), step(), step)
+
+    rule, times = learning.STDP(layer(), (1 / 4, -1 / 8)), samples()
+    with as_on_cuda(), mock.patch.object(graphs, "captured", watched):  # a mock would keep what it was called with
+        rule.learn(times, 3, 1)
+    assert alive == [True] * 9
+
+
 def test_what_is_not_captured_is_learned_all_the_same():
     def refuses(*given):
         raise RuntimeError("not permitted when stream is capturing")
@@ -402,6 +425,16 @@ def test_what_is_captured():
     with as_on_cuda():
         for reason, task in tasks.items():
             assert way.why_not(task) == reason
+
+
+@pytest.mark.parametrize("switch", [None, "0", "1"])
+def test_graphs_are_captured_where_they_are_asked_for(monkeypatch, switch):
+    monkeypatch.delenv("SPYKETORCH_GRAPHS", raising=False)
+    if switch is not None:
+        monkeypatch.setenv("SPYKETORCH_GRAPHS", switch)
+    with FakeTensorMode(), mock.patch.object(check, "readable", lambda _: True):
+        reason = graphs.why_not(torch.empty(1, device="cuda"))
+    assert reason is None if switch == "1" else "SPYKETORCH_GRAPHS=1" in reason
 
 
 # operations, each of which has to be started on the device

@@ -1,6 +1,8 @@
-"""What a call starts on a CUDA device, captured as a graph, which then is started at once."""
+"""What a call starts on a CUDA device, captured as a graph, which then is started at once: a private trial."""
 
+import os
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,13 +14,32 @@ def why_not(value: Tensor) -> str | None:
     """Why what is done to a tensor cannot be captured, or None where it can."""
     if value.device.type != "cuda":
         return f"the layer is on {value.device}"
+    if os.environ.get("SPYKETORCH_GRAPHS") != "1":
+        return "CUDA graphs are not switched on, which SPYKETORCH_GRAPHS=1 in the environment does"
     return None if check.readable(value) else "tensors hold no values"
 
 
-def captured(step: Callable[[], Tensor], changed: Sequence[Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """(what starts a step again, its answer, which is written anew then).
+class Graph(NamedTuple):
+    """A captured step.
 
-    The step must read no tensor, and find its inputs in the same tensors each time. Those that it changes are put back
+    Attributes:
+        graph: of CUDA.
+        answer: what the step gives, which is written anew each time.
+        step: as it was given. The graph knows the places of its tensors and does not keep them.
+    """
+
+    graph: Any
+    answer: Tensor
+    step: Callable[[], Tensor]
+
+    def start(self) -> None:
+        self.graph.replay()
+
+
+def captured(step: Callable[[], Tensor], changed: Sequence[Tensor]) -> Graph:
+    """A step that can be started again.
+
+    It must read no tensor, and find its inputs in the same tensors each time. Those that it changes are put back
     when it has been tried.
 
     Raises:
@@ -36,4 +57,4 @@ def captured(step: Callable[[], Tensor], changed: Sequence[Tensor]) -> tuple[Cal
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # whatever others load meanwhile
             answer = step()
-    return graph.replay, answer
+    return Graph(graph, answer, step)

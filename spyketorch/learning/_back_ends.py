@@ -227,7 +227,10 @@ class StandardInTorch:
 
 
 class Captured:
-    """:class:`StandardInTorch` on CUDA, one image after the other: what it starts for one is captured once a call."""
+    """:class:`StandardInTorch` on CUDA, one image after the other: what it starts for one is captured once a call.
+
+    Off unless asked for, as it has never run on a GPU.
+    """
 
     slow = StandardInTorch.slow
 
@@ -243,16 +246,16 @@ class Captured:
         """Each sample is copied to where the graph reads it, and its winners from where it writes them."""
         one, given = task.one()
         try:
-            start, found = graphs.captured(InFew.of(one).learn, [task.layer.weight.data])
+            graph = graphs.captured(InFew.of(one).learn, [task.layer.weight.data])
         except RuntimeError as error:
             warn_once(f"`learn` starts each operation by itself, several times slower, as CUDA captures none: {error}")
             return StandardInTorch().learn(task)
-        winners = found.new_empty(len(task.times), *found.shape[1:])
+        winners = graph.answer.new_empty(len(task.times), *graph.answer.shape[1:])
         for i in range(len(winners)):
             for place, values in given:
                 place.copy_(values[i : i + 1])
-            start()
-            winners[i : i + 1].copy_(found)
+            graph.start()
+            winners[i : i + 1].copy_(graph.answer)
         return winners
 
 
