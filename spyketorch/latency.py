@@ -29,7 +29,7 @@ from spyketorch import functional as sf
 from spyketorch._convolution import Geometry, earliest_within, layer_geometry, pooling_geometry
 from spyketorch._winners import Choice, choice, lowest, winners_in_turn
 from spyketorch.functional import Winner
-from spyketorch.kernels import gather, operators, plain
+from spyketorch.kernels import operators, plain
 from spyketorch.neurons import _INTEGRATE_AND_FIRE, Neuron, _stands_still
 from spyketorch.neurons import _checked as checked_neuron
 
@@ -189,7 +189,7 @@ def _answer(
     if check.free_to_read(weight) and not (limit is not None and _stands_still(neuron) and operators.has_loops(weight)):
         check.finite(weight, "weight")  # those loops compare it with one that is
     batch, options = _batched(times), shape.options()
-    limit = None if limit is None else limit.to(weight.dtype)
+    limit = None if limit is None else limit.to(weight.dtype).contiguous()  # compilers pass no expanded number on
     if not _stands_still(neuron):
         fired, value = operators.neuron_fire(batch, weight, limit, steps, shape, neuron, potentials)
     elif limit is None:
@@ -328,25 +328,19 @@ def _winners(
     neuron: Neuron,
 ) -> Tensor:
     """:func:`convolution_winners` of what has been checked but for (kwta, radius, inhibition)."""
-    if torch.compiler.is_compiling():  # which cannot look into what imports the loops
-        return _winners_of(*_answer(times, weight, limit, shape, steps, True, neuron), steps, chosen)
     kwta, radius = choice(*chosen[:2], weight.shape[0], *shape.output_size(*times.shape[-2:]))
-    wanted, limit = Choice(kwta, radius, chosen[2]), None if limit is None else limit.to(weight.dtype)
-    reason = operators.why_no_search(weight, limit, shape, wanted, neuron)
-    if reason is None and not _stands_still(neuron) and check.free_to_read(times) and check.free_to_read(weight):
-        found = operators.neuron_winners(_batched(times), weight, limit, steps, shape, neuron, wanted)
-        return found if times.ndim == 4 else found[0]
-    if reason is None and _stands_still(neuron):
+    wanted, limit = Choice(kwta, radius, chosen[2]), None if limit is None else limit.to(weight.dtype).contiguous()
+    traced = torch.compiler.is_compiling() and weight.is_cpu  # the operator looks for loops when it runs
+    if _stands_still(neuron) and (traced or operators.has_loops(weight) or check.free_to_read(times)):
         search = (_batched(times), weight, limit, steps, *shape.options().values())
         winners: Tensor = operators.convolution_winners(*search, wanted.inhibit, kwta, radius)
         return winners if times.ndim == 4 else winners[0]
-    if reason is not None:
+    if not _stands_still(neuron) and check.free_to_read(times) and check.free_to_read(weight):
+        reason = operators.why_not_compiled(neuron, weight)
+        if reason is None:
+            found = operators.neuron_winners(_batched(times), weight, limit, steps, shape, neuron, wanted)
+            return found if times.ndim == 4 else found[0]
         operators.say_slow(operators.SLOW_SEARCH, weight, reason)
-    if check.free_to_read(times) and _stands_still(neuron):
-        check.finite(weight, "weight")
-        with gather.layer(weight, limit, steps, shape) as layer:
-            winners, _ = gather.find(_batched(times), layer, wanted)
-        return winners if times.ndim == 4 else winners[0]
     return _winners_of(*_answer(times, weight, limit, shape, steps, True, neuron), steps, chosen)
 
 

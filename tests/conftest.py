@@ -25,6 +25,7 @@ SLOW = [
     "test_batches.py::test_whatever_holds",
     "test_c_runtime.py::test_many_networks",
     "test_compatibility.py::test_script",
+    "test_compile.py",
     "test_devices.py::test_lessons",
     "test_devices.py::test_networks",
     "test_devices.py::test_stdp",

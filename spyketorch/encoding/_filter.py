@@ -11,8 +11,8 @@ import torch.nn.functional as fn
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch._convolution import Geometry, conv2d, conv2d_of_each
 from spyketorch.encoding._kernels import FilterKernel
+from spyketorch.kernels.operators import correlated
 
 IMAGES = "images`/`input"  # as modules call them, and as networks do
 
@@ -174,18 +174,6 @@ class Filter(nn.Module):
 
 
 _ANSWER = Filter.forward
-
-
-def correlated(batch: Tensor, kernels: Tensor, padding: tuple[int, int]) -> Tensor:
-    """Answers (N, K, rows, columns) of kernels (K, D, side, side) to images (N, D, H, W).
-
-    On a CPU each image's, to the bit, whatever stands beside it in the batch: a spike may move else.
-    """
-    side, batch = kernels.shape[-1], batch.contiguous()
-    window = Geometry((side, side), padding=padding)
-    on_cpu = batch.device.type == "cpu" and not torch.compiler.is_compiling()
-    adds_otherwise = side <= 3 or batch.dtype == torch.float64  # torch's convolution of a batch, not that of an image
-    return (conv2d_of_each if on_cpu and len(batch) > 1 and adds_otherwise else conv2d)(batch, kernels, window)
 
 
 def rounding_of(batch: Tensor, kernels: Tensor) -> Tensor:

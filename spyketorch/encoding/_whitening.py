@@ -11,8 +11,9 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch._convolution import torch_threads
-from spyketorch.encoding._filter import IMAGES, correlated, rounding_of
+from spyketorch.encoding._filter import IMAGES, rounding_of
 from spyketorch.encoding._fitted import Batches, FittedState, unfitted
+from spyketorch.kernels.operators import correlated
 
 _BLOCK = 4096  # patches that are added at once, whatever the batches are
 

@@ -80,7 +80,7 @@ class Filter(nn.Module):
         exact = check.widest(values.device)  # whose sums are exact, as no value leaves 32 bits
         found = fn.conv2d(groups.to(exact), self.weight.to(exact)).round().to(torch.int64)
         found = torch.where(found < self.threshold.view(-1, 1, 1), 0, found)
-        found = found.reshape(len(values), -1, *found.shape[2:])
+        found = found.reshape(values.shape[0], -1, *found.shape[2:])
         return found.abs() if self.absolute else found
 
     def describe(self, keep: Keep) -> dict[str, Any]:

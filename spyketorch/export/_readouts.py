@@ -47,7 +47,7 @@ class IntegerFirstSpike(OfMaps):
         """(times, what the potentials have above the thresholds at the end)."""
         flat, exact = self._flat(times), check.widest(self.weight.device)
         weight, threshold = self.weight.to(exact).T, self.threshold.to(torch.int64)
-        heard = potential = torch.zeros(len(flat), len(threshold), dtype=torch.int64, device=flat.device)
+        heard = potential = torch.zeros(flat.shape[0], len(threshold), dtype=torch.int64, device=flat.device)
         fired = torch.full_like(heard, NEVER)
         for t in range(4 * self.time_steps + 1 if self.ramp else self.time_steps):
             before, was = heard, potential
@@ -76,7 +76,7 @@ class IntegerFirstSpike(OfMaps):
         fired, above = self._respond(times)
         never = -(4 * self.time_steps + 1) + above.double() / 2**32
         scores = torch.where(fired < NEVER, fired.double() / -PARTS, never)
-        return scores.view(len(scores), -1, self.per_class).amax(2)
+        return scores.view(-1, len(self.threshold) // self.per_class, self.per_class).amax(2)
 
     def extra_repr(self) -> str:
         classes = len(self.threshold) // self.per_class

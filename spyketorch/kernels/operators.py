@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from spyketorch import _checks as check
-from spyketorch._convolution import Geometry
+from spyketorch._convolution import Geometry, conv2d, conv2d_of_each
 from spyketorch._warnings import warn_once
 from spyketorch._winners import Choice
-from spyketorch.kernels import plain
+from spyketorch.kernels import gather, plain
 from spyketorch.kernels.arrays import channels_last
 from spyketorch.kernels.parallel import in_parallel
-from spyketorch.neurons import _INTEGRATE_AND_FIRE, Neuron, _stands_still
+from spyketorch.neurons import _INTEGRATE_AND_FIRE, IntegrateAndFire, Leaky, Neuron, Ramp, _stands_still
 
 Ints = Sequence[int]
 
@@ -73,6 +73,20 @@ def _geometry(
 ) -> Geometry:
     (a, b), (c, d), (e, f) = stride, padding, dilation
     return Geometry((weight.shape[2], weight.shape[3]), (a, b), (c, d), (e, f), groups, weight.shape[0] // groups)
+
+
+#: neurons that operators know by their names; what a trace holds of others are their steps, in plain torch
+_NAMED = (IntegrateAndFire, Leaky, Ramp)
+
+
+def _name(neuron: Any) -> tuple[str, list[float]]:
+    return type(neuron).__name__, list(neuron)
+
+
+def _named(name: str, numbers: Sequence[float]) -> Neuron:
+    kind: Any = next(kind for kind in _NAMED if kind.__name__ == name)
+    neuron: Neuron = kind(*numbers)
+    return neuron
 
 
 def _out(times: Tensor, weight: Tensor, shape: Geometry, dtype: torch.dtype) -> Tensor:
@@ -177,7 +191,13 @@ def neuron_fire(
     neuron: Neuron,
     want_values: bool,
 ) -> tuple[Tensor, Tensor]:
-    """:func:`convolution_fire` of any neurons; no operator, as schemas know no neurons."""
+    """:func:`convolution_fire` of any neurons: an operator where traces hold those that schemas can name."""
+    if torch.compiler.is_compiling():
+        if type(neuron) not in _NAMED:
+            return plain.neuron_fire(times, weight, threshold, time_steps, shape, neuron, want_values)
+        options = (*shape.options().values(), *_name(neuron), want_values)
+        answer: tuple[Tensor, Tensor] = _named_fire(times, weight, threshold, time_steps, *options)
+        return answer
     reason = why_not_compiled(neuron, weight)
     if reason is not None or not check.free_to_read(times) or not check.free_to_read(weight):
         if reason is not None:
@@ -200,6 +220,56 @@ convolution_fire = _define(
     _empty_answer,
     _convolution_fire,
     _plain_convolution_fire,
+)
+
+
+def _empty_named(
+    times: Tensor,
+    weight: Tensor,
+    threshold: Tensor | None,
+    time_steps: int,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    groups: int,
+    neuron: str,
+    numbers: Sequence[float],
+    want_values: bool,
+) -> tuple[Tensor, Tensor]:
+    return _empty_answer(times, weight, weight, time_steps, stride, padding, dilation, groups, want_values)
+
+
+def _fire_by(fire: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """:func:`neuron_fire`, or what it is in plain torch, of a neuron by its name, laid out as the fake version says."""
+
+    def named(
+        times: Tensor,
+        weight: Tensor,
+        threshold: Tensor | None,
+        time_steps: int,
+        stride: Ints,
+        padding: Ints,
+        dilation: Ints,
+        groups: int,
+        neuron: str,
+        numbers: Sequence[float],
+        want_values: bool,
+    ) -> tuple[Tensor, Tensor]:
+        options = stride, padding, dilation, groups
+        fired, values = _empty_answer(times, weight, weight, time_steps, *options, want_values)
+        given = times, weight, threshold, time_steps, _geometry(weight, *options), _named(neuron, numbers)
+        first, potentials = fire(*given, want_values)
+        return fired.copy_(first), values.copy_(potentials)
+
+    return named
+
+
+_named_fire = _define(
+    f"neuron_fire(Tensor times, Tensor weight, Tensor? threshold, int time_steps, {_SHAPE}, int groups, str neuron, "
+    "float[] numbers, bool want_values) -> (Tensor, Tensor)",
+    _empty_named,
+    _fire_by(neuron_fire),
+    _fire_by(plain.neuron_fire),
 )
 
 
@@ -335,8 +405,13 @@ def exact_fire(
 ) -> tuple[Tensor, Tensor]:
     """When neurons that hear all inputs, times (N, inputs), fire between the steps, and their potentials in the end.
 
-    Both are (N, neurons); inf for never.
+    Both are (N, neurons); inf for never. An operator where traces hold neurons that schemas can name.
     """
+    if torch.compiler.is_compiling():
+        if type(neuron) not in _NAMED:
+            return plain.exact_fire(times, weight, threshold, time_steps, horizon, neuron)
+        answer: tuple[Tensor, Tensor] = _named_exact_fire(times, weight, threshold, time_steps, horizon, *_name(neuron))
+        return answer
     reason = why_not_compiled(neuron, weight)
     if reason is not None or not check.free_to_read(times) or not check.free_to_read(weight):
         if reason is not None:
@@ -347,7 +422,78 @@ def exact_fire(
     return deciding.fire(times, weight, threshold, time_steps, horizon, neuron)
 
 
+def _empty_exact(
+    times: Tensor,
+    weight: Tensor,
+    threshold: Tensor,
+    time_steps: int,
+    horizon: float,
+    neuron: str,
+    numbers: Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    size = (times.shape[0], weight.shape[0])  # `len` would keep the number of images in a trace
+    return weight.new_empty(size), weight.new_empty(size)
+
+
+def _exact_fire_by(fire: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """:func:`exact_fire`, or what it is in plain torch, of a neuron by its name."""
+
+    def named(
+        times: Tensor,
+        weight: Tensor,
+        threshold: Tensor,
+        time_steps: int,
+        horizon: float,
+        neuron: str,
+        numbers: Sequence[float],
+    ) -> tuple[Tensor, Tensor]:
+        return fire(times, weight, threshold, time_steps, horizon, _named(neuron, numbers))
+
+    return named
+
+
+_named_exact_fire = _define(
+    "exact_fire(Tensor times, Tensor weight, Tensor threshold, int time_steps, float horizon, str neuron, "
+    "float[] numbers) -> (Tensor, Tensor)",
+    _empty_exact,
+    _exact_fire_by(exact_fire),
+    _exact_fire_by(plain.exact_fire),
+)
+
+
 # Encoding
+
+
+def correlated(batch: Tensor, kernels: Tensor, padding: tuple[int, int]) -> Tensor:
+    """Answers (N, K, rows, columns) of kernels (K, D, side, side) to images (N, D, H, W).
+
+    On a CPU each image's, to the bit, whatever stands beside it in the batch: a spike may move else. An operator in
+    traces, of which compilers would take a convolution apart; but where images ask for a gradient.
+    """
+    if torch.compiler.is_compiling() and not batch.requires_grad:
+        answers: Tensor = _correlated(batch, kernels, padding)
+        return answers
+    side, batch = kernels.shape[-1], batch.contiguous()
+    adds_otherwise = side <= 3 or batch.dtype == torch.float64  # torch's convolution of a batch, not that of an image
+    each = batch.is_cpu and not torch.compiler.is_compiling() and len(batch) > 1 and adds_otherwise
+    return (conv2d_of_each if each else conv2d)(batch, kernels, Geometry((side, side), padding=padding))
+
+
+def _empty_correlated(images: Tensor, kernels: Tensor, padding: Ints) -> Tensor:
+    window = Geometry((kernels.shape[2], kernels.shape[3]), padding=(padding[0], padding[1]))
+    return images.new_empty((images.shape[0], kernels.shape[0], *window.output_size(*images.shape[2:])))
+
+
+def _any_correlated(images: Tensor, kernels: Tensor, padding: Ints) -> Tensor:
+    return correlated(images, kernels, (padding[0], padding[1])).contiguous()
+
+
+_correlated = _define(
+    "correlated(Tensor images, Tensor kernels, int[] padding) -> Tensor",
+    _empty_correlated,
+    _any_correlated,
+    _any_correlated,
+)
 
 
 def _any_negative(x: Tensor) -> bool:
@@ -446,7 +592,7 @@ SLOW_SEARCH = "winners are searched in plain torch, many times slower than in th
 
 def say_slow(what: str, weight: Tensor, reason: str) -> None:
     """Tell, once, that the loops are not taken, where they are there; elsewhere plain torch is as it should be."""
-    if has_loops(weight):
+    if not torch.compiler.is_compiling() and has_loops(weight):
         warn_once(f"{what}, because {reason}")
 
 
@@ -479,11 +625,17 @@ def _convolution_winners(
     kwta: int,
     radius: int,
 ) -> Tensor:
+    shape, choice = _geometry(weight, stride, padding, dilation, groups), Choice(kwta, radius, inhibit)
+    reason = why_no_search(weight, threshold, shape, choice)
+    if reason is not None:
+        say_slow(SLOW_SEARCH, weight, reason)
+        check.finite(weight, "weight")
+        with gather.layer(weight, threshold, time_steps, shape) as layer:
+            return gather.find(times, layer, choice)[0]
     from spyketorch.kernels.engine import engine
 
-    shape = _geometry(weight, stride, padding, dilation, groups)
     with engine(weight, threshold, time_steps, shape, times.shape[2:]) as loops:
-        return torch.from_numpy(loops.find(channels_last(times), Choice(kwta, radius, inhibit)).winners)
+        return torch.from_numpy(loops.find(channels_last(times), choice).winners)
 
 
 def neuron_winners(

@@ -133,7 +133,7 @@ def neuron_fire(
 ) -> tuple[Tensor, Tensor]:
     """(first-spike times, potentials there) of any neurons, one time step after the other."""
     limit: Tensor | float = 0.0 if threshold is None else threshold.view(-1, 1, 1)
-    heard = weight.new_zeros((len(times), len(weight), *shape.output_size(*times.shape[2:])))
+    heard = weight.new_zeros((times.shape[0], len(weight), *shape.output_size(*times.shape[2:])))
     potential, fired, values = heard, torch.full_like(heard, time_steps, dtype=times.dtype), heard
     for t in range(time_steps):
         before, heard = heard, conv2d((times <= t).to(weight.dtype), weight, shape)
@@ -149,7 +149,7 @@ def exact_fire(
     times: Tensor, weight: Tensor, threshold: Tensor, time_steps: int, horizon: float, neuron: Neuron
 ) -> tuple[Tensor, Tensor]:
     """(times between the steps, potentials at the horizon) of neurons that hear all inputs (N, inputs)."""
-    heard = weight.new_zeros(len(times), len(weight))
+    heard = weight.new_zeros(times.shape[0], len(weight))
     potential, fired = heard, torch.full_like(heard, torch.inf)
     for t in range(time_steps):
         before, was = heard, potential
