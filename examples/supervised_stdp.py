@@ -1,6 +1,7 @@
 """Decisions by who fires first, learned by local rules alone: features by STDP, then supervised STDP.
 
     python examples/supervised_stdp.py --data DIR --set mnist          # learn from 60,000 digits, test on 10,000
+    python examples/supervised_stdp.py --data DIR --set mnist_shifted  # and from each shifted by a pixel each way
     python examples/supervised_stdp.py --data DIR --set fashion_mnist  # clothes
     python examples/supervised_stdp.py --data DIR --set cifar10_jpeg   # DIR/cifar10_jpeg/{train,test}/CLASS/*
     python examples/supervised_stdp.py --data DIR --limit 2000         # a first impression
@@ -12,7 +13,8 @@ first decides. They are taught when to fire: those of the right class earlier, a
 of one class compete, so that they learn different images of it. No gradient passes from one layer to another.
 
 Some of the training images are held out, to see how it does after each pass; --held-out 0 learns from all of them.
-Of CIFAR-10 each image is learned as its mirror image, too, and those held out are looked at at the end.
+Where copies of images are learned, too, shifted digits or mirror images of CIFAR-10, those held out are looked at at
+the end. The shifted digits are read by 256 features in place of 128; their weights are not shipped.
 CIFAR-10 is read from folders of pictures of any format, a folder for each class, as torchvision's ImageFolder does.
 """
 
@@ -82,12 +84,26 @@ class Recipe(NamedTuple):
     load: Callable[[argparse.Namespace, bool], common.Data]
     features: Unsupervised
     decisions: Supervised
-    mirrored: bool = False  # images are learned as their mirror images, too
+    copies: Callable[[Tensor], Sequence[Tensor]] | None = None  # of images, which are learned beside them
+    maps: int | None = None  # of features; None for as many as the network has whose weights are shipped
 
     def build(self, pretrained: bool = False) -> Network:
-        network = models.goupy2024(pretrained, data=self.data)
+        network = models.goupy2024(pretrained, data=self.data, features=self.maps)
         network.names = self.names
         return network
+
+
+def mirrored(images: Tensor) -> Sequence[Tensor]:
+    """Each image as a mirror shows it."""
+    return [images.flip(-1)]
+
+
+def shifted(images: Tensor) -> Sequence[Tensor]:
+    """Each image moved by one pixel to the left, right, top and bottom; the border that comes in is 0."""
+    rows, columns = images.shape[-2:]
+    around = torch.nn.functional.pad(images, (1, 1, 1, 1))
+    places = ((1, 2), (1, 0), (2, 1), (0, 1))
+    return [around[..., row : row + rows, column : column + columns] for row, column in places]
 
 
 RECIPES = {
@@ -97,6 +113,15 @@ RECIPES = {
         common.mnist,
         features(0.75, 30, 0.85),
         decisions(0.4, 5, 0.65),
+    ),
+    "mnist_shifted": Recipe(
+        "mnist",
+        DIGITS,
+        common.mnist,
+        features(0.75, 6, 0.85**5),
+        decisions(0.4, 5, 0.65),
+        shifted,
+        256,
     ),
     "fashion_mnist": Recipe(
         "fashion_mnist",
@@ -111,24 +136,25 @@ RECIPES = {
         folders,
         features(0.7, 10, 0.6, answering=0.75),
         decisions(0.3, 6, 0.65, gap=0.025, latency=1.25, competition=Competition(lift=0.0008)),
-        mirrored=True,
+        mirrored,
     ),
 }
 
 
-class Mirrored:
-    """Loads images and their mirror images to learn; some are held out before, so that none is learned mirrored."""
+class Copied:
+    """Loads images and their copies to learn; some are held out before, so that of those no copy is learned."""
 
-    def __init__(self, load: Callable[[argparse.Namespace, bool], common.Data]) -> None:
-        self.load, self.held_out = load, (torch.empty(0), torch.empty(0))
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.held_out = recipe, (torch.empty(0), torch.empty(0))
 
     def __call__(self, options: argparse.Namespace, train: bool) -> common.Data:
-        images, labels = self.load(options, train)
-        if not train:
+        images, labels = self.recipe.load(options, train)
+        if not train or self.recipe.copies is None:
             return images, labels
         count = len(images) - round(options.held_out * len(images))
         self.held_out = images[count:], labels[count:]
-        return torch.cat([images[:count], images[:count].flip(-1)]), labels[:count].repeat(2)
+        learned = [images[:count], *self.recipe.copies(images[:count])]
+        return torch.cat(learned), labels[:count].repeat(len(learned))
 
 
 @torch.no_grad()
@@ -161,11 +187,12 @@ def main() -> None:
     if not 0 <= options.held_out < 1:
         parser.error(f"--held-out is at least 0 and below 1, got {options.held_out}")
     recipe, name = RECIPES[options.set], f"supervised_stdp_{options.set}"
-    load = Mirrored(recipe.load) if recipe.mirrored else recipe.load
-    share = 0.0 if recipe.mirrored else options.held_out
+    if options.evaluate and recipe.maps:
+        parser.error(f"--evaluate: no weights of --set {options.set} are shipped; without it they are learned")
+    load, share = Copied(recipe), 0.0 if recipe.copies else options.held_out
     lessons = [recipe.features, dataclasses.replace(recipe.decisions, held_out=share)]
     network, (images, _) = common.run(name, recipe.build, lessons, load, recipe.names, options)
-    if isinstance(load, Mirrored) and len(load.held_out[1]):
+    if len(load.held_out[1]):
         print(f"held-out accuracy {100 * evaluate(network, *load.held_out).accuracy:.1f} %")
     path = options.out / f"{name}_neurons.png"
     draw(network, images, path)
