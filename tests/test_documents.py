@@ -100,6 +100,7 @@ SOUGHT = {
     "saving": "save, saving, loading, export, numpy, safetensors, weights",
     "compile": "torch.compile, torch.export",
     "gpu": "GPU, CUDA, slow",
+    "threads": "threads, more than one core",
     "processes": "many processes, several cores, GPUs, machines",
     "faq": "slow, memory, confusion matrix, transfer, accuracy, None, cite, FAQ, SpykeTorch",
     "which_library": "library",
