@@ -20,7 +20,8 @@ SNIPPETS = [
 
 
 @pytest.mark.parametrize("code", SNIPPETS)
-def test_snippet(code):
+def test_snippet(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write files
     exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})
 
 
