@@ -601,6 +601,22 @@ def test_a_run_that_is_finished_is_not_learned_again(tmp_path):
     assert [str(r) for r in same] == [str(r) for r in reports]
 
 
+def test_a_checkpoint_that_knows_fewer_settings_goes_on(tmp_path):
+    """As one of an earlier version, whose lessons did what they do now as usual."""
+    images, labels = bars(40)
+    made, *_ = train(images, labels, tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    content = _files.load(path)
+    lessons = content["identity"]["lessons"]
+    assert lessons.count(", minibatch=1") == len(LESSONS)
+    content["identity"]["lessons"] = lessons.replace(", minibatch=1", "").replace(", homeostasis=0.0", "")
+    _files.save(content, path)
+    again, *_ = train(images, labels, tmp_path, resume=True)
+    assert all(map(torch.equal, weights(made), weights(again)))
+    with pytest.raises(ValueError, match=r"other lessons.*minibatch=8"):
+        train(images, labels, tmp_path, resume=True, lessons=[LESSONS[0], replace(LESSONS[1], minibatch=8)])
+
+
 def test_checkpoints_of_something_else_are_refused(tmp_path):
     images, labels = bars(40)
     train(images, labels, tmp_path)

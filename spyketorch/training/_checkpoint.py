@@ -1,5 +1,6 @@
 """Checkpoints of a training: what they hold, whose they are, and what is not taken."""
 
+import dataclasses
 import json
 import math
 import re
@@ -36,7 +37,7 @@ def identify(network: Network, lessons: Sequence[Lesson], last: FinalLesson | No
         untaught = digest(*(stage.layer.weight for stage in stages[len(lessons) :]))
         built += [f"weights of layers without a lesson: {untaught}"]
     return {
-        "lessons": re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join(map(repr, [*lessons, last]))),
+        "lessons": "\n".join(map(_told, [*lessons, last])),
         "network": "\n".join([*built, str(network.readout)]),
         "network in detail": "\n".join(parts),
         "lessons in detail": "\n".join(lesson.identity() for lesson in lessons),
@@ -103,12 +104,29 @@ def read(
         raise ValueError(f"not a checkpoint of a Trainer: {error}; another directory begins anew") from error
     except (TypeError, KeyError, ValueError, IndexError) as error:
         raise ValueError(f"{str(path)!r} is not a checkpoint of a Trainer; another directory begins anew") from error
-    same(path, found, identity)
+    told = _told_by(str(found.get("lessons", "")).splitlines(), [*lessons, last])
+    same(path, found, {**identity, "lessons": told})
     try:
         _check(content, network, lessons, last, images)
     except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
         raise _senseless(path, error) from error
     return content
+
+
+def _told_by(there: Sequence[str], lessons: Sequence[Any]) -> str:
+    """Lessons as a checkpoint tells of its own: without settings that it does not know, where they are as usual."""
+    mine = list(map(_told, lessons))
+    for i, (text, lesson) in enumerate(zip(there, lessons, strict=False)):
+        for setting in dataclasses.fields(lesson) if dataclasses.is_dataclass(lesson) else ():
+            value = getattr(lesson, setting.name)
+            usual = setting.default if setting.default_factory is dataclasses.MISSING else setting.default_factory()
+            if f"{setting.name}=" not in text and value == usual:
+                mine[i] = mine[i].replace(f", {setting.name}={value!r}", "")
+    return "\n".join(mine)
+
+
+def _told(lesson: Any) -> str:
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(lesson))
 
 
 def same(path: Path, found: dict[str, Any], identity: dict[str, str]) -> None:
