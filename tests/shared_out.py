@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from spyketorch import snn
+from spyketorch import _common_memory, snn
 from spyketorch.encoding import DoGKernel, Filter, LatencyEncoder
 from spyketorch.learning import STDP, TargetTime
 from spyketorch.models import Network, Stage
@@ -121,11 +121,29 @@ WAYS = {
 
 
 def some_ways(processes=None, directory=None, count=7):
-    """What the first ways leave; the stored answers go to files."""
+    """What the first ways leave; every other keeps its answers in files."""
     found = {}
-    for name, then in [*WAYS.items()][:count]:
+    for number, (name, then) in enumerate([*WAYS.items()][:count]):
         into = None if directory is None else directory / name
-        found[name] = train(name, then, processes, into, memory_limit=0)
+        found[name] = train(name, then, processes, into, memory_limit=0 if number % 2 == 0 else 4e9)
+    return found
+
+
+def rows(processes):
+    """Rows that processes make together: in memory that they have in common, and without it."""
+    found: dict[str, object] = {}
+    for name, new_file in (("common", _common_memory._new_file), ("none", lambda size: None)):
+        _common_memory._new_file = new_file
+        made = _common_memory.Rows(processes, (8, 3), torch.int16)
+        found[f"{name}: is common"] = made._file is not None
+        numbers = torch.arange(24, dtype=torch.int16).view(8, 3)
+        for part in torch.split(numbers, [2, 5, 1]):
+            made.add(len(part), lambda mine, part=part: [part[mine]])
+        whole = made.whole()
+        found[name] = whole.clone()
+        whole += processes.rank  # nobody else hears of it
+        processes.told(lambda: None)
+        found[f"{name}: written to"] = whole - processes.rank
     return found
 
 
@@ -152,6 +170,8 @@ if __name__ == "__main__":
     with Processes.of_torchrun() as processes:
         if what.isdigit():
             found = some_ways(processes, folder, int(what))
+        elif what == "rows":
+            found = rows(processes)
         elif what == "others":
             found = train("features", "guess", processes, folder / "run", count=61 + processes.rank)
         else:

@@ -13,6 +13,7 @@ import shared_out
 import torch
 import torch.distributed as dist
 
+from spyketorch._common_memory import Rows
 from spyketorch._processes import ALONE, at_work
 from spyketorch.training import Processes, Trainer, evaluate
 
@@ -132,6 +133,18 @@ def test_processes_that_are_not_alike_are_refused(tmp_path):
         assert all(f"ValueError: {name} must be the same in all processes" in one for one in told), told
 
 
+def test_rows_that_processes_make_together(tmp_path):
+    """In memory that they have in common, where there is such, or sent; none hears what another writes later."""
+    codes, told = started(3, tmp_path, "rows")
+    assert codes == [0] * 3, told
+    want = torch.arange(24, dtype=torch.int16).view(8, 3)
+    for one in found(tmp_path, 3):
+        assert one.pop("common: is common") is hasattr(os, "memfd_create") and one.pop("none: is common") is False
+        assert len(one) == 4
+        for name, rows in one.items():
+            assert rows.dtype == torch.int16 and torch.equal(rows, want), name
+
+
 # one process
 
 
@@ -155,6 +168,16 @@ def test_one_process_is_the_same_thing():
     assert processes.any(True) is True and processes.any(False) is False
     with pytest.raises(KeyError):
         processes.told(lambda: {}[1])
+
+
+def test_rows_of_one_process():
+    rows = Rows(ALONE, (3, 2), torch.uint8)
+    numbers = torch.arange(6, dtype=torch.uint8).view(3, 2)
+    rows.add(2, lambda mine: [numbers[:2][mine]])
+    with pytest.raises(ValueError, match="3 rows were announced, and 2 came"):
+        rows.whole()
+    rows.add(1, lambda mine: [numbers[2:][mine]])
+    assert torch.equal(rows.whole(), numbers)
 
 
 def test_work_is_shared_out_within_a_block_alone():

@@ -5,6 +5,7 @@ import itertools
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import spyketorch
+from spyketorch._common_memory import Rows
 from spyketorch._files import atomic, load, save
 from spyketorch._identity import Content, code_of, digest, hashed, hooks, its_own, lines, settings, unhooked
 from spyketorch._processes import ALONE, Processes
@@ -36,8 +38,8 @@ class Answers:
     ``memory_limit`` bytes they go to a memory-mapped file in ``directory``, whose name holds a hash of all that they
     depend on; a later run finds it there, and beside it what a pass over the images told.
 
-    Several processes each answer a part of each batch; all get all answers. The first one writes the files, which the
-    others map from there.
+    Several processes each answer a part of each batch; all get all answers, which those of one machine keep but once.
+    The first one writes the files, which the others map from there.
 
     Args:
         network: whose stages are finished, up to the one that is asked for.
@@ -98,29 +100,34 @@ class Answers:
         chunks = self.heed(self.images.chunks(size) if self._times is None else torch.split(self._times, size))
         device = self.network.device
 
-        def answer(images: Tensor) -> Tensor:
-            def some(rows: slice) -> list[Tensor]:
-                times = images[rows].to(device)
-                for part in parts:
-                    times = part(times)
-                return [times.cpu()]
+        def answer(images: Tensor, rows: slice) -> list[Tensor]:
+            times = images[rows].to(device)
+            for part in parts:
+                times = part(times)
+            return [times.cpu()]
 
-            return self.processes.spread(some, len(images))[0]
+        def answered(images: Tensor) -> Tensor:
+            return self.processes.spread(partial(answer, images), len(images))[0]
 
-        first = answer(next(chunks))
+        first = answered(next(chunks))
         shape, path = (count, *first.shape[1:]), self._path(stage)
         with progress_bar(f"answers of layer {stage}" if stage else "encoding", count, self.progress) as bar:
-
-            def answers() -> Iterator[Tensor]:
-                for some in itertools.chain([first], map(answer, chunks)):
-                    yield some
-                    bar.update(len(some))
-
+            bar.update(len(first))
             if path is None or first[0].nbytes * count <= self.memory_limit:
-                kept = torch.empty(shape, dtype=first.dtype)
-                for place, some in zip(torch.split(kept, size), answers(), strict=True):
-                    place.copy_(some)
+                rows = Rows(self.processes, shape, first.dtype)
+                rows.add(len(first), lambda mine: [first[mine]])
+                for images in chunks:
+                    rows.add(len(images), partial(answer, images))
+                    bar.update(len(images))
+                kept = rows.whole()
             else:
+
+                def answers() -> Iterator[Tensor]:
+                    yield first
+                    for images in chunks:
+                        yield answered(images)
+                        bar.update(len(images))
+
                 if self.processes.first:
                     self._write(path, shape, first.numpy().dtype, answers())
                 else:
