@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 from torch.utils.data import DataLoader, Dataset
 
+from spyketorch._on_one_thread import extremes, total
+
 _reading: ContextVar[bool] = ContextVar("spyketorch_validation", default=False)
 
 
@@ -305,7 +307,7 @@ def times_within(value: Tensor, name: str, time_steps: int) -> None:
     """Raise when a time lies outside of 0..T; T stands for silence."""
     if not free_to_read(value) and not (readable(value) and _reading.get()):
         return
-    low, high = (0 if value.dtype == torch.uint8 else int(value.amin())), int(value.amax())
+    low, high = map(int, extremes(value))
     if low < 0 or high > time_steps:
         raise ValueError(
             f"`{name}` must lie in 0..{time_steps}, the number of time steps, which stands for silence; got values "
@@ -477,21 +479,9 @@ def free_to_read(value: Tensor) -> bool:
     return value.is_cpu and readable(value)
 
 
-def _sum(value: Tensor) -> float:
-    """The sum of all values, on one thread where waking others would take longer, and far longer where they are busy.
-
-    torch wakes them from 2^15 values on.
-    """
-    several = 2**15 <= value.numel() < 2**18 and torch.get_num_threads() > 1
-    if several and value.is_cpu and value.dtype in (torch.float32, torch.float64):
-        with np.errstate(all="ignore"):
-            return float(value.numpy().sum())
-    return float(value.sum())
-
-
 def finite(value: Tensor, name: str) -> None:
     """Raise when a value is NaN or infinite."""
-    if not value.is_floating_point() or not readable(value) or math.isfinite(_sum(value.detach())):
+    if not value.is_floating_point() or not readable(value) or math.isfinite(total(value)):
         return  # a sum is finite where all values are, and thirty times as quick
     if not bool(torch.isfinite(value).all()):
         raise fail(name, "finite everywhere (it holds NaN or infinite values)", value)
@@ -514,10 +504,10 @@ def intensities(value: Any, name: str) -> Tensor:
 
 def not_negative(value: Tensor, name: str) -> None:
     """Raise when an intensity is below 0; only on a CPU, where reading does not wait."""
-    if free_to_read(value) and value.dtype.is_signed and bool(value.amin() < 0):
+    if free_to_read(value) and value.dtype.is_signed and (least := extremes(value)[0]) < 0:
         raise ValueError(
             f"`{name}` must be 0 or more, as the largest fire first; got {describe(value)} down to "
-            f"{float(value.amin()):g}: rectify them, as torch.nn.ReLU or the `thresholds=0` of a Filter do"
+            f"{least:g}: rectify them, as torch.nn.ReLU or the `thresholds=0` of a Filter do"
         )
 
 

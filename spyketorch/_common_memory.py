@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from spyketorch._convolution import torch_threads
 from spyketorch._processes import Processes
 
 
@@ -33,11 +34,11 @@ class Rows:
         """The next rows, so many: ``work`` makes those of a part, counted from the first of them."""
         place = self._rows[self._count : self._count + count]
         if self._file is None:
-            place.copy_(self.processes.spread(work, count)[0])
+            self._keep(place, self.processes.spread(work, count)[0])
         else:
             mine = self.processes.share(count)
             if mine.start < mine.stop:
-                place[mine].copy_(work(mine)[0])
+                self._keep(place[mine], work(mine)[0])
         self._count += count
 
     def whole(self) -> Tensor:
@@ -50,6 +51,11 @@ class Rows:
             os.close(self._file)
             self._file = None
         return self._rows
+
+    @staticmethod
+    def _keep(place: Tensor, made: Tensor) -> None:
+        with torch_threads(1):  # see _on_one_thread
+            place.copy_(made)
 
     def _mapped(self, access: int) -> Tensor:
         assert self._file is not None

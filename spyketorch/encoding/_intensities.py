@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
+from spyketorch._on_one_thread import converted
 from spyketorch.encoding._filter import Filter
 
 
@@ -16,7 +17,8 @@ def intensities_of(front: nn.Module, images: Tensor) -> Tensor:
 
 def taken(front: nn.Module, images: Tensor) -> Tensor:
     """Images in the type in which a front end answers."""
-    return images.detach().to(_type(front))
+    images, dtype = images.detach(), _type(front)
+    return converted(images, dtype) if check.free_to_read(images) else images.to(dtype)
 
 
 def checked(values: Tensor, images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
+from spyketorch._on_one_thread import extremes
 from spyketorch._warnings import _outside
 
 _told: ContextVar[list[str] | None] = ContextVar("spyketorch_images", default=None)  # within a call of many images
@@ -66,18 +67,13 @@ class ImageSpec:
         """A sentence where values lie on another scale: far outside the range, or all within a tenth of it."""
         if self.range is None or not check.free_to_read(check.image(images, "images")):
             return None
-        (low, high), (least, most) = self.range, _extremes(images)
+        (low, high), (least, most) = self.range, extremes(images)
         near = (high - low) / 10
         if least == most or (least >= low - near and low + near < most <= high + near):
             return None  # a blank image has no scale
         return (
             f"images reach from {least:.2f} to {most:.2f}, but this network was made for {low:g}..{high:g}: scale them"
         )
-
-
-def _extremes(images: Tensor) -> tuple[float, float]:
-    values = images if images.dtype.is_signed or images.element_size() == 1 else images.float()
-    return float(values.amin()), float(values.amax())
 
 
 def look(spec: ImageSpec | None, images: Tensor, stacklevel: int) -> str | None:
@@ -128,7 +124,7 @@ def quiet_encoder(encoder: nn.Module, images: Tensor, steps: int) -> None:
         torch.set_rng_state(state)
     if not isinstance(answer, Tensor) or answer.dtype not in check.TIMES or not answer.numel():
         return
-    low, high = int(answer.amin()), int(answer.amax())
+    low, high = extremes(answer)
     if 0 < low == high < steps:
         warnings.warn(
             f"the encoder answers to a blank image by the time {high} everywhere, which layers of {steps} time steps "

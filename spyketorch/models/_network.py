@@ -224,7 +224,7 @@ class Network(nn.Module):
 
     def _read(self, readout: nn.Module, times: Tensor) -> Tensor:
         """The class of the largest score, -1 where nothing fired that could be read."""
-        heard = (times < self.time_steps).flatten(1).any(1)
+        heard = times.amin((1, 2, 3)) < self.time_steps
         return torch.where(heard, readout(times).argmax(1), -1)
 
     @property
