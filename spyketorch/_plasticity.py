@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from torch import Tensor
+
 
 class Synapse(NamedTuple):
     """One synapse of a winner: the numbers of :class:`spyketorch.learning.Synapses`, for a rule's compiled twin.
@@ -58,11 +60,15 @@ class Response(NamedTuple):
         post_times: int64 ``(k,)``, the time steps at which they fired.
         heard: where nobody answered, the largest share of what a neuron sees that fired; 1 where somebody did.
         time_steps: T.
+
+    They are numpy arrays and numbers. Beside tensors (:class:`ThresholdsInTorch`) the first three are tensors where the
+    layer is, and as nobody has looked how many winners exist, there may be rows of -1 among them, whose ``post_times``
+    say nothing.
     """
 
     winners: Any
     post_times: Any
-    heard: float
+    heard: Any
     time_steps: int
 
 
@@ -99,6 +105,18 @@ class Thresholds(Protocol):
     def excess(self) -> bool: ...
 
     def adapt(self, threshold: Any, response: Response) -> None: ...
+
+
+@runtime_checkable
+class ThresholdsInTorch(Thresholds, Protocol):
+    """Thresholds that a device moves by itself, such as :class:`spyketorch.learning.TargetTime`.
+
+    ``adapt_in_torch`` does what ``adapt`` does where learning runs in torch: it writes into ``threshold``, the tensor
+    ``(features,)`` of the layer, by operations on tensors alone. Without it ``adapt`` runs there, too, and a GPU is
+    waited for after each sample. A subclass with an ``adapt`` of its own needs its own ``adapt_in_torch``, or has none.
+    """
+
+    def adapt_in_torch(self, threshold: Tensor, response: Response) -> None: ...
 
 
 class Supervision(NamedTuple):

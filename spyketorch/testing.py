@@ -27,6 +27,7 @@ from spyketorch import functional as sf
 from spyketorch import latency, neurons
 from spyketorch._convolution import geometry
 from spyketorch._identity import Content
+from spyketorch._plasticity import Response, Thresholds
 from spyketorch._warnings import quiet
 from spyketorch.encoding._filter import Filter
 from spyketorch.encoding._fitted import Fitted
@@ -35,6 +36,7 @@ from spyketorch.kernels import plain
 from spyketorch.learning._back_ends import BACK_ENDS, BackEnd
 from spyketorch.learning._stdp import STDP
 from spyketorch.learning._synapses import Synapses, as_option
+from spyketorch.learning._thresholds import in_torch
 from spyketorch.models._network import Network
 from spyketorch.models._stage import Stage
 from spyketorch.snn import Convolution, SpikingConvolution
@@ -215,8 +217,9 @@ def check_rule(make_rule: Callable[[Convolution], Any], *, negative_weights: boo
     of one is the sample, and a batch the samples one after the other; ``learn`` on first-spike times, in any chunks,
     compiled and in torch, does what ``online`` does on waves, with silent samples, and with potentials of the inputs
     that are told; another rule that takes over the ``state_dict`` half-way goes on as this one would; inputs are left
-    as they were; factors fit the synapses and leave them alone; and it works in float64. Rules that draw random
-    numbers pass when they draw them from torch's generator.
+    as they were; factors fit the synapses and leave them alone; thresholds move tensors as they move arrays, without a
+    look at a value; and it works in float64. Rules that draw random numbers pass when they draw them from torch's
+    generator.
 
     Args:
         make_rule: builds the rule for a layer of 3 input and 6 output features, whose kernels have 4 x 2 places.
@@ -256,6 +259,36 @@ def _check_factors(rule: STDP) -> None:
         for field, was in vars(kept).items():
             if isinstance(was, Tensor):
                 _assert_same(getattr(synapses, field), was, f"`{field}` of the synapses after `{name}`")
+
+
+def _check_thresholds(thresholds: Thresholds | None) -> None:
+    """Of thresholds that move tensors, too: both ways, whoever answered; of tensors no value is looked at."""
+    move = in_torch(thresholds)
+    if thresholds is None or move is None:
+        return
+    draw = torch.Generator().manual_seed(0)
+    for several, heard in itertools.product((0, 1, 3), (0.125, 0.25, 0.75)):
+        winners = torch.stack([torch.randperm(6, generator=draw)[:several] for _ in range(3)], 1)
+        post, before = torch.randint(5, (several,), generator=draw), dyadic(6, high=8.0, generator=draw)
+        share = torch.tensor(1.0 if several else heard)
+        moved, tensor = before.clone(), before.clone()
+        thresholds.adapt(moved.numpy(), Response(winners.numpy(), post.numpy(), float(share), 5))
+        nobody = torch.full((1, 3), -1)  # in a row that is there, as it is not known how many answered
+        given = torch.cat((nobody, winners, nobody)), torch.cat((nobody[:, 0], post, nobody[:, 0]))
+        move(tensor, Response(*given, share, 5))
+        name, what = type(thresholds).__qualname__, f"{several} winners, {float(share)} heard"
+        assert torch.allclose(tensor, moved, atol=1e-5), (
+            f"`adapt_in_torch` of {name} must do what its `adapt` does; with {what} it makes {before.tolist()} "
+            f"{tensor.tolist()}, not {moved.tolist()}"
+        )
+        try:
+            rows, times, heard_of = (value.to("meta") for value in (*given, share))
+            move(before.to("meta"), Response(rows, times, heard_of, 5))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise AssertionError(
+                f"`adapt_in_torch` of {name} must not look at the values of tensors, which a GPU is waited for: "
+                f"use operations on tensors such as torch.where; on tensors without values it says {error}"
+            ) from error
 
 
 def _answered(rule: Any, wave: Tensor) -> tuple[Tensor, Tensor]:
@@ -344,6 +377,7 @@ def _check_rule_on(
         raise check.fail_type("make_rule", "a function that returns a learning.STDP", rule)
     start = copy.deepcopy(rule.state_dict())
     _check_factors(rule)
+    _check_thresholds(rule.thresholds)
 
     def run(rule: Any, waves: Tensor, respond: tuple[Tensor, Tensor], winners: Any) -> Tensor:
         torch.manual_seed(seed)

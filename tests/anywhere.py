@@ -34,7 +34,7 @@ def learner(make: Callable[[Any], Any], threshold: Any = 2.0, neuron: Any = None
     return Part(
         lambda: make(layer(threshold, **options)),
         lambda: (times(),),
-        lambda rule, x: (rule.learn(x, 3, 1, minibatch=minibatch), rule.conv_layer.weight),
+        lambda rule, x: (rule.learn(x, 3, 1, minibatch=minibatch), *rule.conv_layer.state_dict().values()),
     )
 
 
@@ -51,7 +51,7 @@ def on_waves(make: Callable[[Any], Any], *outcomes: float) -> Part:
 
     def call(rule: Any, wave: Tensor, *verdict: Tensor) -> Tensor:
         conv = (rule.reward if outcomes else rule).conv_layer
-        spikes, potentials = sf.fire(conv(wave), 5.0, return_thresholded_potentials=True)
+        spikes, potentials = sf.fire(sf.convolution(wave, conv.weight), 5.0, return_thresholded_potentials=True)
         winners = sf.k_winners(sf.pointwise_inhibition(potentials), 2, 1, spikes)
         rule(wave, potentials, spikes, *verdict, winners)
         rule(wave, potentials, spikes, *verdict, kwta=2)
@@ -95,6 +95,11 @@ def retina(**options: Any) -> encoding.Filter:
 
 def rule(kind: Any, *given: Any, **options: Any) -> Callable[[Any], Any]:
     return lambda conv: kind(conv, *given, **options)
+
+
+def adapting(conv: Any) -> learning.STDP:
+    """A rule that moves thresholds, too."""
+    return learning.MultiplicativeSTDP(conv, thresholds=learning.TargetTime(0.5, 0.25, 1.0))
 
 
 RATES, COMPETITION = (0.25, -0.125), learning.Competition(1, 0.01)
@@ -141,12 +146,17 @@ LEARNING = {
     "multiplicative in mini-batches": learner(rule(learning.MultiplicativeSTDP), None, None, 4),
     "vdsp": learner(rule(learning.VDSP, RATES)),
     "integers": learner(rule(learning.IntegerSTDP, bits=3)),
+    "target times": learner(adapting),
+    "target times in mini-batches": learner(adapting, EACH, None, 4),
     "rstdp": rewarded(None, 1),
     "rstdp by teach": rewarded("teach", 4),
     "stdp on waves": on_waves(rule(learning.STDP, RATES)),
     "multiplicative on waves": on_waves(rule(learning.MultiplicativeSTDP)),
     "vdsp on waves": on_waves(rule(learning.VDSP)),
     "integers on waves": on_waves(rule(learning.IntegerSTDP)),
+    "target times on waves": on_waves(
+        lambda _: adapting(snn.SpikingConvolution(2, 4, 3, 5.0, 0.8, 0.02, time_steps=STEPS))
+    ),
     "rstdp on waves": on_waves(rule(learning.RSTDP, RATES, (-0.125, 0.25)), 1.0, -1.0, 0.0),
     "supervised": supervised(None, COMPETITION, True),
     "supervised, as published": supervised(neurons.IntegrateAndFire(), None, False),

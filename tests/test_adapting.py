@@ -8,11 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from shared_out import bars
 from test_training import T, network
 
-from spyketorch import latency, snn
-from spyketorch.learning import STDP, VDSP, MultiplicativeSTDP, TargetTime
+from spyketorch import _checks as check
+from spyketorch import latency, snn, testing
+from spyketorch.learning import STDP, VDSP, MultiplicativeSTDP, Response, TargetTime
+from spyketorch.learning._back_ends import InLoops, WinnersGathered, WinnersInLoops
+from spyketorch.learning._back_ends import InTorch as AllInTorch
 from spyketorch.training import Constant, Decaying, Progress, Trainer, TrainingWarning, Unsupervised
 from spyketorch.training._patches import Patches, drawn, seen_alone
 
@@ -207,6 +212,102 @@ class Halved(STDP):
 
     def change(self, synapses):
         return self.share * super().change(synapses)
+
+
+LOOPS, IN_TORCH = InLoops(), (WinnersInLoops(), WinnersGathered(), AllInTorch())
+
+
+def learned(way, rule, times, kwta=1):
+    """(winners, thresholds) after learning in one of the ways."""
+    task = rule._task(times, kwta, 1)
+    assert way.why_not(task) is None
+    return way.learn(task), rule.conv_layer.threshold
+
+
+def adapting(thresholds, steps=T, start=3.0, dtype=torch.float32, kind=STDP):
+    """A rule whose weights stay."""
+    layer = snn.SpikingConvolution(2, 5, 2, start, time_steps=steps)
+    layer.load_weight(torch.randint(16, 48, layer.weight.shape, generator=torch.Generator().manual_seed(0)) / 64)
+    return kind(layer.to(dtype), (0.0, 0.0), thresholds=thresholds)
+
+
+@given(
+    thresholds=st.builds(TargetTime, st.floats(0, 1), st.floats(0, 3), st.floats(0, 3)),
+    steps=st.sampled_from([1, 5, 15, 64]),
+    kwta=st.integers(1, 4),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 99),
+)
+def test_tensors_move_as_the_loops_do(thresholds, steps, kwta, dtype, seed):
+    """To the bit: nobody, one or several win, more or less of what a neuron sees fired, and the floor holds."""
+    pytest.importorskip("numba")
+    draw = torch.Generator().manual_seed(seed)
+    times = torch.randint(2 * steps, (12, 2, 6, 6), generator=draw).clamp(max=steps).to(torch.uint8)
+    times[::4] = steps
+    times[0, 0, 0, :2] = 0  # 2 of the 8 inputs of a neuron, a quarter
+    times[4, 0, :2, :2] = torch.tensor([[0, 0], [0, steps]])
+    found = [learned(way, adapting(thresholds, steps, 3.0, dtype), times, kwta) for way in (LOOPS, *IN_TORCH)]
+    for winners, threshold in found[1:]:
+        assert torch.equal(winners, found[0][0])
+        assert torch.equal(threshold, found[0][1])
+
+
+class Upwards(TargetTime):
+    """What it inherits for tensors says nothing of its own `adapt`."""
+
+    def adapt(self, threshold, response):
+        threshold += 1
+
+
+class UpwardsInTorch(Upwards):
+    def adapt_in_torch(self, threshold, response):
+        threshold.add_(1)
+
+
+class Watching(STDP):
+    """Its own `adapt` is given numpy arrays, wherever it learns."""
+
+    def adapt(self, response):
+        assert isinstance(response.winners, np.ndarray) and isinstance(response.heard, float)
+        super().adapt(response)
+
+
+@pytest.mark.parametrize("thresholds", [Upwards(), UpwardsInTorch(), Tiring()], ids=lambda made: type(made).__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", [STDP, Watching])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_thresholds_of_ones_own_in_torch(thresholds, dtype, kind, elsewhere, monkeypatch):
+    """Those of a subclass, and of a rule, are heard; on a device, which is waited for, too."""
+    if elsewhere:
+        monkeypatch.setattr(check, "free_to_read", lambda _: False)
+    rule, times = adapting(thresholds, dtype=dtype, kind=kind), torch.randint(T, (7, 2, 5, 5), dtype=torch.uint8)
+    winners, threshold = learned(IN_TORCH[-1], rule, times)
+    raised = 0.125 * torch.bincount(winners.flatten(0, 1)[:, 0], minlength=5) if isinstance(thresholds, Tiring) else 7
+    assert torch.equal(threshold, (3.0 + torch.ones(5) * raised).to(dtype))
+
+
+class Otherwise(TargetTime):
+    def adapt(self, threshold, response):
+        super().adapt(threshold, response)
+
+    def adapt_in_torch(self, threshold, response):
+        super().adapt_in_torch(threshold, response._replace(heard=response.heard * 0))
+
+
+class Looking(TargetTime):
+    def adapt_in_torch(self, threshold, response):
+        existing = response.winners[:, 0] >= 0
+        self.adapt(threshold, Response(response.winners[existing], response.post_times[existing], *response[2:]))
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "told"),
+    [(Otherwise(), r"`adapt_in_torch` of Otherwise must do what its `adapt` does; with 0 winners, 0\.75 heard"),
+     (Looking(), "`adapt_in_torch` of Looking must not look at the values of tensors")],
+)  # fmt: skip
+def test_forms_for_tensors_that_are_none_are_found(thresholds, told):
+    with pytest.raises(AssertionError, match=told):
+        testing.check_rule(lambda conv: STDP(conv, (0.25, -0.125), thresholds=thresholds))
 
 
 def test_a_rule_of_ones_own():

@@ -208,6 +208,20 @@ def test_integers_learn_without_a_wait(seed):
     answers_alike(run)
 
 
+@pytest.mark.parametrize("minibatch", [1, 4])
+@pytest.mark.parametrize("threshold", [30.0, PER_FEATURE], ids=["nobody answers", "per feature"])
+def test_target_times_move_without_a_wait(threshold, minibatch):
+    """To the bits of the loops, though T = 5 makes fractions that no float holds."""
+    times, options = samples(30), OPTIONS | {"thresholds": learning.TargetTime(0.3, 0.7, 0.9)}
+    rules: Any = [learning.STDP(layer(threshold), (1 / 4, -1 / 8), **options) for _ in range(2)]
+
+    def run():
+        rule = rules.pop()
+        return rule.learn(times, 2, 1, minibatch=minibatch), rule.conv_layer.weight, rule.conv_layer.threshold
+
+    answers_alike(run)
+
+
 @pytest.mark.parametrize("minibatch", [1, 8])
 @pytest.mark.parametrize("dropout", [False, True])
 @pytest.mark.parametrize("correction", [None, "guess", "teach"])

@@ -21,6 +21,7 @@ References:
 from spyketorch._plasticity import Response as Response
 from spyketorch._plasticity import Synapse as Synapse
 from spyketorch._plasticity import Thresholds as Thresholds
+from spyketorch._plasticity import ThresholdsInTorch as ThresholdsInTorch
 from spyketorch._plasticity import Twin as Twin
 from spyketorch.learning._integer import IntegerSTDP as IntegerSTDP
 from spyketorch.learning._layer import Plastic as Plastic

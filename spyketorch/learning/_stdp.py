@@ -21,6 +21,7 @@ from spyketorch.learning._layer import Plastic, adaptable, check_layer
 from spyketorch.learning._rates import Rates, known, names, one, rate_pairs
 from spyketorch.learning._replaced import OF_TIMES, replaced
 from spyketorch.learning._synapses import Factor, Synapses, Timing, causal_step, given, shares, soft_bounds
+from spyketorch.learning._thresholds import in_torch
 from spyketorch.learning._winners import BatchWinners, Respond, Winners, stacked, winner_of
 
 HALF = (torch.float16, torch.bfloat16)
@@ -564,18 +565,27 @@ class STDP(CheckedState):
         self._adapt(times < time_steps, index, post, time_steps)
 
     def _adapt(self, heard: Tensor, index: Tensor, post: Tensor, time_steps: int) -> None:
-        """Tell :meth:`adapt` what the layer made of a sample, of whose inputs ``heard`` fired."""
-        if self.thresholds is None and "adapt" not in replaced(self, STDP):
+        """Let thresholds follow what the layer made of a sample, of whose inputs ``heard`` fired."""
+        own = "adapt" in replaced(self, STDP)
+        if self.thresholds is None and not own:
             return
-        exists = index[:, 0] >= 0
+        exists, move = index[:, 0] >= 0, None if own else in_torch(self.thresholds)
+        most = self._most_heard(heard, exists)
+        if move is not None:
+            layer: Any = self.conv_layer
+            move(layer.threshold, Response(index, post, most, time_steps))
+            return
         winners, steps = (part.cpu().numpy() for part in (index[exists], post[exists]))
-        self.adapt(Response(winners, steps, 1.0 if len(winners) else self._most_heard(heard), time_steps))
+        self.adapt(Response(winners, steps, float(most), time_steps))
 
-    def _most_heard(self, heard: Tensor) -> float:
-        """The largest share of what a neuron sees of inputs (C, H, W) that fired."""
+    def _most_heard(self, heard: Tensor, exists: Tensor) -> Tensor:
+        """The largest share of what a neuron sees of inputs (C, H, W) that fired; 1 where a winner exists."""
         shape, weight = self.conv_layer.geometry, self.conv_layer.weight
-        windows = torch.ones_like(weight[:: shape.features_per_group])
-        return float(conv2d(heard[None].to(weight), windows, shape).amax()) / windows[0].numel()
+        if check.free_to_read(exists) and bool(exists.any()):
+            return torch.ones(())
+        windows = torch.ones_like(weight[:: shape.features_per_group], dtype=torch.float32)
+        most = check.wide(conv2d(heard[None].to(windows), windows, shape).amax())
+        return torch.where(exists.any(), 1, most / torch.full_like(most, windows[0].numel()))
 
     def _reached(self, fired: Tensor, index: Tensor, potentials: Tensor | None) -> Tensor | float:
         """What the inputs of the winners reached, as :class:`Synapses` tells it; beyond the edge there is nobody."""
@@ -637,8 +647,9 @@ class STDP(CheckedState):
         For each sample the layer answers, neurons inhibit each other, winners are chosen, and the weights are updated;
         the next sample meets the new weights. On a CPU with numba the whole chunk is one call, which stops each sample
         at its last winner; elsewhere, and for a rule with code of your own, it is a loop in torch. Where a data set is
-        cut into chunks makes no difference. On a GPU the rules of this module never wait for the device; a rule with
-        factors of its own, which see winners that exist alone, and thresholds that adapt do, once a sample.
+        cut into chunks makes no difference. On a GPU the rules of this module never wait for the device, nor does
+        :class:`TargetTime`; a rule with factors of its own, which see winners that exist alone, and thresholds that say
+        nothing of tensors (:class:`ThresholdsInTorch`) do, once a sample.
 
         A rule with factors or methods of its own (of a subclass, or set later) runs them: factors and ``_update`` on
         times; for all other methods, ``forward`` among them, each sample is turned into waves.

@@ -1,9 +1,14 @@
 """Thresholds that follow the answers of their layer."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from spyketorch import _checks as check
-from spyketorch._plasticity import Response
+from spyketorch._plasticity import Response, Thresholds, ThresholdsInTorch
 
 
 class TargetTime(NamedTuple):
@@ -19,7 +24,8 @@ class TargetTime(NamedTuple):
     fired, all thresholds fall by ``rate`` (1 - target), so that a layer that fell silent answers again. Winners are
     those farthest above their threshold.
 
-    Thresholds move in numpy or in the compiled loops, so that a GPU is waited for after each sample.
+    No device is waited for: where learning runs in torch, thresholds move there, to the bits of the compiled loops
+    (Apple's GPUs, without float64, round more often).
 
     Attributes:
         target: the wanted time of the first spike, as a share of all time steps, 0..1.
@@ -59,3 +65,31 @@ class TargetTime(NamedTuple):
             for f in range(features):
                 share = self.rate if f == response.winners[k, 0] else -self.rate / max(features - 1, 1)
                 threshold[f] = max(threshold[f] - self.rate * late + share, self.floor)
+
+    def adapt_in_torch(self, threshold: Tensor, response: Response) -> None:
+        """As above, by operations on tensors, which round as the compiled loops do."""
+        number = np.float64 if threshold.dtype == torch.float64 else np.float32
+        target, rate, floor = (float(number(setting)) for setting in self)
+        features, exists = len(threshold), response.winners[:, 0] >= 0
+        post = response.post_times.to(check.widest(threshold.device)).unsqueeze(1)
+        late = post / torch.full_like(post, response.time_steps) - target  # by a number CUDA divides less exactly
+        won = response.winners[:, :1] == torch.arange(features, device=threshold.device)
+        share = torch.where(won, post.new_full((), rate), -rate / max(features - 1, 1))
+
+        def move(moves: Tensor, fall: Tensor, rise: Tensor | float) -> None:
+            threshold.copy_(torch.where(moves, (threshold - fall + rise).clamp(min=floor), threshold))
+
+        move(~exists.any() & (response.heard > 0.25), post.new_full((1,), rate * (1 - target)), 0.0)
+        for winner in zip(exists, rate * late, share, strict=True):
+            move(*winner)
+
+
+def in_torch(thresholds: Thresholds | None) -> Callable[[Tensor, Response], None] | None:
+    """How thresholds move tensors, or None where that is said of none, or of an ``adapt`` that a subclass replaced."""
+    for kind in type(thresholds).__mro__:
+        if "adapt_in_torch" in vars(kind):
+            assert isinstance(thresholds, ThresholdsInTorch)
+            return thresholds.adapt_in_torch
+        if "adapt" in vars(kind):
+            return None
+    return None
