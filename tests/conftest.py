@@ -107,7 +107,23 @@ SLOW = [
 
 # The same on every device: they make tensors where torch's default device is. `pytest --device cuda` runs them there,
 # and leaves out the rest, which is of the CPU (files, pictures, compiled loops, processes) or moves tensors by itself.
-ANYWHERE = ["test_encoding.py", "test_functional.py", "test_latency.py", "test_learning.py", "test_snn.py"]
+ANYWHERE = [
+    "test_encoding.py",
+    "test_functional.py",
+    "test_latency.py",
+    "test_learning.py",
+    "test_snn.py",
+    "test_waits.py::test_a_network_answers",
+    "test_waits.py::test_encoders",
+    "test_waits.py::test_functions",
+    "test_waits.py::test_integers",
+    "test_waits.py::test_layers",
+    "test_waits.py::test_memory",
+    "test_waits.py::test_no_part_waits",
+    "test_waits.py::test_rstdp_learns",
+    "test_waits.py::test_stdp_learns",
+    "test_waits.py::test_target_times",
+]
 
 
 def pytest_addoption(parser):

@@ -1,10 +1,14 @@
 """From times on, nothing waits for the device: what runs there is run here, in a mode in which no tensor can be read.
 
 Code asks :func:`spyketorch._checks.free_to_read` and ``has_loops`` whether tensors are on a CPU; here they say no.
+With ``--device cuda`` tests that take the fixture ``device`` run there, where CUDA itself raises at each wait.
 """
 
+import copy
+import warnings
 import weakref
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -110,13 +114,31 @@ def layer(threshold=2.0, **geometry):
     return made
 
 
-def answers_alike(call):
-    """A call here, and as elsewhere, without a wait."""
-    here = call()
-    with elsewhere():
-        there = call()
+@contextmanager
+def without_waits(device):
+    """On a GPU what CUDA says itself; without one, as :func:`elsewhere`."""
+    if device.type != "cuda":
+        with elsewhere():
+            yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def answers_alike(device, call, *given):
+    """A call on a CPU, and elsewhere without a wait: with copies of modules and tensors, which move there."""
+    moved = [copy.deepcopy(part).to(device) for part in given]
+    with torch.device("cpu"):
+        here = call(*(part.cpu() for part in given))
+    with without_waits(device):
+        there = call(*moved)
     for a, b in zip(here, there, strict=True):
-        same(a, b)
+        same(b, a)
 
 
 def test_a_layer_does_not_look_at_its_threshold_again():
@@ -130,9 +152,9 @@ def test_a_layer_does_not_look_at_its_threshold_again():
     assert not any(look.called for look in looks.values())
 
 
-def test_functions_take_a_threshold_elsewhere():
-    times, weight, threshold = samples(), layer().weight, torch.tensor(PER_FEATURE)
-    answers_alike(lambda: latency.convolution_fire(times, weight, threshold, time_steps=STEPS))
+def test_functions_take_a_threshold_elsewhere(device):
+    fire = partial(latency.convolution_fire, time_steps=STEPS)
+    answers_alike(device, fire, samples(), layer().weight.data, torch.tensor(PER_FEATURE))
 
 
 PER_FEATURE = [1.0, 2.0, 3.0, 1.5, 2.5, 3.5]
@@ -141,10 +163,8 @@ OPTIONS = {"use_stabilizer": False, "lower_bound": -1, "upper_bound": 1}
 
 @pytest.mark.parametrize("geometry", [{}, {"stride": 2, "padding": 1, "groups": 2}], ids=["plain", "grouped"])
 @pytest.mark.parametrize("threshold", [2.0, PER_FEATURE, None], ids=["number", "per feature", "none"])
-def test_layers_answer_without_a_wait(threshold, geometry):
-    made, times, some = layer(threshold, **geometry), samples(), torch.tensor([0, 2])
-
-    def run():
+def test_layers_answer_without_a_wait(threshold, geometry, device):
+    def run(made, times, some):
         fired, potentials = made.respond(times)
         inhibited = latency.pointwise_inhibition(fired, potentials, time_steps=STEPS)
         return [
@@ -161,28 +181,27 @@ def test_layers_answer_without_a_wait(threshold, geometry):
             made.winners(times),
         ]
 
-    answers_alike(run)
+    answers_alike(device, run, layer(threshold, **geometry), samples(), torch.tensor([0, 2]))
 
 
 @pytest.mark.parametrize("memory", [1, 6_000, 30_000])
-def test_memory_makes_no_difference(memory):
+def test_memory_makes_no_difference(memory, device):
     """One step of one image at a time, some steps, some images."""
-    made, times = layer(PER_FEATURE, padding=1), samples()
+
+    def run(made, times):
+        return [*made.respond(times), made(times)]
+
     with mock.patch.object(plain, "MEMORY", memory):
-        answers_alike(lambda: [*made.respond(times), made(times)])
+        answers_alike(device, run, layer(PER_FEATURE, padding=1), samples())
 
 
 @pytest.mark.parametrize("minibatch", [1, 8])
 @pytest.mark.parametrize("threshold", [2.0, PER_FEATURE, None], ids=["number", "per feature", "none"])
-def test_stdp_learns_without_a_wait(threshold, minibatch):
-    rules = [learning.STDP(layer(threshold), (1 / 4, -1 / 8), **OPTIONS) for _ in range(2)]
-    times = samples()
-
-    def run():
-        rule = rules.pop()
+def test_stdp_learns_without_a_wait(threshold, minibatch, device):
+    def run(rule, times):
         return rule.learn(times, 3, 1, minibatch=minibatch), rule.conv_layer.weight
 
-    answers_alike(run)
+    answers_alike(device, run, learning.STDP(layer(threshold), (1 / 4, -1 / 8), **OPTIONS), samples())
 
 
 def test_potentials_are_told_without_a_wait():
@@ -197,71 +216,67 @@ def test_potentials_are_told_without_a_wait():
 
 
 @pytest.mark.parametrize("seed", [0, None])
-def test_integers_learn_without_a_wait(seed):
-    rules = [learning.IntegerSTDP(layer(2.0), (1 / 4, -1 / 8), bits=4, seed=seed) for _ in range(2)]
-    times = samples()
-
-    def run():
-        rule = rules.pop()
+def test_integers_learn_without_a_wait(seed, device):
+    def run(rule, times):
         return rule.learn(times, 3, 1), rule.conv_layer.weight, rule.updates
 
-    answers_alike(run)
+    answers_alike(device, run, learning.IntegerSTDP(layer(2.0), (1 / 4, -1 / 8), bits=4, seed=seed), samples())
 
 
 @pytest.mark.parametrize("minibatch", [1, 4])
 @pytest.mark.parametrize("threshold", [30.0, PER_FEATURE], ids=["nobody answers", "per feature"])
-def test_target_times_move_without_a_wait(threshold, minibatch):
+def test_target_times_move_without_a_wait(threshold, minibatch, device):
     """To the bits of the loops, though T = 5 makes fractions that no float holds."""
-    times, options = samples(30), OPTIONS | {"thresholds": learning.TargetTime(0.3, 0.7, 0.9)}
-    rules: Any = [learning.STDP(layer(threshold), (1 / 4, -1 / 8), **options) for _ in range(2)]
+    options: Any = OPTIONS | {"thresholds": learning.TargetTime(0.3, 0.7, 0.9)}
 
-    def run():
-        rule = rules.pop()
+    def run(rule, times):
         return rule.learn(times, 2, 1, minibatch=minibatch), rule.conv_layer.weight, rule.conv_layer.threshold
 
-    answers_alike(run)
+    answers_alike(device, run, learning.STDP(layer(threshold), (1 / 4, -1 / 8), **options), samples(30))
 
 
 @pytest.mark.parametrize("minibatch", [1, 8])
 @pytest.mark.parametrize("dropout", [False, True])
 @pytest.mark.parametrize("correction", [None, "guess", "teach"])
 @pytest.mark.parametrize("threshold", [2.0, None])
-def test_rstdp_learns_without_a_wait(threshold, correction, dropout, minibatch):
+def test_rstdp_learns_without_a_wait(threshold, correction, dropout, minibatch, device):
     labels, classes = torch.arange(9) % 3, torch.arange(6) // 2
-    active = torch.rand(9, 6, generator=torch.Generator().manual_seed(0)) < 0.7 if dropout else None
+    active = torch.rand(9, 6) < (0.7 if dropout else 1)
+    counted = mock.patch.object(torch, "unique", lambda _: range(3))  # of `classes`, once a call
 
-    rules = [learning.RSTDP(layer(threshold), (1 / 4, -1 / 8), (-1 / 8, 1 / 16), **OPTIONS) for _ in range(2)]
-    times, counted = samples(), mock.patch.object(torch, "unique", lambda _: range(3))  # of `classes`, once a call
-
-    def run():
-        rule = rules.pop()
-        options = {"correction": correction, "active": active, "minibatch": minibatch}
+    def run(rule, times, labels, classes, active):
+        options = {"correction": correction, "active": active if dropout else None, "minibatch": minibatch}
         with counted:
             return rule.learn(times, labels, classes, **options), rule.reward.conv_layer.weight
 
-    answers_alike(run)
+    rule = learning.RSTDP(layer(threshold), (1 / 4, -1 / 8), (-1 / 8, 1 / 16), **OPTIONS)
+    answers_alike(device, run, rule, samples(), labels, classes, active)
 
 
-def test_a_network_answers_without_a_wait():
+def test_a_network_answers_without_a_wait(device):
     network = models.mozafari2019()
-    torch.manual_seed(0)
+    for stage in network.stages:
+        stage.layer.weight.data.mul_(64).round_().div_(64)  # sums are exact
     times = network.encoder(torch.rand(2, 1, 28, 28) * 255)
 
-    def run():
-        x = times
+    def run(network, x):
         for stage in network.stages:
             x = stage(x)
         return [x]
 
-    answers_alike(run)
+    answers_alike(device, run, network, times)
 
 
-def test_encoders_look_at_their_images_alone():
+def test_encoders_look_at_their_images_alone(device):
     """Whether they are finite; not at what they make of them."""
-    images = torch.rand(3, 1, 9, 9)
-    encoder = encoding.LatencyEncoder(encoding.Filter([encoding.DoGKernel(3, 0.5, 1.0)], thresholds=0), STEPS)
+    kernels = [torch.arange(-4.0, 5).view(3, 3), torch.ones(1, 3)]  # sums are exact
+    encoder = encoding.LatencyEncoder(encoding.Filter(kernels, thresholds=0), STEPS)
+
+    def run(encoder, images):
+        return [encoder(images)]
+
     with mock.patch.object(check, "finite"):
-        answers_alike(lambda: [encoder(images)])
+        answers_alike(device, run, encoder, torch.randint(64, (3, 1, 9, 9)) / 64)
 
 
 @pytest.mark.parametrize("correction", ["guess", "teach"])
@@ -291,11 +306,13 @@ def unchecked():
 
 
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
-def test_no_part_waits(part):
-    module, inputs = part.make(), part.inputs()
+def test_no_part_waits(part, device):
+    with torch.device("cpu"):
+        module, inputs = part.make(), part.inputs()
+    module, inputs = module.to(device), [value.to(device) for value in inputs]
     with unchecked():
         part.call(module, *inputs)  # what is kept from call to call is there then
-        with elsewhere():
+        with without_waits(device):
             part.call(module, *inputs)
 
 

@@ -582,7 +582,7 @@ class STDP(CheckedState):
         """The largest share of what a neuron sees of inputs (C, H, W) that fired; 1 where a winner exists."""
         shape, weight = self.conv_layer.geometry, self.conv_layer.weight
         if check.free_to_read(exists) and bool(exists.any()):
-            return torch.ones(())
+            return torch.ones((), device=exists.device)
         windows = torch.ones_like(weight[:: shape.features_per_group], dtype=torch.float32)
         most = check.wide(conv2d(heard[None].to(windows), windows, shape).amax())
         return torch.where(exists.any(), 1, most / torch.full_like(most, windows[0].numel()))
