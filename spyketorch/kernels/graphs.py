@@ -1,6 +1,5 @@
 """What a call starts on a CUDA device, captured as a graph, which then is started at once: a private trial."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,15 +7,15 @@ import torch
 from torch import Tensor
 
 from spyketorch import _checks as check
+from spyketorch.kernels import switches
 
 
 def why_not(value: Tensor) -> str | None:
     """Why what is done to a tensor cannot be captured, or None where it can."""
     if value.device.type != "cuda":
         return f"the layer is on {value.device}"
-    if os.environ.get("SPYKETORCH_GRAPHS") != "1":
-        return "CUDA graphs are not switched on, which SPYKETORCH_GRAPHS=1 in the environment does"
-    return None if check.readable(value) else "tensors hold no values"
+    off = switches.why_off("CUDA graphs are", "SPYKETORCH_GRAPHS")
+    return off if off is not None or check.readable(value) else "tensors hold no values"
 
 
 class Graph(NamedTuple):

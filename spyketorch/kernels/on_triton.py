@@ -14,6 +14,7 @@ from spyketorch import _checks as check
 from spyketorch._convolution import Geometry
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
+from spyketorch.kernels import switches
 
 LEAST = 3, 7  # before, Triton knows no named tuples within what is compiled in
 _TILE = 64, 32  # positions and features of the neurons that a program takes at a time, of many images
@@ -107,8 +108,9 @@ class Online(NamedTuple):
 
 def why_not(weight: Tensor) -> str | None:
     """Why Triton's kernels do not serve a layer of these weights, or None where they do."""
-    if os.environ.get("SPYKETORCH_TRITON") != "1":
-        return "Triton is not switched on, which SPYKETORCH_TRITON=1 in the environment does"
+    off = switches.why_off("Triton is", "SPYKETORCH_TRITON")
+    if off is not None:
+        return off
     if weight.dtype != torch.float32:
         return f"Triton's kernels add float32, not {weight.dtype}"
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # as Triton itself asks: kernels run on the CPU, for tests
