@@ -17,11 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spyketorch import _checks as check
 from spyketorch import learning, models
-from spyketorch.kernels import operators
+from spyketorch.kernels import defining, operators, serving
 
 #: what our operators do on other devices, which a count must look into
 INSIDE = {
-    name: getattr(operators, f"_plain_{name}")
+    name: defining.IN_TORCH[name]
     for name in ("convolution_fire", "last_potentials", "pooling", "rank_order", "local_normalization")
 }
 
@@ -40,7 +40,7 @@ def counted(learn: Any) -> int:
     """Operations of a call, as on another device."""
     with (
         mock.patch.object(check, "free_to_read", lambda _: False),
-        mock.patch.object(operators, "has_loops", lambda _: False),
+        mock.patch.object(serving, "has_loops", lambda _: False),
         mock.patch.multiple(operators, **INSIDE),
         Count() as count,
     ):

@@ -26,10 +26,11 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch import functional as sf
-from spyketorch._convolution import Geometry, earliest_within, layer_geometry, pooling_geometry
+from spyketorch._convolution import earliest_within, layer_geometry, pooling_geometry
 from spyketorch._winners import Choice, choice, lowest, winners_in_turn
 from spyketorch.functional import Winner
-from spyketorch.kernels import operators, plain
+from spyketorch.kernels import operators, plain, serving
+from spyketorch.kernels.layers import Spiking
 from spyketorch.neurons import _INTEGRATE_AND_FIRE, Neuron, _stands_still
 from spyketorch.neurons import _checked as checked_neuron
 
@@ -165,40 +166,38 @@ def convolution_fire(
         >>> fired, potentials
         (tensor([[[1]]]), tensor([[[2.]]]))
     """
-    weight, shape, steps = _layer(times, weight, time_steps, stride, padding, dilation, groups)
-    limit, neuron = _limit(threshold, weight), checked_neuron(neuron)
-    return _answer(times, weight, limit, shape, steps, check.flag(potentials, "potentials"), neuron)
+    layer = _layer(times, weight, threshold, time_steps, stride, padding, dilation, groups)
+    return _answer(times, layer, checked_neuron(neuron), check.flag(potentials, "potentials"))
 
 
-def _layer(times: Tensor, weight: Tensor, time_steps: int, *options: Any) -> tuple[Tensor, Geometry, int]:
-    """(weight in the type that potentials are added in, geometry, T), all checked."""
+def _layer(times: Tensor, weight: Tensor, threshold: float | Tensor | None, time_steps: int, *options: Any) -> Spiking:
+    """A layer, whose weight is in the type that potentials are added in; all checked."""
     weight = check.weight(weight, "weight")
-    return weight, layer_geometry(_times(times), "times", weight, *options), _steps(time_steps, times)
+    shape, steps = layer_geometry(_times(times), "times", weight, *options), _steps(time_steps, times)
+    return Spiking(weight, _limit(threshold, weight), steps, shape)
 
 
-def _answer(
-    times: Tensor,
-    weight: Tensor,
-    limit: Tensor | None,
-    shape: Geometry,
-    steps: int,
-    potentials: bool,
-    neuron: Neuron,
-) -> tuple[Tensor, Tensor]:
+def _answer(times: Tensor, layer: Spiking, neuron: Neuron, potentials: bool) -> tuple[Tensor, Tensor]:
     """:func:`convolution_fire` of what has been checked; a layer checks its threshold when it is set."""
-    if check.free_to_read(weight) and not (limit is not None and _stands_still(neuron) and operators.has_loops(weight)):
+    weight, limit, steps, shape = layer
+    if check.free_to_read(weight) and not (limit is not None and _stands_still(neuron) and serving.has_loops(weight)):
         check.finite(weight, "weight")  # those loops compare it with one that is
-    batch, options = _batched(times), shape.options()
-    limit = None if limit is None else limit.to(weight.dtype).contiguous()  # compilers pass no expanded number on
+    batch, layer = _batched(times), _beside(layer)
     if not _stands_still(neuron):
-        fired, value = operators.neuron_fire(batch, weight, limit, steps, shape, neuron, potentials)
+        fired, value = operators.neuron_fire(batch, layer, neuron, potentials)
     elif limit is None:
-        value = operators.last_potentials(batch, weight, steps, **options).clamp_(min=0)
+        value = operators.last_potentials(batch, weight, steps, *shape.options().values()).clamp_(min=0)
         fired = steps - (value > 0).to(times.dtype)
         value = value if potentials else value.new_empty(0)
     else:
-        fired, value = operators.convolution_fire(batch, weight, limit, steps, **options, want_values=potentials)
+        fired, value = operators.convolution_fire(batch, *layer.flat(), potentials)
     return _as(fired, times), _as(value, times) if value.numel() else value
+
+
+def _beside(layer: Spiking) -> Spiking:
+    """With thresholds in the type of the weight, each in a place of its own: compilers pass no expanded number on."""
+    limit = layer.limit
+    return layer if limit is None else layer._replace(limit=limit.to(layer.weight.dtype).contiguous())
 
 
 def _limit(threshold: float | Tensor | None, weight: Tensor) -> Tensor | None:
@@ -312,36 +311,28 @@ def convolution_winners(
         >>> convolution_winners(torch.tensor([[[0, 1]]]), torch.ones(2, 1, 1, 2), 1, time_steps=3)
         tensor([[0, 0, 0]])
     """
-    weight, shape, steps = _layer(times, weight, time_steps, stride, padding, dilation, groups)
-    inhibit = check.flag(pointwise_inhibition, "pointwise_inhibition")
-    limit, chosen = _limit(threshold, weight), (kwta, inhibition_radius, inhibit)
-    return _winners(times, weight, limit, shape, steps, chosen, checked_neuron(neuron))
+    layer = _layer(times, weight, threshold, time_steps, stride, padding, dilation, groups)
+    chosen = (kwta, inhibition_radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
+    return _winners(times, layer, checked_neuron(neuron), chosen)
 
 
-def _winners(
-    times: Tensor,
-    weight: Tensor,
-    limit: Tensor | None,
-    shape: Geometry,
-    steps: int,
-    chosen: tuple[Any, Any, bool],
-    neuron: Neuron,
-) -> Tensor:
+def _winners(times: Tensor, layer: Spiking, neuron: Neuron, chosen: tuple[Any, Any, bool]) -> Tensor:
     """:func:`convolution_winners` of what has been checked but for (kwta, radius, inhibition)."""
-    kwta, radius = choice(*chosen[:2], weight.shape[0], *shape.output_size(*times.shape[-2:]))
-    wanted, limit = Choice(kwta, radius, chosen[2]), None if limit is None else limit.to(weight.dtype).contiguous()
+    layer = _beside(layer)
+    weight, steps = layer.weight, layer.time_steps
+    kwta, radius = choice(*chosen[:2], weight.shape[0], *layer.shape.output_size(*times.shape[-2:]))
+    wanted = Choice(kwta, radius, chosen[2])
     traced = torch.compiler.is_compiling() and weight.is_cpu  # the operator looks for loops when it runs
-    if _stands_still(neuron) and (traced or operators.has_loops(weight) or check.free_to_read(times)):
-        search = (_batched(times), weight, limit, steps, *shape.options().values())
-        winners: Tensor = operators.convolution_winners(*search, wanted.inhibit, kwta, radius)
+    if _stands_still(neuron) and (traced or serving.has_loops(weight) or check.free_to_read(times)):
+        winners: Tensor = operators.convolution_winners(_batched(times), *layer.flat(), wanted.inhibit, kwta, radius)
         return winners if times.ndim == 4 else winners[0]
     if not _stands_still(neuron) and check.free_to_read(times) and check.free_to_read(weight):
-        reason = operators.why_not_compiled(neuron, weight)
+        reason = serving.why_not_compiled(neuron, weight)
         if reason is None:
-            found = operators.neuron_winners(_batched(times), weight, limit, steps, shape, neuron, wanted)
+            found = operators.neuron_winners(_batched(times), layer, wanted, neuron)
             return found if times.ndim == 4 else found[0]
-        operators.say_slow(operators.SLOW_SEARCH, weight, reason)
-    return _winners_of(*_answer(times, weight, limit, shape, steps, True, neuron), steps, chosen)
+        serving.say_slow(serving.SLOW_SEARCH, weight, reason)
+    return _winners_of(*_answer(times, layer, neuron, True), steps, chosen)
 
 
 def _winners_of(fired: Tensor, potentials: Tensor, steps: int, chosen: tuple[Any, Any, bool]) -> Tensor:

@@ -19,9 +19,10 @@ from spyketorch import _checks as check
 from spyketorch import functional as sf
 from spyketorch import latency, neurons
 from spyketorch._checks import to_pair as to_pair
-from spyketorch._convolution import Geometry, check_fits, current_weight, earliest_within, geometry, stored_weight
+from spyketorch._convolution import check_fits, current_weight, earliest_within, geometry, stored_weight
 from spyketorch._state import CheckedState
-from spyketorch.kernels import operators
+from spyketorch.kernels import serving
+from spyketorch.kernels.layers import Spiking
 from spyketorch.learning._rstdp import RSTDP as RSTDP
 from spyketorch.learning._stdp import STDP as STDP
 
@@ -331,19 +332,19 @@ class SpikingConvolution(Convolution):
 
     def respond(self, times: Tensor, *, potentials: bool = True) -> tuple[Tensor, Tensor]:
         """(first-spike times, potentials there), as :func:`spyketorch.latency.convolution_fire`."""
-        weight, shape, steps = self._checked(times)
-        wanted = check.flag(potentials, "potentials")
-        return latency._answer(times, weight, self.limit(), shape, steps, wanted, self.neuron)
+        layer = self._checked(times)
+        return latency._answer(times, layer, self.neuron, check.flag(potentials, "potentials"))
 
-    def _checked(self, times: Tensor) -> tuple[Tensor, Geometry, int]:
-        """(weight, geometry, T) for these times."""
+    def _checked(self, times: Tensor) -> Spiking:
+        """The layer as it hears these times."""
         if self.threshold is not None:
             check.finite_if_free(self.threshold, "threshold")  # that may have been written to
         weight, shape = check.weight(current_weight(self), "weight"), self.geometry
         if weight.shape[2:] != shape.kernel_size or len(weight) != self.out_channels:  # another one is in its place
-            return latency._layer(times, weight, self.time_steps, *shape.options().values())
+            other = latency._layer(times, weight, None, self.time_steps, *shape.options().values())
+            return other._replace(limit=self.limit())
         check_fits(check.times(times, "times"), "times", weight, shape)
-        return weight, shape, latency._steps(self.time_steps, times)
+        return Spiking(weight, self.limit(), latency._steps(self.time_steps, times), shape)
 
     def winners(
         self, times: Tensor, kwta: int = 1, inhibition_radius: int = 0, *, pointwise_inhibition: bool = False
@@ -358,10 +359,9 @@ class SpikingConvolution(Convolution):
         chosen = (kwta, inhibition_radius, check.flag(pointwise_inhibition, "pointwise_inhibition"))
         own = self._own()
         if own:
-            operators.say_slow(operators.SLOW_SEARCH, self.weight, f"the layer has its own {', '.join(own)}")
+            serving.say_slow(serving.SLOW_SEARCH, self.weight, f"the layer has its own {', '.join(own)}")
             return latency._winners_of(*self._heard(times), self.time_steps, chosen)
-        weight, shape, steps = self._checked(times)
-        return latency._winners(times, weight, self.limit(), shape, steps, chosen, self.neuron)
+        return latency._winners(times, self._checked(times), self.neuron, chosen)
 
     def forward(self, times: Tensor) -> Tensor:
         layer, kept = (None, []) if torch.compiler.is_compiling() else _asked.get()

@@ -33,6 +33,7 @@ from spyketorch.encoding._filter import Filter
 from spyketorch.encoding._fitted import Fitted
 from spyketorch.encoding._latency import LatencyEncoder
 from spyketorch.kernels import plain
+from spyketorch.kernels.layers import Spiking
 from spyketorch.learning._back_ends import BACK_ENDS, BackEnd
 from spyketorch.learning._stdp import STDP
 from spyketorch.learning._synapses import Synapses, as_option
@@ -620,7 +621,7 @@ def _check_answers(neuron: neurons.Neuron, times: Tensor, weight: Tensor, thresh
     _assert_same(one, fired[0], f"first spikes {name} of one image against the batch")
     limit = None if threshold is None else torch.full((len(weight),), threshold, dtype=weight.dtype)
     shape = geometry(tuple(weight.shape[2:]), features=len(weight))
-    plainly, plain_values = plain.neuron_fire(times, weight, limit, steps, shape, neuron, True)
+    plainly, plain_values = plain.neuron_fire(times, Spiking(weight, limit, steps, shape), neuron, True)
     _assert_same(plainly, fired, f"first spikes {name} in plain torch against the loops")
     _assert_same(plain_values, values, f"potentials {name} in plain torch against the loops")
 

@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 
 from spyketorch import encoding, export, latency, models, neurons, snn
 from spyketorch import functional as sf
-from spyketorch.kernels import operators
+from spyketorch.kernels import operators, serving
 from spyketorch.readout import FirstSpikeReadout, LinearReadout
 
 pytestmark = new_tracer
@@ -182,7 +182,7 @@ def test_the_same_where_there_are_no_loops(monkeypatch):
     """An exported program may run where numba is missing."""
     made, images = network(threshold=None, inhibit=True), torch.rand(3, 1, 14, 14)
     program, want = torch.export.export(made, (images,)).module(), made(images)
-    monkeypatch.setattr(operators, "has_loops", lambda _: False)
+    monkeypatch.setattr(serving, "has_loops", lambda _: False)
     assert torch.equal(program(images), want)
 
 

@@ -19,7 +19,7 @@ from strategies import close, dyadic, intensities, kinds, layers, same, seeds, s
 
 from spyketorch import _checks as check
 from spyketorch import _convolution, encoding, latency, snn
-from spyketorch.kernels import gather, operators, plain
+from spyketorch.kernels import gather, operators, plain, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,7 +31,7 @@ def loops():
 
 
 def without_loops():
-    return mock.patch.object(operators, "_numba", lambda: False)
+    return mock.patch.object(serving, "has_numba", lambda: False)
 
 
 def compare(call):
@@ -608,7 +608,7 @@ SPLITS = [1, 3, 32, 69]
 @pytest.mark.parametrize("kind", ["loops", "plain"])
 def test_answers_do_not_depend_on_batch_or_threads(network, threads, count, kind, monkeypatch):
     if kind == "plain":
-        monkeypatch.setattr(operators, "_numba", lambda: False)
+        monkeypatch.setattr(serving, "has_numba", lambda: False)
     elif count > 1:  # one image, too, is shared out
         monkeypatch.setattr("spyketorch.kernels.engine._WORTH_ROWS", 1)
     times, modules = network
@@ -651,7 +651,7 @@ def test_learning_does_not_depend_on_chunks_or_threads(
 ):
     """Weights that start outside the bounds are clamped by the first sample."""
     if kind == "plain":
-        monkeypatch.setattr(operators, "_numba", lambda: False)
+        monkeypatch.setattr(serving, "has_numba", lambda: False)
     times, modules = network
     labels, classes = torch.arange(70) % 4, torch.arange(8) % 4
     active = torch.rand(70, 8, generator=torch.Generator().manual_seed(4)) < 0.7
@@ -861,7 +861,7 @@ def opcheck(operator, *arguments):
 def test_opcheck_convolution(name, dtype, loops):
     shape = SHAPES[name]
     times, weight = operands(dtype, shape[-1], torch.float64 if name == "strided" else torch.float32)
-    with mock.patch.object(operators, "has_loops", lambda *_: loops):
+    with mock.patch.object(serving, "has_loops", lambda *_: loops):
         for want_values in (True, False):
             opcheck(operators.convolution_fire, times, weight, torch.ones(4).to(weight), 4, *shape, want_values)
         opcheck(operators.last_potentials, times, weight, 4, *shape)
@@ -872,7 +872,7 @@ def test_opcheck_convolution(name, dtype, loops):
 def test_opcheck_pooling_and_encoding(dtype, loops):
     times, _ = operands(dtype, 1)
     x = torch.rand(3, 2, 5, 6)
-    with mock.patch.object(operators, "has_loops", lambda *_: loops):
+    with mock.patch.object(serving, "has_loops", lambda *_: loops):
         for window in (([2, 2], [2, 2], [0, 0]), ([3, 2], [1, 2], [1, 1])):
             opcheck(operators.pooling, times, *window)
             opcheck(operators.pooling, times, *window, 2)
@@ -906,7 +906,7 @@ BEYOND = """
     from unittest import mock
     import torch
     from spyketorch import latency, snn
-    from spyketorch.kernels import operators
+    from spyketorch.kernels import serving
 
     def learn(times, threshold):
         layer = snn.SpikingConvolution(2, 3, 3, threshold, time_steps=5)
@@ -928,7 +928,7 @@ BEYOND = """
                     except ValueError as error:
                         assert "times" in str(error), error
                     else:
-                        with mock.patch.object(operators, "has_loops", lambda *_: False):
+                        with mock.patch.object(serving, "has_loops", lambda *_: False):
                             want = call(times.to(kind), threshold)
                         assert all(torch.equal(a, b) for one in got for a, b in zip(one, want)), (value, call)
     print("alive")
@@ -973,8 +973,8 @@ BLOCKED = """
     sys.modules["numba"] = None
     import torch
     from spyketorch import encoding, latency, snn
-    from spyketorch.kernels import operators
-    assert not operators.has_loops(torch.zeros(1))
+    from spyketorch.kernels import serving
+    assert not serving.has_loops(torch.zeros(1))
 """
 
 

@@ -28,7 +28,7 @@ from torch.torch_version import TorchVersion
 
 import spyketorch.functional as sf
 from spyketorch import encoding, latency, learning, models, snn
-from spyketorch.kernels import operators
+from spyketorch.kernels import operators, serving
 
 contiguous = st.booleans()
 #: before it torch.compile breaks the graph at checks of arguments (and answers the same); tried: 2.6, 2.7, 2.9
@@ -529,7 +529,7 @@ def padded(winners, kwta):
 
 def without_loops():
     """Plain torch, whether numba is there or not."""
-    return mock.patch.object(operators, "has_loops", lambda *_: False)
+    return mock.patch.object(serving, "has_loops", lambda *_: False)
 
 
 def both_ways(learn):

@@ -8,7 +8,7 @@ from torch.nn.parameter import Parameter
 
 import spyketorch.functional as sf
 from spyketorch import latency, learning, models, snn
-from spyketorch.kernels import operators
+from spyketorch.kernels import serving
 
 NAN = float("nan")
 STEPS = 5
@@ -71,7 +71,7 @@ def rules(layer):
 @pytest.mark.parametrize("loops", [True, False])
 def test_no_weight_becomes_nan(lose, number, loops, monkeypatch):
     if not loops:
-        monkeypatch.setattr(operators, "_numba", lambda: False)
+        monkeypatch.setattr(serving, "has_numba", lambda: False)
     layer = made()
     rule, way = list(rules(layer))[number]
     use = way(rule)

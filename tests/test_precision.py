@@ -7,7 +7,7 @@ from torch import nn
 from spyketorch import functional as sf
 from spyketorch import latency, models, snn
 from spyketorch.encoding import DoGKernel, Filter
-from spyketorch.kernels import operators
+from spyketorch.kernels import serving
 
 #: shapes of a convolution of one channel: (kernel, rows and columns of the map, options)
 ONE_CHANNEL = [
@@ -38,7 +38,7 @@ def test_potentials_do_not_depend_on_strides(kernel, size, options):
 @pytest.mark.parametrize("kernel, size, options", ONE_CHANNEL)
 def test_operators_in_plain_torch_do_not_depend_on_strides(kernel, size, options, threshold, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(operators, "_numba", lambda: False)
+    monkeypatch.setattr(serving, "has_numba", lambda: False)
     times = torch.randint(0, 16, (15, 1, *size), dtype=torch.uint8)
     weight = torch.randint(0, 17, (4, 1, *kernel)) / 16
     expected = latency.convolution_fire(times, weight.double(), threshold, time_steps=15, **options)
@@ -66,7 +66,7 @@ def test_autocast_changes_no_encoding_and_no_decision(half):
 
 
 def test_autocast_keeps_potentials_as_precise_as_the_weight_in_plain_torch(monkeypatch):
-    monkeypatch.setattr(operators, "_numba", lambda: False)
+    monkeypatch.setattr(serving, "has_numba", lambda: False)
     layer = snn.SpikingConvolution(2, 4, 3, 3, time_steps=15)
     times = torch.randint(0, 16, (3, 2, 8, 8), dtype=torch.uint8)
     fired, potentials = layer.respond(times)

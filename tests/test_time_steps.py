@@ -7,14 +7,14 @@ import torch
 
 import spyketorch
 from spyketorch import encoding, latency, snn
-from spyketorch.kernels import operators
+from spyketorch.kernels import serving
 
 TYPES = {254: torch.uint8, 255: torch.int16, 32_767: torch.int16, 32_768: torch.int32, 40_000: torch.int32}
 
 
 @pytest.fixture(params=[True, False], ids=["loops", "plain"])
 def loops(request):
-    with mock.patch.object(operators, "has_loops", operators.has_loops if request.param else lambda *_: False):
+    with mock.patch.object(serving, "has_loops", serving.has_loops if request.param else lambda *_: False):
         yield
 
 

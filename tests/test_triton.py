@@ -26,7 +26,8 @@ from strategies import dyadic, kinds, same, seeds, spike_times, tensor
 from spyketorch import _checks as check
 from spyketorch import latency, learning, neurons, snn
 from spyketorch._convolution import conv2d, geometry
-from spyketorch.kernels import on_triton, operators, plain
+from spyketorch.kernels import on_triton, plain, serving
+from spyketorch.kernels.layers import Spiking
 from spyketorch.learning import _back_ends
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -88,7 +89,7 @@ def spiking(layer, limit, steps):
     """A layer of the strategies."""
     weight = tensor(layer.weight, torch.float32)
     shape = geometry(tuple(weight.shape[2:]), features=len(weight), **layer.geometry)
-    return on_triton.Spiking(weight, tensor(limit, torch.float32), steps, shape)
+    return Spiking(weight, tensor(limit, torch.float32), steps, shape)
 
 
 @interpreted
@@ -98,7 +99,7 @@ def test_first_spikes(layer, dtype):
     steps, limit = layer.wave.shape[1], dyadic(np.random.default_rng(layer.seed), len(layer.weight), -0.25, 2)
     times, made = latency.from_wave(tensor(layer.wave, torch.float32)).to(dtype), spiking(layer, limit, steps)
     fired, potentials = on_triton.convolution_fire(times, made, True)
-    for got, wanted in zip((fired, potentials), plain.convolution_fire(times, *made, want_values=True), strict=True):
+    for got, wanted in zip((fired, potentials), plain.convolution_fire(times, made, True), strict=True):
         same(got, wanted)
     for wave, got in zip(layer.wave, fired, strict=True):
         spikes, _ = reference.fire(reference.convolution(wave, layer.weight, **layer.geometry), limit, latch=True)
@@ -114,8 +115,8 @@ def test_several_tiles(features, size):
         made = snn.SpikingConvolution(2 * groups, features * groups, 3, 1.0, time_steps=3, groups=groups, padding=1)
         made.load_weight(tensor(dyadic(rng, tuple(made.weight.shape)), torch.float32))
         times = tensor(spike_times(rng, (2, 2 * groups, size, size), 3), torch.uint8)
-        layer = on_triton.Spiking(made.weight.data, made.limit(), 3, made.geometry)
-        wanted = plain.convolution_fire(times, *layer, want_values=True)
+        layer = Spiking(made.weight.data, made.limit(), 3, made.geometry)
+        wanted = plain.convolution_fire(times, layer, True)
         for got, expected in zip(on_triton.convolution_fire(times, layer, True), wanted, strict=True):
             same(got, expected)
         assert on_triton.convolution_fire(times, layer, False)[1].numel() == 0
@@ -128,7 +129,7 @@ def test_a_layer_elsewhere_fires_by_the_kernel(monkeypatch, switch):
     """Where times cannot be read for nothing, and only if it is switched on."""
     monkeypatch.setenv("SPYKETORCH_TRITON", switch)
     made, times = layer(), samples(3)
-    with mock.patch.object(operators, "has_loops", lambda _: False):
+    with mock.patch.object(serving, "has_loops", lambda _: False):
         wanted = made.respond(times)
         with (
             mock.patch.object(check, "free_to_read", lambda _: False),
@@ -443,6 +444,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 from spyketorch import learning, snn
 from spyketorch.kernels import on_triton
+from spyketorch.kernels.layers import Spiking
 from spyketorch.learning._back_ends import OnTriton
 
 target = GPUTarget("cuda", int(sys.argv[1]), 32)
@@ -461,7 +463,7 @@ OnTriton().learn(learning.STDP(layer, (0.1, -0.1))._task(times, 3, 1))
 layer.threshold = None
 rule = learning.RSTDP(layer, (0.1, -0.1), (-0.1, 0.1))
 OnTriton().learn(rule._task(times, [0] * 4, [0, 0, 0, 1, 1, 1], 1, 0))
-spiking = on_triton.Spiking(layer.weight.data, torch.zeros(6), 5, layer.geometry)
+spiking = Spiking(layer.weight.data, torch.zeros(6), 5, layer.geometry)
 on_triton.convolution_fire(times, spiking, True)
 on_triton.convolution_fire(times.long(), spiking, False)
 for kernel in made:

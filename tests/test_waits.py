@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 from spyketorch import _checks as check
 from spyketorch import encoding, latency, learning, models, readout, snn
-from spyketorch.kernels import graphs, operators, plain
+from spyketorch.kernels import defining, graphs, operators, plain, serving
 from spyketorch.learning import _back_ends
 
 STEPS = 5
@@ -59,7 +59,7 @@ class NoMethods(TorchFunctionMode):
 
 #: what our operators do on other devices, into which modes do not look
 INSIDE = {
-    name: getattr(operators, f"_plain_{name}")
+    name: defining.IN_TORCH[name]
     for name in ("convolution_fire", "last_potentials", "pooling", "rank_order", "local_normalization")
 }
 
@@ -69,7 +69,7 @@ def elsewhere():
     """As on another device, where nothing may be read; gives what counts the operations."""
     with (
         mock.patch.object(check, "free_to_read", lambda _: False),
-        mock.patch.object(operators, "has_loops", lambda _: False),
+        mock.patch.object(serving, "has_loops", lambda _: False),
         mock.patch.multiple(operators, **INSIDE),
         NoMethods(),
         NoOperations() as operations,

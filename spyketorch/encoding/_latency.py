@@ -7,7 +7,7 @@ from spyketorch import _checks as check
 from spyketorch import latency
 from spyketorch.encoding._filter import IMAGES, Filter
 from spyketorch.encoding._intensities import checked, contrasts, split, taken
-from spyketorch.kernels import operators
+from spyketorch.kernels import serving
 
 _EPS = 1e-12  # beside the mean of a square, so that a blank one can be divided by
 
@@ -73,7 +73,7 @@ class LatencyEncoder(nn.Module):
         """The times, where the compiled loops give those of the separate operations to the bit."""
         if not isinstance(filters, Filter) or filters._own() or not check.free_to_read(given):
             return None
-        if not given.dtype == filters.kernels.dtype == torch.float32 or not operators.has_loops(filters.kernels):
+        if not given.dtype == filters.kernels.dtype == torch.float32 or not serving.has_loops(filters.kernels):
             return None
         from spyketorch.kernels import encoding as loops
 

@@ -19,6 +19,7 @@ from spyketorch._convolution import WORTH_THREADS, Geometry, conv2d, torch_threa
 from spyketorch._winners import Choice
 from spyketorch.kernels import memory
 from spyketorch.kernels.arrays import Array, channels_first, channels_last
+from spyketorch.kernels.layers import Spiking
 
 _PLACES = 2**19  # places of receptive fields that are looked at together: their indices take up to 12 MB
 
@@ -151,15 +152,13 @@ def layer(weight: Tensor, threshold: Tensor | None, time_steps: int, shape: Geom
         yield ByClock(rows.groups, threshold.numpy(), time_steps, shape)
 
 
-def convolution_fire(
-    times: Tensor, weight: Tensor, threshold: Tensor, time_steps: int, shape: Geometry, want_values: bool
-) -> tuple[Tensor, Tensor]:
+def convolution_fire(times: Tensor, spiking: Spiking, want_values: bool) -> tuple[Tensor, Tensor]:
     """(first-spike times, potentials there), channels last."""
-    source = channels_last(times)
+    source, (weight, _, time_steps, shape) = channels_last(times), spiking
     size = (len(source), *shape.output_size(*source.shape[1:3]), len(weight))
     fired, values = np.full(size, time_steps, source.dtype), weight.new_zeros(size if want_values else 0).numpy()
     at_once = max(1, _PLACES // (size[1] * size[2] * weight[0].numel()))
-    with layer(weight, threshold, time_steps, shape) as gathered:
+    with layer(*spiking) as gathered:
         for i in range(0, len(source), at_once):
             some = slice(i, i + at_once)
             for step, potentials in gathered.potentials(source[some]):

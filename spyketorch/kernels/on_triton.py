@@ -15,6 +15,7 @@ from spyketorch._convolution import Geometry
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch.kernels import switches
+from spyketorch.kernels.layers import Spiking
 
 LEAST = 3, 7  # before, Triton knows no named tuples within what is compiled in
 _TILE = 64, 32  # positions and features of the neurons that a program takes at a time, of many images
@@ -52,7 +53,7 @@ class Sizes(NamedTuple):
     tiles: tuple[int, int, int]
 
     @classmethod
-    def of(cls, times: Tensor, layer: "Spiking", most: tuple[int, int]) -> "Sizes":
+    def of(cls, times: Tensor, layer: Spiking, most: tuple[int, int]) -> "Sizes":
         """Of a layer, and a padded batch of what it hears, in tiles of ``most`` neurons at most."""
         (features, channels, *_), shape, (height, width) = layer.weight.shape, layer.shape, times.shape[2:]
         rows, columns = shape._replace(padding=(0, 0)).output_size(height, width)
@@ -80,18 +81,6 @@ class Answer(NamedTuple):
     fired: Any
     potentials: Any
     met: Any
-
-
-class Spiking(NamedTuple):
-    """A layer: weight, the threshold of each feature, T, and its geometry.
-
-    Without a threshold only the last time step counts, where every positive potential fires.
-    """
-
-    weight: Tensor
-    limit: Tensor | None
-    time_steps: int
-    shape: Geometry
 
 
 class Online(NamedTuple):

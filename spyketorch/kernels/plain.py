@@ -15,6 +15,7 @@ from spyketorch import _checks as check
 from spyketorch._convolution import Geometry, conv2d
 from spyketorch._winners import lowest
 from spyketorch.kernels import gather, on_triton
+from spyketorch.kernels.layers import Spiking
 from spyketorch.neurons import Neuron
 
 #: bytes that potentials over time, and what is made of them, take at most where a layer answers in one convolution,
@@ -22,20 +23,20 @@ from spyketorch.neurons import Neuron
 MEMORY = 2**28
 
 
-def convolution_fire(
-    times: Tensor, weight: Tensor, threshold: Tensor, time_steps: int, shape: Geometry, want_values: bool
-) -> tuple[Tensor, Tensor]:
+def convolution_fire(times: Tensor, layer: Spiking, want_values: bool) -> tuple[Tensor, Tensor]:
     """(first-spike times, potentials there): a convolution of as many images, over all time steps, as may be held."""
     if check.free_to_read(times):
-        return gather.convolution_fire(times, weight, threshold, time_steps, shape, want_values)
+        return gather.convolution_fire(times, layer, want_values)
+    weight, limit, time_steps, shape = layer
     if on_triton.why_not(weight) is None:
-        return on_triton.convolution_fire(times, on_triton.Spiking(weight, threshold, time_steps, shape), want_values)
+        return on_triton.convolution_fire(times, layer, want_values)
+    assert limit is not None
     rows, columns = shape.output_size(*times.shape[2:])
     of_a_step = (2 * len(weight) * rows * columns + times[0].numel()) * weight.element_size()
     steps = torch.arange(time_steps, device=times.device, dtype=times.dtype).view(-1, 1, 1, 1)
     images, together = max(1, MEMORY // (of_a_step * time_steps)), max(1, MEMORY // of_a_step)
     answers = [
-        _fire(part, weight, threshold.view(-1, 1, 1), torch.split(steps, together), shape, want_values)
+        _fire(part, weight, limit.view(-1, 1, 1), torch.split(steps, together), shape, want_values)
         for part in torch.split(times, images)
     ]
     fired, values = zip(*answers, strict=True)
@@ -62,14 +63,14 @@ def _fire(
     return fired, weight.new_empty(0) if values is None else values
 
 
-def last_potentials(times: Tensor, weight: Tensor, time_steps: int, shape: Geometry) -> Tensor:
+def last_potentials(times: Tensor, layer: Spiking) -> Tensor:
     """Potentials at the last time step."""
     if check.free_to_read(times):
-        return gather.last_potentials(times, weight, time_steps, shape)
-    return conv2d((times < time_steps).to(weight.dtype), weight, shape)
+        return gather.last_potentials(times, layer.weight, layer.time_steps, layer.shape)
+    return conv2d((times < layer.time_steps).to(layer.weight.dtype), layer.weight, layer.shape)
 
 
-def pooling(times: Tensor, shape: Geometry, earliest: int) -> Tensor:
+def pooling(times: Tensor, shape: Geometry, earliest: int = 1) -> Tensor:
     """Earliest spike of each window, or a later one."""
     if earliest > 1:
         return _later_pooling(times, shape, earliest)
@@ -122,16 +123,9 @@ def local_normalization(intensities: Tensor, radius: int, eps: float) -> Tensor:
     return intensities / (mean + eps)
 
 
-def neuron_fire(
-    times: Tensor,
-    weight: Tensor,
-    threshold: Tensor | None,
-    time_steps: int,
-    shape: Geometry,
-    neuron: Neuron,
-    want_values: bool,
-) -> tuple[Tensor, Tensor]:
+def neuron_fire(times: Tensor, layer: Spiking, neuron: Neuron, want_values: bool) -> tuple[Tensor, Tensor]:
     """(first-spike times, potentials there) of any neurons, one time step after the other."""
+    weight, threshold, time_steps, shape = layer
     limit: Tensor | float = 0.0 if threshold is None else threshold.view(-1, 1, 1)
     heard = weight.new_zeros((times.shape[0], len(weight), *shape.output_size(*times.shape[2:])))
     potential, fired, values = heard, torch.full_like(heard, time_steps, dtype=times.dtype), heard

@@ -15,6 +15,7 @@ from spyketorch._teacher import Teacher
 from spyketorch._warnings import warn_once
 from spyketorch.kernels import gather, graphs, on_triton, plain
 from spyketorch.kernels.arrays import channels_last
+from spyketorch.kernels.layers import Spiking
 from spyketorch.learning._in_few import InFew
 from spyketorch.learning._rule import Rule
 from spyketorch.learning._task import Task
@@ -188,7 +189,7 @@ class OnTriton:
         check.finite_if_free(rates, "learning_rate")
         layer, (lower, upper), stabilized = task.layer, task.bounds(), task.rule._pair()[0]._dependence() is not None
         rule = on_triton.Online(rates, float(lower), float(upper), int(stabilized))
-        spiking = on_triton.Spiking(layer.weight.data, layer.limit(), layer.time_steps, task.shape)
+        spiking = Spiking(layer.weight.data, layer.limit(), layer.time_steps, task.shape)
         return on_triton.learn(task.times, spiking, task.choice, rule, task.teacher)
 
 

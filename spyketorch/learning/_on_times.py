@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from spyketorch.kernels import operators
+from spyketorch.kernels import serving
 from spyketorch.learning import _back_ends
 from spyketorch.learning._back_ends import BackEnd
 from spyketorch.learning._task import Task as Task
@@ -25,5 +25,5 @@ def learn(task: Task) -> Tensor:
     """The winners of each sample, ``(N, kwta, 3)``; the weights of the layer have learned."""
     way, reason = back_end(task)
     if reason is not None:
-        operators.say_slow(way.slow, task.layer.weight, reason)
+        serving.say_slow(way.slow, task.layer.weight, reason)
     return way.learn(task)

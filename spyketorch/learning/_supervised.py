@@ -10,7 +10,7 @@ from spyketorch import _checks as check
 from spyketorch import neurons
 from spyketorch._plasticity import Supervision
 from spyketorch._state import CheckedState
-from spyketorch.kernels import operators, plain
+from spyketorch.kernels import plain, serving
 
 
 class Deciding(Protocol):
@@ -176,7 +176,7 @@ class SupervisedSTDP(CheckedState):
         labels = check.labels(labels, len(flat), weight.device)
         check.labels_within(labels, readout.classes)
         check.finite_if_free(weight, "readout.weight")
-        reason = operators.why_not_compiled(readout.neuron, weight)
+        reason = serving.why_not_compiled(readout.neuron, weight)
         if reason is None and check.free_to_read(flat):
             from spyketorch.kernels import deciding
 
@@ -184,7 +184,7 @@ class SupervisedSTDP(CheckedState):
             sums = (self.expected, self.total)
             answered = deciding.learn(flat, labels, weight, readout.neuron, window, thresholds, sums, self._how())
         else:
-            operators.say_slow(
+            serving.say_slow(
                 "`learn` runs in plain torch, many times slower than in compiled loops", weight, str(reason)
             )
             samples = zip(torch.split(flat, 1), torch.split(labels, 1), strict=True)

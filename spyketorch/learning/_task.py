@@ -13,7 +13,7 @@ from spyketorch._processes import ALONE, Processes, at_work
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch._winners import choice as winner_choice
-from spyketorch.kernels import operators
+from spyketorch.kernels import serving
 from spyketorch.learning._rule import Rated, Rule
 from spyketorch.learning._synapses import shares
 
@@ -101,7 +101,7 @@ class Task(NamedTuple):
     def why_not_searched(self) -> str | None:
         """Why the compiled loops do not find the winners, or None where they do."""
         search = self.layer.weight, self.layer.threshold, self.shape, self.choice
-        return self.why_not_standard() or operators.why_no_search(*search, self.neuron)
+        return self.why_not_standard() or serving.why_no_search(*search, self.neuron)
 
     def bounds(self) -> tuple[float, float]:
         """Of the weights, after reward and after punishment."""
