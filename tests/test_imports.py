@@ -14,9 +14,21 @@ ROOT = Path(spyketorch.__file__).parent
 
 #: rooms from the ground up; each knows those before it alone. A new one stands after all that it imports.
 ROOMS = [
-    *("_warnings", "_checks", "__init__", "_files", "_progress", "_identity", "_state", "_convolution", "_winners"),
+    *(
+        "_warnings",
+        "_on_one_thread",
+        "_checks",
+        "__init__",
+        "_files",
+        "_progress",
+        "_identity",
+        "_state",
+        "_convolution",
+        "_winners",
+    ),
     *(
         "_processes",
+        "_common_memory",
         "_plasticity",
         "_teacher",
         "neurons",
