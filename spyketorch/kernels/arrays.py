@@ -11,7 +11,7 @@ Array = np.ndarray[Any, Any]
 
 def channels_last(x: Tensor) -> Array:
     """(N, H, W, C), without a copy where the tensor is channels-last."""
-    return x.detach().permute(0, 2, 3, 1).contiguous().numpy()
+    return np.ascontiguousarray(x.detach().permute(0, 2, 3, 1).numpy())  # by one thread, see _on_one_thread
 
 
 def channels_first(x: Array) -> Tensor:
