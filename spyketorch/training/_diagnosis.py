@@ -287,17 +287,20 @@ def chance(course: Course) -> Iterator[str]:
     labels, tenths = course.labels, _tenths(course)
     if labels is None or not _judged(course):
         return
-    hits, best = tenths[-1], max(tenths)
+    below = 'whether they tell classes apart; then lower the rates, raise the punishment, or take correction="guess".'
+    yield from _decisions(tenths, labels, below, "layer", "(Fading), or learn for fewer epochs.")
+
+
+def _decisions(course: Sequence[float], labels: Tensor, below: str, which: str, fade: str) -> Iterator[str]:
+    """Hits in the course of time, in the end against those by chance, and against the best before."""
+    hits, best = course[-1], max(course)
     found = _near_chance(hits, labels)
     if found:
-        yield (
-            f"{found}. Look at the layers below first, whether they tell classes apart; then lower the rates, raise "
-            'the punishment, or take correction="guess".'
-        )
+        yield f"{found}. Look at the layers below first, {below}"
     if best - hits > 0.1:
         yield (
-            f"decisions were right for {best:.0%} of the images before, and are for {hits:.0%} at the end: the layer "
-            "unlearns. Lower the rates, let them fade (Fading), or learn for fewer epochs."
+            f"decisions were right for {best:.0%} of the images before, and are for {hits:.0%} at the end: the {which} "
+            f"unlearns. Lower the rates, let them fade {fade}"
         )
 
 
@@ -329,18 +332,12 @@ def taught_times(rows: Sequence[Mapping[str, float]], labels: Tensor, unheard: f
         )
     if len(labels) < _JUDGED:
         return
-    hits, best = rows[-1]["hits"], max(row["hits"] for row in rows)
-    found = _near_chance(hits, labels)
-    if found:
-        yield (
-            f"{found}. Look at the layers below first, whether a linear read-out (training.Readout) tells classes "
-            "apart from what they answer; then lower the rates, or learn for more epochs."
-        )
-    if best - hits > 0.1:
-        yield (
-            f"decisions were right for {best:.0%} of the images before, and are for {hits:.0%} at the end: the "
-            "read-out unlearns. Lower the rates, let them fade sooner (Decaying), or stop early (`patience`)."
-        )
+    below = (
+        "whether a linear read-out (training.Readout) tells classes apart from what they answer; then lower the rates, "
+        "or learn for more epochs."
+    )
+    hits = [row["hits"] for row in rows]
+    yield from _decisions(hits, labels, below, "read-out", "sooner (Decaying), or stop early (`patience`).")
 
 
 def _tenths(course: Course) -> list[float]:
