@@ -261,26 +261,17 @@ class SpikingConvolution(Convolution):
         if self.threshold is None:
             destination[f"{prefix}threshold"] = self.weight.detach().new_empty(0)
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        key = f"{prefix}threshold"
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        key, (_, _, missing, _, errors) = f"{prefix}threshold", others
         rest = {name: value for name, value in state_dict.items() if name != key}
-        super()._load_from_state_dict(rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
-        if key in missing_keys:
-            missing_keys.remove(key)
+        super()._load_from_state_dict(rest, prefix, *others)
+        if key in missing:
+            missing.remove(key)
         try:
             if key in state_dict:
                 self._load_threshold(state_dict[key])
         except (ValueError, TypeError) as error:
-            error_msgs.append(f"{key}: {error}")
+            errors.append(f"{key}: {error}")
 
     def _load_threshold(self, saved: Any) -> None:
         counts = "only the last time step counts (`threshold` is None)"

@@ -373,23 +373,12 @@ class Network(nn.Module):
                 )
         return found
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        extra = f"{prefix}{_EXTRA}"
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        extra, (_, strict, missing, *_) = f"{prefix}{_EXTRA}", others
         if not strict:
             state_dict = {key: value for key, value in state_dict.items() if key != extra}
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
-        missing_keys[:] = [key for key in missing_keys if key != extra]  # a state_dict of 0.1
+        super()._load_from_state_dict(state_dict, prefix, *others)
+        missing[:] = [key for key in missing if key != extra]  # a state_dict of 0.1
 
     def _sample(self, shape: Sequence[int] | None) -> dict[str, list[int]] | None:
         """Answers to images of values up to 1 and up to 255; None where no part is the user's own or has a hook."""

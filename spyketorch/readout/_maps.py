@@ -52,19 +52,10 @@ class OfMaps(CheckedState):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[f"{prefix}{_READS}"] = torch.tensor([*self.shape, self.time_steps])
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        rest, mine = dict(state_dict), [*self.shape, self.time_steps]
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        rest, mine, (*_, errors) = dict(state_dict), [*self.shape, self.time_steps], others
         saved = rest.pop(f"{prefix}{_READS}", None)  # 0.1 did not say
         if saved is not None and (not isinstance(saved, Tensor) or saved.tolist() != mine):
             there = saved.tolist() if isinstance(saved, Tensor) else saved
-            error_msgs.append(f"{prefix}{_READS}: a read-out of (*shape, time_steps) {there}, but this one has {mine}")
-        super()._load_from_state_dict(rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+            errors.append(f"{prefix}{_READS}: a read-out of (*shape, time_steps) {there}, but this one has {mine}")
+        super()._load_from_state_dict(rest, prefix, *others)
