@@ -201,8 +201,10 @@ class Table(nn.Module):
         return torch.where(values == 0, self.time_steps, times)
 
     def describe(self, keep: Keep) -> dict[str, Any]:
-        limits = keep("limits", self.limits, np.int32)
-        return {"largest": keep("largest", self.largest, np.int32), "limits": limits}
+        return {
+            "largest": keep("largest", self.largest, np.int32),
+            "limits": keep("limits", self.limits, np.int32),
+        }
 
     @classmethod
     def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
