@@ -87,8 +87,9 @@ class Description:
         return name
 
     def _op(self, number: int, op: Any) -> dict[str, Any]:
-        def keep(name: str, values: Tensor, kind: Any) -> str:
-            return self._keep(f"encoder.{number}.{name}", values, kind)
+        def keep(name: str, values: Tensor) -> str:
+            array = values.numpy(force=True)
+            return self._keep(f"encoder.{number}.{name}", array, array.dtype)
 
         return {"op": op.op, **op.describe(keep)}
 

@@ -1,7 +1,7 @@
 """The parts of an encoder of integers, as modules; docs/integer.md says what each computes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,31 +12,36 @@ from spyketorch import _checks as check
 from spyketorch.kernels import plain
 
 #: keeps a tensor of a part in the file, under a name that it gives back
-Keep = Callable[[str, Tensor, Any], str]
+Keep = Callable[[str, Tensor], str]
 
 
-class Op(Protocol):
+class Part(nn.Module):
     """A part: from integers ``(N, C, H, W)`` of 64 bits to others, and its row of the description.
 
     Attributes:
         op: its name in the file.
+        arrays, numbers: what it is made of, in this order, by their names in the file and here.
+        gives_times: whether it is made of T, too, which the file says elsewhere.
     """
 
     op: ClassVar[str]
-
-    def __call__(self, values: Tensor, /) -> Tensor: ...
+    arrays: ClassVar[tuple[str, ...]] = ()
+    numbers: ClassVar[tuple[str, ...]] = ()
+    gives_times: ClassVar[bool] = False
 
     def describe(self, keep: Keep) -> dict[str, Any]:
         """What the file says of it, but for its name."""
-        ...
+        arrays = {name: keep(name, getattr(self, name)) for name in self.arrays}
+        return {**arrays, **{name: getattr(self, name) for name in self.numbers}}
 
     @classmethod
-    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
+    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> "Part":
         """The part of such a row."""
-        ...
+        arrays = [torch.from_numpy(tensors[told[name]]) for name in cls.arrays]
+        return cls(*arrays, *(told[name] for name in cls.numbers), *([steps] if cls.gives_times else []))
 
 
-class Pad(nn.Module):
+class Pad(Part):
     """Wider maps: of the nearest value, or of 0."""
 
     op = "pad"
@@ -58,14 +63,14 @@ class Pad(nn.Module):
         return {**dict(zip(("left", "right", "top", "bottom"), self.sides, strict=True)), "edge": self.edge}
 
     @classmethod
-    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
+    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> Part:
         return cls([told[side] for side in ("left", "right", "top", "bottom")], bool(told["edge"]))
 
 
-class Filter(nn.Module):
+class Filter(Part):
     """Kernels of 8 bits, a threshold for each, and signs that may be dropped."""
 
-    op = "filter"
+    op, arrays, numbers = "filter", ("weight", "threshold"), ("absolute",)
     weight: Tensor
     threshold: Tensor
 
@@ -73,7 +78,7 @@ class Filter(nn.Module):
         super().__init__()
         self.register_buffer("weight", weight.to(torch.int8))
         self.register_buffer("threshold", threshold.to(torch.int32))
-        self.absolute = absolute
+        self.absolute = bool(absolute)
 
     def forward(self, values: Tensor) -> Tensor:
         groups = values.reshape(-1, self.weight.shape[1], *values.shape[2:])
@@ -83,20 +88,8 @@ class Filter(nn.Module):
         found = found.reshape(values.shape[0], -1, *found.shape[2:])
         return found.abs() if self.absolute else found
 
-    def describe(self, keep: Keep) -> dict[str, Any]:
-        return {
-            "weight": keep("weight", self.weight, np.int8),
-            "threshold": keep("threshold", self.threshold, np.int32),
-            "absolute": self.absolute,
-        }
 
-    @classmethod
-    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
-        weight, threshold = (torch.from_numpy(tensors[told[name]]) for name in ("weight", "threshold"))
-        return cls(weight, threshold, bool(told["absolute"]))
-
-
-class OnOff(nn.Module):
+class OnOff(Part):
     """What is above 0, and how far the rest is below, map by map."""
 
     op = "onoff"
@@ -104,18 +97,11 @@ class OnOff(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         return torch.stack((values.clamp(min=0), (-values).clamp(min=0)), 2).flatten(1, 2)
 
-    def describe(self, keep: Keep) -> dict[str, Any]:
-        return {}
 
-    @classmethod
-    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
-        return cls()
-
-
-class Normalise(nn.Module):
+class Normalise(Part):
     """Values over the sum of the square around them."""
 
-    op = "normalise"
+    op, numbers = "normalise", ("radius", "shift")
 
     def __init__(self, radius: int, shift: int) -> None:
         super().__init__()
@@ -128,18 +114,11 @@ class Normalise(nn.Module):
         sums = fn.avg_pool2d(along, (side, 1), 1, (radius, 0), divisor_override=1).round().to(torch.int64)
         return torch.where(sums > 0, (values << self.shift) // sums.clamp(min=1), 0)
 
-    def describe(self, keep: Keep) -> dict[str, Any]:
-        return {"radius": self.radius, "shift": self.shift}
 
-    @classmethod
-    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
-        return cls(told["radius"], told["shift"])
-
-
-class Rank(nn.Module):
+class Rank(Part):
     """Times by rank."""
 
-    op = "rank"
+    op, gives_times = "rank", True
 
     def __init__(self, time_steps: int) -> None:
         super().__init__()
@@ -148,18 +127,11 @@ class Rank(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         return plain.rank_order(values, self.time_steps)
 
-    def describe(self, keep: Keep) -> dict[str, Any]:
-        return {}
 
-    @classmethod
-    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
-        return cls(steps)
-
-
-class Latency(nn.Module):
+class Latency(Part):
     """Times that fall with values in a straight line."""
 
-    op = "latency"
+    op, arrays, gives_times = "latency", ("largest",), True
     largest: Tensor
 
     def __init__(self, largest: Tensor, time_steps: int) -> None:
@@ -172,18 +144,11 @@ class Latency(nn.Module):
         times = (largest - values).clamp(min=0) * self.time_steps // largest.clamp(min=1)
         return torch.where(values == 0, self.time_steps, times.clamp(max=self.time_steps - 1))
 
-    def describe(self, keep: Keep) -> dict[str, Any]:
-        return {"largest": keep("largest", self.largest, np.int32)}
 
-    @classmethod
-    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
-        return cls(torch.from_numpy(tensors[told["largest"]]), steps)
-
-
-class Table(nn.Module):
+class Table(Part):
     """Times that fall with values in steps of any size."""
 
-    op = "table"
+    op, arrays, gives_times = "table", ("largest", "limits"), True
     largest: Tensor
     limits: Tensor
 
@@ -200,20 +165,9 @@ class Table(nn.Module):
             times += raised < limit * largest
         return torch.where(values == 0, self.time_steps, times)
 
-    def describe(self, keep: Keep) -> dict[str, Any]:
-        return {
-            "largest": keep("largest", self.largest, np.int32),
-            "limits": keep("limits", self.limits, np.int32),
-        }
-
-    @classmethod
-    def read(cls, told: dict[str, Any], tensors: dict[str, np.ndarray], steps: int) -> nn.Module:
-        largest, limits = (torch.from_numpy(tensors[told[name]]) for name in ("largest", "limits"))
-        return cls(largest, limits, steps)
-
 
 #: by their names in the file
-OPS: dict[str, Any] = {op.op: op for op in (Pad, Filter, OnOff, Normalise, Rank, Latency, Table)}
+OPS: dict[str, type[Part]] = {op.op: op for op in (Pad, Filter, OnOff, Normalise, Rank, Latency, Table)}
 
 
 class IntegerEncoder(nn.Module):
