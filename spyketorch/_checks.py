@@ -347,7 +347,7 @@ def indices(value: Any, name: str, count: int, device: torch.device) -> Tensor:
 def labels(value: Any, count: int, device: torch.device) -> Tensor:
     """The class of each image, 0 or more, as :func:`indices`."""
     checked = indices(value, "labels", count, device)
-    if int(checked.min()) < 0:
+    if readable(checked) and int(checked.min()) < 0:
         raise fail("labels", "classes, integers of 0 or more", int(checked.min()))
     return checked
 
@@ -397,6 +397,15 @@ def floating(value: Tensor, name: str) -> Tensor:
     if value.is_complex():
         raise fail_type(name, "a real tensor", value)
     return value if value.dtype in (torch.float32, torch.float64) else value.to(torch.float32)
+
+
+def precise(weight: Tensor, name: str) -> None:
+    """Refuse half types, where a weight is to learn."""
+    if weight.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"`{name}` must be float32 or float64 to learn; got {weight.dtype}, in which updates are rounded away: "
+            "learn in .float(), and convert what was learned"
+        )
 
 
 _WITHOUT_FLOAT64 = ("mps",)

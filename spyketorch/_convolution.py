@@ -167,11 +167,7 @@ def current_weight(layer: nn.Module) -> Any:
 def learnable(layer: Any) -> Tensor:
     """The weight that a rule changes, where changes last."""
     weight = stored_weight(layer, "conv_layer.weight")
-    if weight.dtype in (torch.float16, torch.bfloat16):
-        raise ValueError(
-            f"`conv_layer.weight` must be float32 or float64 to learn; got {weight.dtype}, in which updates are "
-            "rounded away: learn in .float(), and convert what was learned"
-        )
+    check.precise(weight, "conv_layer.weight")
     return weight
 
 

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from anywhere import PARTS
+from anywhere import LEARNING, PARTS, adapting, deciding, layer, times
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -241,10 +241,8 @@ def test_lessons(without_reading):
 
 
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
-def test_every_part_stays_there(part, monkeypatch):
+def test_every_part_stays_there(part):
     """No tensor of the CPU is mixed in, and none comes back."""
-    for name in ("labels", "labels_within"):  # which are looked at once a call
-        monkeypatch.setattr(check, name, lambda value, *_: value)
     module, inputs = part.make(), part.inputs()
     want = [found.shape for found in tree_leaves(part.call(copy.deepcopy(module), *inputs))]
     with counting():
@@ -311,3 +309,143 @@ def test_a_wave_and_its_layer_on_two_devices():
         for call in calls.values():
             with pytest.raises(ValueError, match=r"cuda.*cpu|cpu.*cuda"):
                 call()
+
+
+# number types
+
+
+def converted(values, kind):
+    return [value.to(kind) if value.is_floating_point() else value for value in values]
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", PARTS)
+def test_every_part_in_every_type(name, kind):
+    """Half types decide and fire as float32 does with their values, and do not learn; floats are of the type asked."""
+    part, half = PARTS[name], kind.itemsize == 2
+    module, inputs = part.make().to(kind), converted(part.inputs(), kind)
+    wide = copy.deepcopy(module).float(), converted(inputs, torch.float32)
+    if half and name in LEARNING:
+        with pytest.raises(ValueError, match=rf"weight` must be float32 or float64 to learn; got {kind}"):
+            part.call(module, *inputs)
+        return
+    found, want = (tree_leaves(part.call(made, *given)) for made, given in ((module, inputs), (wide[0], wide[1])))
+    for one, other in zip(found, want, strict=True):
+        assert one.shape == other.shape
+        if one.is_floating_point():
+            assert one.dtype == kind or (half and one.dtype == torch.float32)
+        else:
+            assert one.dtype == other.dtype
+            assert not half or torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_functional_in_every_type(name, kind, shape):
+    """Values and sums are exact here, and so is every answer."""
+    wave = torch.randint(-8, 9, shape) / 8
+    got, want = (tree_leaves(OPERATIONS[name](wave.to(of))) for of in (kind, torch.float32))
+    for one, other in zip(got, want, strict=True):
+        assert one.dtype == (kind if other.dtype == torch.float32 else other.dtype)
+        assert torch.equal(one.to(other.dtype), other)
+
+
+# tensors on two devices, one of which is that of tensors without values
+
+
+ELSEWHERE = "must be on the device of"
+
+
+@pytest.mark.parametrize("here, there", [("cpu", "meta"), ("meta", "cpu")])
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_a_part_and_its_inputs_on_two_devices(part, here, there):
+    """One sentence that names both; a part without tensors of its own answers where its input is."""
+    module, inputs = part.make().to(here), [value.to(there) for value in part.inputs()]
+    if [*module.parameters(), *module.buffers()]:
+        with pytest.raises(ValueError, match=rf"{ELSEWHERE} `.*`, {here}; got a tensor on {there}: move one of them"):
+            part.call(module, *inputs)
+    else:
+        assert {value.device.type for value in tree_leaves(part.call(module, *inputs))} == {there}
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_every_part_without_values(part):
+    """Shapes can be asked on the device `meta`; labels and outcomes may be somewhere else."""
+    module, inputs = part.make(), part.inputs()
+    want = [value.shape for value in tree_leaves(part.call(copy.deepcopy(module), *inputs))]
+    moved = [value.to("meta") for value in inputs]
+    for given in (moved, [*moved[:1], *inputs[1:]]):
+        found = tree_leaves(part.call(copy.deepcopy(module).to("meta"), *given))
+        assert [value.shape for value in found] == want
+        assert {value.device.type for value in found} == {"meta"}
+
+
+def left_behind(rule, name="conv_layer"):
+    """A rule whose layer alone was moved."""
+    getattr(rule, name).to("meta")
+    return rule
+
+
+def threshold_left_behind(rule):
+    rule.to("meta").conv_layer._buffers["threshold"] = torch.ones(6)
+    return rule
+
+
+def on_wave(rule, *outcome):
+    wave, spikes = torch.ones(4, 2, 6, 7, device="meta"), torch.ones(4, 4, 4, 5, device="meta")
+    rule(wave, spikes, spikes, *outcome, torch.zeros(1, 3, dtype=torch.int64, device="meta"))
+
+
+MIXED = {
+    "rates": (
+        "`learning_rate` {} `conv_layer.weight`",
+        lambda: left_behind(learning.STDP(layer(), (0.5, -0.5))).learn(times().to("meta")),
+    ),
+    "rates of a mini-batch": (
+        "`learning_rate` {} `conv_layer.weight`",
+        lambda: left_behind(learning.STDP(layer(), (0.5, -0.5))).learn(times().to("meta"), minibatch=3),
+    ),
+    "rates of integers": (
+        "`learning_rate` {} `conv_layer.weight`",
+        lambda: left_behind(learning.IntegerSTDP(layer())).learn(times().to("meta")),
+    ),
+    "rates on waves": (
+        "`learning_rate` {} `conv_layer.weight`",
+        lambda: on_wave(left_behind(learning.STDP(snn.Convolution(2, 4, 3), (0.5, -0.5)))),
+    ),
+    "rates of punishment": (
+        "`learning_rate` {} `conv_layer.weight`",
+        lambda: on_wave(punished_elsewhere(), 1),
+    ),
+    "thresholds that adapt": (
+        "`conv_layer.threshold` {} `conv_layer.weight`",
+        lambda: threshold_left_behind(adapting(layer(1.0))).learn(times().to("meta")),
+    ),
+    "thresholds while learning": (
+        "`lifted` {} `readout.weight`",
+        lambda: left_behind(learning.SupervisedSTDP(deciding(None)), "readout").learn(times().to("meta"), [0] * 6),
+    ),
+    "a part of a network": (
+        "`times` {} `weight`",
+        lambda: network_in_two_places()(torch.ones(2, 1, 28, 28)),
+    ),
+}
+
+
+def punished_elsewhere():
+    rule = learning.RSTDP(snn.Convolution(2, 4, 3), (0.5, -0.5), (-0.5, 0.5))
+    rule.reward.to("meta")
+    return rule
+
+
+def network_in_two_places():
+    network = models.mozafari2019()
+    network.stages[1].to("meta")
+    return network
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_what_is_left_on_another_device_is_named(name):
+    told, call = MIXED[name]
+    with pytest.raises(ValueError, match=told.format(ELSEWHERE)):
+        call()

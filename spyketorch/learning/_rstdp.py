@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from spyketorch import _checks as check
-from spyketorch._convolution import learnable
 from spyketorch._plasticity import Inputs, Plasticity
 from spyketorch._teacher import Teacher
 from spyketorch.functional import Winner
@@ -87,7 +86,8 @@ class RSTDP(nn.Module):
                 as for :meth:`STDP.forward`.
         """
         rule = self.reward
-        weight = learnable(rule.conv_layer)
+        self.punishment._learnable()
+        weight = rule._learnable()
         rule._check_waves(input_spikes, output_spikes)
         values = outcomes_of(outcomes, input_spikes, weight)
         if winners is None:

@@ -217,7 +217,7 @@ class STDP(CheckedState):
         Raises:
             ValueError, TypeError, IndexError: on tensors or winners that do not fit the layer.
         """
-        weight = learnable(self.conv_layer)
+        weight = self._learnable()
         self._check_waves(input_spikes, output_spikes)
         if winners is None:
             winners = self._choose(potentials, output_spikes, kwta, inhibition_radius)
@@ -290,6 +290,12 @@ class STDP(CheckedState):
         check.same_shape(check.potentials(potentials, "potentials"), "potentials", spikes, "output_spikes")
         choose = sf.get_k_winners if check.free_to_read(potentials) else sf.k_winners
         return choose(potentials, kwta, radius, spikes)
+
+    def _learnable(self) -> Tensor:
+        """The weight that changes; the rates must be where it is."""
+        weight = learnable(self.conv_layer)
+        check.same_device(one(self._stored(), "ltp_0"), "learning_rate", weight, "conv_layer.weight")
+        return weight
 
     def _check_waves(self, input_spikes: Tensor, output_spikes: Tensor) -> None:
         layer = self.conv_layer
@@ -573,6 +579,7 @@ class STDP(CheckedState):
         most = self._most_heard(heard, exists)
         if move is not None:
             layer: Any = self.conv_layer
+            check.same_device(layer.threshold, "conv_layer.threshold", layer.weight, "conv_layer.weight")
             move(layer.threshold, Response(index, post, most, time_steps))
             return
         winners, steps = (part.cpu().numpy() for part in (index[exists], post[exists]))

@@ -172,7 +172,9 @@ class SupervisedSTDP(CheckedState):
         """
         readout: Any = self.readout
         flat, weight = readout._flat(times), readout.weight.data
+        check.precise(weight, "readout.weight")
         check.same_device(flat, "times", weight, "readout.weight")
+        check.same_device(self.lifted, "lifted", weight, "readout.weight")
         labels = check.labels(labels, len(flat), weight.device)
         check.labels_within(labels, readout.classes)
         check.finite_if_free(weight, "readout.weight")

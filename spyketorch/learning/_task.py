@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spyketorch import _checks as check
 from spyketorch import neurons
-from spyketorch._convolution import Geometry, check_fits, learnable
+from spyketorch._convolution import Geometry, check_fits
 from spyketorch._plasticity import Inputs
 from spyketorch._processes import ALONE, Processes, at_work
 from spyketorch._teacher import Teacher
@@ -119,7 +119,8 @@ def task_of(rule: Rule, inputs: Inputs, choice: tuple[Any, Any, bool], minibatch
     times: Tensor = inputs.times
     layer: Any = rule._pair()[0].conv_layer
     minibatch = check.integer(minibatch, "minibatch", 1)
-    learnable(layer)
+    for one in rule._pair():
+        one._learnable()
     shape: Geometry = layer.geometry
     check_fits(times, "times", check.sized(layer.weight, "conv_layer.weight", (4,), "of four axes"), shape)
     kwta, radius = winner_choice(*choice[:2], layer.out_channels, *shape.output_size(*times.shape[-2:]))

@@ -172,7 +172,7 @@ class FirstSpikeReadout(OfMaps):
     def _respond(self, times: Tensor) -> tuple[Tensor, Tensor]:
         """(exact times, potentials at the horizon)."""
         return operators.exact_fire(
-            self._flat(times), self.weight, self.limit(), self.time_steps, self.horizon, self.neuron
+            self._heard(times), self.weight, self.limit(), self.time_steps, self.horizon, self.neuron
         )
 
     def forward(self, times: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class LinearReadout(OfMaps):
         return (self.time_steps - self._flat(times).to(self.weight)) / self.time_steps
 
     def forward(self, times: Tensor) -> Tensor:
-        late = self._flat(times).to(check.widest(self.weight.device))
+        late = check.wide(self._heard(times))
         weight = _exact(self.weight.to(late), self.weight.shape[1] * self.time_steps)
         early = self.time_steps * weight.sum(1) - late @ weight.T  # the sum of weight (T - t), as nothing is rounded
         return (early / self.time_steps + self.bias).to(self.weight)

@@ -48,6 +48,12 @@ class OfMaps(CheckedState):
         check.times_within(times, "times", self.time_steps)
         return times.flatten(1)
 
+    def _heard(self, times: Tensor) -> Tensor:
+        """The same, which must be where the weights are."""
+        flat, weight = self._flat(times), self.get_parameter("weight")
+        check.same_device(flat, "times", weight, "weight")
+        return flat
+
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[f"{prefix}{_READS}"] = torch.tensor([*self.shape, self.time_steps])
