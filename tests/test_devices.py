@@ -240,6 +240,19 @@ def test_lessons(without_reading):
         on_cuda(network.stages[0].layer.threshold, shape=(30,))
 
 
+@pytest.mark.parametrize("minibatch", [1, 2])
+def test_a_lesson_of_target_times(without_reading, monkeypatch, minibatch):
+    monkeypatch.setattr(_diagnosis, "unanswered", lambda *given: 0.0)  # told once per period, too
+    network = models.mozafari2019()
+    lesson = training.Unsupervised(thresholds=learning.TargetTime(0.5), steepness=1.0, minibatch=minibatch)
+    with counting():
+        trainer = training.Trainer(network.to("cuda"), [lesson])
+        times = network.encoder(torch.rand(2, 1, 28, 28, device="cuda"))
+        period = trainer._period(0, lesson, times.cpu(), None)
+        on_cuda(lesson.learn(lesson.rule(network.stages[0]), period).winners, network.stages[0].layer.weight)
+        on_cuda(network.stages[0].layer.threshold, shape=(30,))
+
+
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 def test_every_part_stays_there(part):
     """No tensor of the CPU is mixed in, and none comes back."""

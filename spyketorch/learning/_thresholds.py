@@ -1,7 +1,7 @@
 """Thresholds that follow the answers of their layer."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -88,8 +88,7 @@ def in_torch(thresholds: Thresholds | None) -> Callable[[Tensor, Response], None
     """How thresholds move tensors, or None where that is said of none, or of an ``adapt`` that a subclass replaced."""
     for kind in type(thresholds).__mro__:
         if "adapt_in_torch" in vars(kind):
-            assert isinstance(thresholds, ThresholdsInTorch)
-            return thresholds.adapt_in_torch
+            return cast(ThresholdsInTorch, thresholds).adapt_in_torch
         if "adapt" in vars(kind):
             return None
     return None
