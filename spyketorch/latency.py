@@ -196,8 +196,8 @@ def _answer(times: Tensor, layer: Spiking, neuron: Neuron, potentials: bool) -> 
 
 def _beside(layer: Spiking) -> Spiking:
     """With thresholds in the type of the weight, each in a place of its own: compilers pass no expanded number on."""
-    limit = layer.limit
-    return layer if limit is None else layer._replace(limit=limit.to(layer.weight.dtype).contiguous())
+    weight, limit, steps, shape = layer
+    return layer if limit is None else Spiking(weight, limit.to(weight.dtype).contiguous(), steps, shape)
 
 
 def _limit(threshold: float | Tensor | None, weight: Tensor) -> Tensor | None:
