@@ -36,9 +36,8 @@ class Rows:
         if self._file is None:
             self._keep(place, self.processes.spread(work, count)[0])
         else:
-            mine = self.processes.share(count)
-            if mine.start < mine.stop:
-                self._keep(place[mine], work(mine)[0])
+            mine = self.processes.part(count)  # who has a row in common writes the same
+            self._keep(place[mine], work(mine)[0])
         self._count += count
 
     def whole(self) -> Tensor:

@@ -91,22 +91,26 @@ class Processes:
         size = -(-count // self.count)
         return slice(min(self.rank * size, count), min((self.rank + 1) * size, count))
 
-    def spread(self, work: Callable[[slice], Sequence[Tensor]], count: int) -> list[Tensor]:
-        """What ``work`` makes of so many rows: each process does a part, and gets those of all, in order.
+    def part(self, count: int) -> slice:
+        """Of so many rows, one at least, those that this process makes; all parts are of one size.
 
-        The parts are of one size, so the last ones share rows where it does not divide ``count``.
+        The last ones share rows where the number of processes does not divide ``count``.
         """
+        size = -(-count // self.count)
+        begin = min(self.rank * size, count - size)
+        return slice(begin, begin + size)
+
+    def spread(self, work: Callable[[slice], Sequence[Tensor]], count: int) -> list[Tensor]:
+        """What ``work`` makes of so many rows: each process does its :meth:`part`, and gets those of all, in order."""
         if self.count == 1:
             return list(work(slice(0, count)))
-        size = -(-count // self.count)
-        begins = [min(rank * size, count - size) for rank in range(self.count)]
-        mine = begins[self.rank]
-        parts = [part.contiguous() for part in work(slice(mine, mine + size))]
+        parts = [part.contiguous() for part in work(self.part(count))]
         wholes = [part.new_empty(count, *part.shape[1:]) for part in parts]
         sent = torch.cat([_bytes(part) for part in parts])  # one message
-        for begin, got in zip(begins, self._of_all(sent), strict=True):
+        for rank, got in enumerate(self._of_all(sent)):
+            rows = Processes(rank, self.count).part(count)
             for whole, piece in zip(wholes, torch.split(got, [part.nbytes for part in parts]), strict=True):
-                _bytes(whole[begin : begin + size]).copy_(piece)
+                _bytes(whole[rows]).copy_(piece)
         return wholes
 
     def _of_all(self, sent: Tensor) -> list[Tensor]:

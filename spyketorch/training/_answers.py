@@ -106,30 +106,31 @@ class Answers:
                 times = part(times)
             return [times.cpu()]
 
-        def answered(images: Tensor) -> Tensor:
-            return self.processes.spread(partial(answer, images), len(images))[0]
+        head = next(chunks)
+        first = answer(head, self.processes.part(len(head)))  # tells what all will be
 
-        first = answered(next(chunks))
-        shape, path = (count, *first.shape[1:]), self._path(stage)
+        def batches() -> Iterator[tuple[int, Callable[[slice], list[Tensor]]]]:
+            yield len(head), lambda _: first
+            for images in chunks:
+                yield len(images), partial(answer, images)
+
+        one, path = first[0][0], self._path(stage)
         with progress_bar(f"answers of layer {stage}" if stage else "encoding", count, self.progress) as bar:
-            bar.update(len(first))
-            if path is None or first[0].nbytes * count <= self.memory_limit:
-                rows = Rows(self.processes, shape, first.dtype)
-                rows.add(len(first), lambda mine: [first[mine]])
-                for images in chunks:
-                    rows.add(len(images), partial(answer, images))
-                    bar.update(len(images))
+            if path is None or one.nbytes * count <= self.memory_limit:
+                rows = Rows(self.processes, (count, *one.shape), one.dtype)
+                for number, work in batches():
+                    rows.add(number, work)
+                    bar.update(number)
                 kept = rows.whole()
             else:
 
                 def answers() -> Iterator[Tensor]:
-                    yield first
-                    for images in chunks:
-                        yield answered(images)
-                        bar.update(len(images))
+                    for number, work in batches():
+                        yield self.processes.spread(work, number)[0]
+                        bar.update(number)
 
                 if self.processes.first:
-                    self._write(path, shape, first.numpy().dtype, answers())
+                    self._write(path, (count, *one.shape), one.numpy().dtype, answers())
                 else:
                     deque(answers(), maxlen=0)
                 self.processes.told(lambda: None)  # it is written
