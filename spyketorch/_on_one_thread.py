@@ -15,10 +15,15 @@ _INTEGERS = (
 _FLOATING = {torch.float32: np.float32, torch.float64: np.float64}
 
 
+def _is_array(value: Tensor, *types: torch.dtype) -> bool:
+    """Whether numpy sees such a tensor where it lies."""
+    return value.is_cpu and value.layout == torch.strided and value.dtype in types
+
+
 def extremes(value: Tensor) -> tuple[float, float]:
     """The least and the largest value; NaN where one is."""
-    if value.is_cpu and value.dtype in (*_INTEGERS, *_FLOATING):
-        array = value.detach().numpy()
+    if _is_array(value, *_INTEGERS, *_FLOATING):
+        array = value.numpy(force=True)
         return array.min().item(), array.max().item()
     least, largest = torch.aminmax(value)
     return least.item(), largest.item()
@@ -26,14 +31,14 @@ def extremes(value: Tensor) -> tuple[float, float]:
 
 def total(value: Tensor) -> float:
     """The sum of all values."""
-    if value.is_cpu and value.dtype in _FLOATING:
+    if _is_array(value, *_FLOATING):
         with np.errstate(all="ignore"):
-            return float(value.detach().numpy().sum())
+            return float(value.numpy(force=True).sum())
     return float(value.sum())
 
 
 def converted(value: Tensor, dtype: torch.dtype) -> Tensor:
     """The same values in another type."""
-    if value.is_cpu and value.dtype != dtype and value.dtype in (*_INTEGERS, *_FLOATING) and dtype in _FLOATING:
-        return torch.from_numpy(value.detach().numpy().astype(_FLOATING[dtype]))
+    if value.dtype != dtype and dtype in _FLOATING and _is_array(value, *_INTEGERS, *_FLOATING):
+        return torch.from_numpy(value.numpy(force=True).astype(_FLOATING[dtype]))
     return value.to(dtype)

@@ -41,6 +41,15 @@ def test_they_hide_nothing(dtype, bad):
     assert all(map(math.isnan, extremes(x))) if math.isnan(bad) else bad in extremes(x)
 
 
+def test_what_numpy_does_not_see_is_left_to_torch():
+    sparse, negative = torch.eye(3).to_sparse(), torch.tensor([1 + 2j, 3 - 4j]).conj().imag
+    assert total(sparse) == 3
+    assert converted(sparse, torch.float64).to_dense().dtype == torch.float64
+    assert extremes(negative) == (-2, 4) and total(negative) == 2
+    assert torch.equal(converted(negative, torch.float64), torch.tensor([-2.0, 4.0], dtype=torch.float64))
+    assert total(torch.ones(3, requires_grad=True)) == 3
+
+
 def test_what_is_of_the_type_is_not_copied():
     x = torch.rand(4)
     assert converted(x, torch.float32) is x
