@@ -96,9 +96,7 @@ class Processes:
 
         The last ones share rows where the number of processes does not divide ``count``.
         """
-        size = -(-count // self.count)
-        begin = min(self.rank * size, count - size)
-        return slice(begin, begin + size)
+        return _part(self.rank, self.count, count)
 
     def spread(self, work: Callable[[slice], Sequence[Tensor]], count: int) -> list[Tensor]:
         """What ``work`` makes of so many rows: each process does its :meth:`part`, and gets those of all, in order."""
@@ -108,7 +106,7 @@ class Processes:
         wholes = [part.new_empty(count, *part.shape[1:]) for part in parts]
         sent = torch.cat([_bytes(part) for part in parts])  # one message
         for rank, got in enumerate(self._of_all(sent)):
-            rows = Processes(rank, self.count).part(count)
+            rows = _part(rank, self.count, count)
             for whole, piece in zip(wholes, torch.split(got, [part.nbytes for part in parts]), strict=True):
                 _bytes(whole[rows]).copy_(piece)
         return wholes
@@ -188,6 +186,12 @@ def known(processes: object) -> Processes:
     if not isinstance(processes, Processes):
         raise check.fail_type("processes", "a training.Processes, or None", processes)
     return processes
+
+
+def _part(rank: int, processes: int, count: int) -> slice:
+    size = -(-count // processes)
+    begin = min(rank * size, count - size)
+    return slice(begin, begin + size)
 
 
 def _bytes(tensor: Tensor) -> Tensor:
