@@ -31,8 +31,10 @@ def validation(enabled: bool = True) -> Iterator[None]:
     """Turn on, within a ``with`` block, the checks that read the data of every spike wave and potential.
 
     They catch what shapes cannot: NaN or infinite potentials, spike waves that are not 0/1, and waves that are not
-    cumulative (a neuron that fired must stay 1 until the last step). They cost a pass over the data and, on CUDA, a
-    host synchronisation, so they are off by default; under ``torch.compile`` they are always off.
+    cumulative (a neuron that fired must stay 1 until the last step). They cost a pass over the data, so they are off by
+    default. On a GPU, where each look waits for the device, it turns on those, too, that are always made on a CPU: of
+    times outside of 0..T, negative intensities, thresholds, rates and outcomes that are no numbers. Under
+    ``torch.compile`` all are off.
 
     Example:
         >>> import torch, spyketorch
@@ -269,8 +271,7 @@ def images(value: Any, *, single: bool = False) -> Tensor:
         way = "`images[None]` is a batch of one image, `images[:, None]` one of grey images that have no channel"
         raise fail("images", accepted, value, "`images[None, None]` is one grey image" if value.ndim == 2 else way)
     sized(value, "images", (3, 4) if single else (4,), accepted)
-    if free_to_read(value):
-        finite(value, "images")
+    finite_if_looked_at(value, "images")
     return value  # type: ignore[no-any-return]
 
 
@@ -305,7 +306,7 @@ def times(value: Any, name: str) -> Tensor:
 
 def times_within(value: Tensor, name: str, time_steps: int) -> None:
     """Raise when a time lies outside of 0..T; T stands for silence."""
-    if not free_to_read(value) and not (readable(value) and _reading.get()):
+    if not looks_at(value):
         return
     low, high = map(int, extremes(value))
     if low < 0 or high > time_steps:
@@ -448,8 +449,7 @@ def threshold(value: Any, features: int, device: torch.device) -> float | Tensor
         raise ValueError(
             f"`threshold` must be on the device of the potentials, {device}; got a tensor on {value.device}"
         )
-    if free_to_read(value):
-        finite(value, "threshold")
+    finite_if_looked_at(value, "threshold")
     return value
 
 
@@ -488,6 +488,11 @@ def free_to_read(value: Tensor) -> bool:
     return value.is_cpu and readable(value)
 
 
+def looks_at(value: Tensor) -> bool:
+    """Whether a check reads a value: for nothing on a CPU, and elsewhere where :func:`validation` asks for it."""
+    return free_to_read(value) or (readable(value) and _reading.get())
+
+
 def finite(value: Tensor, name: str) -> None:
     """Raise when a value is NaN or infinite."""
     if not value.is_floating_point() or not readable(value) or math.isfinite(total(value)):
@@ -496,9 +501,9 @@ def finite(value: Tensor, name: str) -> None:
         raise fail(name, "finite everywhere (it holds NaN or infinite values)", value)
 
 
-def finite_if_free(value: Tensor, name: str) -> None:
-    """:func:`finite`, where reading waits for no device."""
-    if free_to_read(value):
+def finite_if_looked_at(value: Tensor, name: str) -> None:
+    """:func:`finite`, where :func:`looks_at` says so."""
+    if looks_at(value):
         finite(value, name)
 
 
@@ -512,8 +517,8 @@ def intensities(value: Any, name: str) -> Tensor:
 
 
 def not_negative(value: Tensor, name: str) -> None:
-    """Raise when an intensity is below 0; only on a CPU, where reading does not wait."""
-    if free_to_read(value) and value.dtype.is_signed and (least := extremes(value)[0]) < 0:
+    """Raise when an intensity is below 0."""
+    if looks_at(value) and value.dtype.is_signed and (least := extremes(value)[0]) < 0:
         raise ValueError(
             f"`{name}` must be 0 or more, as the largest fire first; got {describe(value)} down to "
             f"{least:g}: rectify them, as torch.nn.ReLU or the `thresholds=0` of a Filter do"

@@ -381,7 +381,7 @@ def _features(features: Any, potentials: Tensor) -> Tensor:
     if index.ndim > 1 and potentials.ndim == 5:
         raise check.fail_type("inhibited_features", "a flat sequence of feature indices, or one per sample", features)
     given, index = index, index.flatten().to(torch.int64)
-    if check.free_to_read(index):
+    if check.looks_at(index):
         low, high = index.aminmax()
         if not -count <= int(low) <= int(high) < count:
             raise IndexError(f"`inhibited_features` must lie in 0..{count - 1}; got {index.tolist()}")

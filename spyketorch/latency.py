@@ -180,7 +180,7 @@ def _layer(times: Tensor, weight: Tensor, threshold: float | Tensor | None, time
 def _answer(times: Tensor, layer: Spiking, neuron: Neuron, potentials: bool) -> tuple[Tensor, Tensor]:
     """:func:`convolution_fire` of what has been checked; a layer checks its threshold when it is set."""
     weight, limit, steps, shape = layer
-    if check.free_to_read(weight) and not (limit is not None and _stands_still(neuron) and serving.has_loops(weight)):
+    if check.looks_at(weight) and not (limit is not None and _stands_still(neuron) and serving.has_loops(weight)):
         check.finite(weight, "weight")  # those loops compare it with one that is
     batch, layer = _batched(times), _beside(layer)
     if not _stands_still(neuron):

@@ -313,7 +313,7 @@ class SpikingConvolution(Convolution):
         fired, potentials = kept or (torch.empty(0), torch.empty(0))
         alike = isinstance(heard, Tensor) and heard.shape == fired.shape and not heard.is_floating_point()
         silent = heard == self.time_steps
-        if not alike or (check.free_to_read(heard) and not bool(((heard == fired) | silent).all())):
+        if not alike or (check.looks_at(heard) and not bool(((heard == fired) | silent).all())):
             raise TypeError(
                 "a `forward`, or a hook, of your own may silence neurons of a layer (time T), but where others fire is "
                 f"said by `respond`, which belongs to the potentials: override that; got {check.describe(heard)} "
@@ -329,7 +329,7 @@ class SpikingConvolution(Convolution):
     def _checked(self, times: Tensor) -> Spiking:
         """The layer as it hears these times."""
         if self.threshold is not None:
-            check.finite_if_free(self.threshold, "threshold")  # that may have been written to
+            check.finite_if_looked_at(self.threshold, "threshold")  # that may have been written to
         weight, shape = check.weight(current_weight(self), "weight"), self.geometry
         if weight.shape[2:] != shape.kernel_size or len(weight) != self.out_channels:  # another one is in its place
             other = latency._layer(times, weight, None, self.time_steps, *shape.options().values())

@@ -311,7 +311,8 @@ def test_fitting_takes_images_in_parts(monkeypatch):
 
 
 @pytest.mark.parametrize("largest", [2, 2.0, torch.tensor(2.0), torch.tensor([2.0]), torch.full((1, 2, 3), 2)], ids=str)
-def test_a_scale_may_be_given(largest):
+def test_a_scale_may_be_given(largest, device):
+    largest = largest.to(device) if isinstance(largest, torch.Tensor) else largest
     encode = encoding.LinearLatency(torch.nn.Identity(), 4, largest)
     same(encode(torch.tensor([[[0.0, 0.1, 0.5], [1, 2, 3]]])), [[[4, 3, 3], [2, 0, 0]]])
     assert encode.largest.ndim == 3 and encode.largest.is_floating_point()
@@ -397,10 +398,10 @@ def test_a_pipeline_takes_one_image_or_a_batch(seed, n, height, width):
     same(steps(images), torch.stack([steps(image) for image in images]))
 
 
-def test_encoders_compose_with_torchvision():
+def test_encoders_compose_with_torchvision(device):
     transforms = pytest.importorskip("torchvision.transforms")
     pixels = np.random.default_rng(5).integers(0, 256, (8, 9), np.uint8)
-    to_255 = transforms.Lambda(lambda x: (255 * x).round())
+    to_255 = transforms.Lambda(lambda x: (255 * x.to(device)).round())
     edges = encoding.Filter([torch.eye(3), torch.ones(3, 3)], 1)
     chain = transforms.Compose([transforms.ToTensor(), to_255, edges, encoding.Intensity2Latency(6, True)])
     responses = ref.filter_image(pixels.astype(float), [np.eye(3), np.ones((3, 3))], 1)

@@ -495,7 +495,7 @@ moves = pytest.mark.parametrize(
     [
         lambda r: r,
         lambda r: r.double(),
-        lambda r: r.to(torch.float64).to("cpu"),
+        lambda r: r.to(torch.float64).to(r.conv_layer.weight.device),
         lambda r: r.double().float(),
         copy.deepcopy,
         lambda r: pickle.loads(pickle.dumps(r)),

@@ -287,8 +287,7 @@ class _Streamed(Source):
         if (piece.labels is None) != (self._first.labels is None):
             has = "none" if piece.labels is None else "one, but the first none"
             raise ValueError(f"`images` must come with a label each, or none of them; image {seen} has {has}")
-        if check.free_to_read(mine):
-            check.finite(mine, "images")
+        check.finite_if_looked_at(mine, "images")
         return piece
 
 

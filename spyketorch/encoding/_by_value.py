@@ -36,8 +36,9 @@ class ByValue(FittedState):
     def fit(self, images: Tensor | Iterable[Any]) -> Self:
         """Take the largest intensities of images, once all parts of the front end are fitted."""
         batches = Batches(images)
-        fit_parts(self._intensities, self.filter, batches)
-        self._fit(batches)
+        with check.validation():  # once, wherever the images are
+            fit_parts(self._intensities, self.filter, batches)
+            self._fit(batches)
         return self
 
     def _fit(self, images: Batches) -> None:

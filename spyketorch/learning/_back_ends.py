@@ -184,9 +184,9 @@ class OnTriton:
 
     def learn(self, task: Task) -> Tensor:
         """The kernel walks over all samples."""
-        check.finite_if_free(task.layer.weight, "conv_layer.weight")
+        check.finite_if_looked_at(task.layer.weight, "conv_layer.weight")
         rates = torch.stack([rule._rates for rule in task.rule._pair()])
-        check.finite_if_free(rates, "learning_rate")
+        check.finite_if_looked_at(rates, "learning_rate")
         layer, (lower, upper), stabilized = task.layer, task.bounds(), task.rule._pair()[0]._dependence() is not None
         rule = on_triton.Online(rates, float(lower), float(upper), int(stabilized))
         spiking = Spiking(layer.weight.data, layer.limit(), layer.time_steps, task.shape)
@@ -271,7 +271,7 @@ class InTorch:
 
     def learn(self, task: Task) -> Tensor:
         """The layer answers, and winners are chosen among the answers."""
-        check.finite_if_free(task.layer.weight, "conv_layer.weight")
+        check.finite_if_looked_at(task.layer.weight, "conv_layer.weight")
         return walk(task, in_torch(task), teach_on_waves if task.rule._on_waves() else teach_and_clamp)
 
 

@@ -67,10 +67,10 @@ class InFew(NamedTuple):
 
     @classmethod
     def of(cls, task: Task) -> "InFew":
-        check.finite_if_free(task.layer.weight, "conv_layer.weight")
+        check.finite_if_looked_at(task.layer.weight, "conv_layer.weight")
         reward, punishment = (rule._rates for rule in task.rule._pair())
         rates = torch.stack([reward, punishment, torch.zeros_like(reward)])
-        check.finite_if_free(rates, "learning_rate")
+        check.finite_if_looked_at(rates, "learning_rate")
         again = Again.of(task.teacher) if task.teacher is not None and task.teacher.correction else None
         return cls(task, task.layer.weight.data, rates, Fields.of(task), again)
 

@@ -186,7 +186,7 @@ class IntegerSTDP(MultiplicativeSTDP):
         All ways to learn begin with it.
         """
         weight, levels, bounds = self.conv_layer.weight.data, 2**self.bits, (self.lower_bound, self.upper_bound)
-        check.finite_if_free(weight, "conv_layer.weight")
+        check.finite_if_looked_at(weight, "conv_layer.weight")
         if check.free_to_read(weight) and torch.equal(weight, (weight * levels).floor_().div_(levels).clamp_(*bounds)):
             return
         features = torch.arange(len(weight), device=weight.device)

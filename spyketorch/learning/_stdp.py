@@ -622,7 +622,7 @@ class STDP(CheckedState):
             change = self.change(synapses)
             if not check.free_to_read(index):  # where it is, winners that do not exist have been left out
                 change = torch.where((index[:, 0] >= 0).view(-1, 1, 1, 1), change, 0)
-            if check.free_to_read(change) and math.isnan(change.sum()) and bool(change.isnan().any()):
+            if check.looks_at(change) and math.isnan(change.sum()) and bool(change.isnan().any()):
                 raise ValueError(
                     "`rate`, `weight_dependence` and `modulation` must give changes of the weight that are numbers; "
                     f"their product is NaN for features {features.tolist()}: look for 0 / 0 and for NaN among the rates"

@@ -177,7 +177,7 @@ class SupervisedSTDP(CheckedState):
         check.same_device(self.lifted, "lifted", weight, "readout.weight")
         labels = check.labels(labels, len(flat), weight.device)
         check.labels_within(labels, readout.classes)
-        check.finite_if_free(weight, "readout.weight")
+        check.finite_if_looked_at(weight, "readout.weight")
         reason = serving.why_not_compiled(readout.neuron, weight)
         if reason is None and check.free_to_read(flat):
             from spyketorch.kernels import deciding

@@ -98,7 +98,7 @@ def shares(potentials: Any, shape: Sequence[int], weight: Tensor) -> Tensor | No
         accepted = f"None, or a floating tensor of shape {tuple(shape)}, a share of the threshold for each input"
         raise check.fail("input_potentials", accepted, potentials)
     check.same_device(told, "input_potentials", weight, "conv_layer.weight")
-    if check.free_to_read(told) and told.numel():
+    if check.looks_at(told) and told.numel():
         low, high = torch.aminmax(told)
         if not (low >= 0 and high <= 1):
             raise check.fail("input_potentials", "shares of the threshold, within 0..1", potentials)

@@ -128,5 +128,5 @@ def task_of(rule: Rule, inputs: Inputs, choice: tuple[Any, Any, bool], minibatch
     excess = thresholds is not None and thresholds.excess
     check.times_within(times, "times", layer.time_steps)
     if layer.threshold is not None:
-        check.finite_if_free(layer.threshold, "conv_layer.threshold")
+        check.finite_if_looked_at(layer.threshold, "conv_layer.threshold")
     return Task(rule, layer, inputs, shape, Choice(kwta, radius, choice[2], excess), teacher, minibatch)

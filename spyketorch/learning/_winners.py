@@ -48,6 +48,5 @@ def outcomes_of(outcomes: Any, input_spikes: Tensor, weight: Tensor) -> Tensor:
         raise check.fail_type("outcomes", "numbers: above 0 reward, below 0 punishment, 0 neither", outcomes)
     if values.numel() != samples:
         raise check.fail("outcomes", f"one number per sample, {samples}", outcomes)
-    if check.free_to_read(values):
-        check.finite(values, "outcomes")
+    check.finite_if_looked_at(values, "outcomes")
     return values.to(weight).view(samples)

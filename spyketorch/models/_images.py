@@ -65,7 +65,7 @@ class ImageSpec:
 
     def scale(self, images: Tensor) -> str | None:
         """A sentence where values lie on another scale: far outside the range, or all within a tenth of it."""
-        if self.range is None or not check.free_to_read(check.image(images, "images")):
+        if self.range is None or not check.readable(check.image(images, "images")):
             return None
         (low, high), (least, most) = self.range, extremes(images)
         near = (high - low) / 10
