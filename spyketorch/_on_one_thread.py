@@ -25,8 +25,8 @@ def extremes(value: Tensor) -> tuple[float, float]:
     if _is_array(value, *_INTEGERS, *_FLOATING):
         array = value.numpy(force=True)
         return array.min().item(), array.max().item()
-    least, largest = torch.aminmax(value)
-    return least.item(), largest.item()
+    least, largest = torch.stack(torch.aminmax(value)).tolist()  # a device is waited for once
+    return least, largest
 
 
 def total(value: Tensor) -> float:

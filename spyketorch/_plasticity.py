@@ -48,8 +48,8 @@ class Inputs(NamedTuple):
     potentials: Any
 
     def of_some(self, samples: slice) -> "Inputs":
-        """Those of some of the samples, in the loops."""
-        return Inputs(self.times[samples], self.potentials[samples])
+        """Those of some of the samples."""
+        return Inputs(self.times[samples], None if self.potentials is None else self.potentials[samples])
 
 
 class Response(NamedTuple):

@@ -27,7 +27,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.torch_version import TorchVersion
 
 import spyketorch.functional as sf
-from spyketorch import encoding, latency, learning, models, snn
+from spyketorch import _checks as check
+from spyketorch import encoding, latency, learning, models, snn, validation
 from spyketorch.kernels import operators, serving
 
 contiguous = st.booleans()
@@ -919,10 +920,26 @@ for _name, _call in {
     ERRORS[f"steps-{_name}-float"] = (lambda call=_call: call(5.0), TypeError, "`time_steps` must be an integer")
 
 
+@pytest.fixture
+def errors_there(device, monkeypatch):
+    """The errors with their tensors, which are made as tests are collected, on the device of the tests."""
+    for name in ("X", "P", "LABELS", "CLASSES"):
+        monkeypatch.setitem(globals(), name, globals()[name].to(device))
+    return ERRORS
+
+
 @pytest.mark.parametrize("name", ERRORS)
-def test_errors_name_the_argument(name):
-    call, kind, message = ERRORS[name]
-    with torch.device("cpu"), pytest.raises(kind, match=message):  # where the tensors above are
+def test_errors_name_the_argument(name, errors_there, device):
+    call, kind, message = errors_there[name]
+    with validation(device.type != "cpu"), pytest.raises(kind, match=message):
+        call()
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_validation_reads_where_reading_waits(name, errors_there):
+    """What is refused on a CPU is refused on another device, too, where it is asked for."""
+    call, kind, message = errors_there[name]
+    with mock.patch.object(check, "free_to_read", lambda _: False), validation(), pytest.raises(kind, match=message):
         call()
 
 

@@ -17,7 +17,6 @@ import pytest
 import torch
 from anywhere import PARTS
 from strategies import dyadic, same, spike_times, tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -26,6 +25,7 @@ from spyketorch import _checks as check
 from spyketorch import encoding, latency, learning, models, readout, snn
 from spyketorch.kernels import defining, graphs, operators, plain, serving
 from spyketorch.learning import _back_ends
+from spyketorch.models import ImageSpec
 
 STEPS = 5
 READS = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "_unique2", "unique_dim", "unique_consecutive",
@@ -302,7 +302,7 @@ def test_a_wrong_decision_is_followed_by_one_search(correction, threshold):
 def unchecked():
     """Looks once a call, at images that come from outside, and at labels."""
     kept = {name: lambda value, *_: value for name in ("finite", "labels", "labels_within")}
-    with mock.patch.multiple(check, **kept):
+    with mock.patch.multiple(check, **kept), mock.patch.object(ImageSpec, "scale", lambda *_: None):
         yield
 
 
@@ -330,8 +330,10 @@ class WithoutFloat64(TorchDispatchMode):
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 def test_no_part_needs_float64(part):
     module, inputs = part.make(), part.inputs()
-    with mock.patch.object(check, "_WITHOUT_FLOAT64", ("cpu",)), unchecked(), elsewhere(), WithoutFloat64():
-        part.call(module, *inputs)
+    with mock.patch.object(check, "_WITHOUT_FLOAT64", ("cpu",)), unchecked():
+        part.call(module, *inputs)  # what is kept from call to call is there then
+        with elsewhere(), WithoutFloat64():
+            part.call(module, *inputs)
 
 
 def test_thresholds_of_a_read_out_need_no_float64():
@@ -384,10 +386,11 @@ def as_on_cuda(captured=Tape.captured):
         yield calls
 
 
+@pytest.mark.parametrize("minibatch", [1, 2])
 @pytest.mark.parametrize("threshold", [PER_FEATURE, None], ids=["threshold", "last step"])
 @pytest.mark.parametrize("correction", ["none", None, "guess", "teach"])
-def test_a_captured_image_learns_what_is_learned_step_by_step(correction, threshold):
-    """From all that is copied in, for one image after the other; nothing else is looked at again."""
+def test_a_captured_step_learns_what_is_learned_without(correction, threshold, minibatch):
+    """From all that is copied in, for one mini-batch after the other; nothing else is looked at again."""
     times, labels, classes = samples(), torch.arange(9) % 3, torch.arange(6) // 2
     active = torch.rand(9, 6, generator=torch.Generator().manual_seed(0)) < 0.7
     found = []
@@ -399,9 +402,10 @@ def test_a_captured_image_learns_what_is_learned_step_by_step(correction, thresh
         )
         with mock.patch.object(torch, "unique", lambda _: range(3)), place() as calls:
             if correction == "none":
-                winners = rule.learn(times, 3, 1)
+                winners = rule.learn(times, 3, 1, minibatch=minibatch)
             else:
-                winners = rewarded.learn(times, labels, classes, correction=correction, active=active)
+                options = {"correction": correction, "active": active, "minibatch": minibatch}
+                winners = rewarded.learn(times, labels, classes, **options)
             assert place is elsewhere or calls.call_count == 1
         found.append((winners, made.weight))
     for one, other in zip(*found, strict=True):
@@ -449,24 +453,13 @@ def test_what_is_captured():
     again = rewarded._task(times, torch.zeros(40).long(), torch.zeros(6).long(), 2, correction="teach")
     tasks = {
         None: rule._task(times, 1, 0),
-        "fewer than 2 samples are not worth it": rule._task(times[:1], 1, 0),
-        "samples of a mini-batch are learned together": rule._task(times, 1, 0, minibatch=2),
+        "fewer than 2 mini-batches are not worth it": rule._task(times, 1, 0, minibatch=21),
         "the rule has its own change": learning.VDSP(made)._task(times, 1, 0),
         "winners of several classes learn before a sample is decided again": again,
     }
     with as_on_cuda():
         for reason, task in tasks.items():
             assert way.why_not(task) == reason
-
-
-@pytest.mark.parametrize("switch", [None, "0", "1"])
-def test_graphs_are_captured_where_they_are_asked_for(monkeypatch, switch):
-    monkeypatch.delenv("SPYKETORCH_GRAPHS", raising=False)
-    if switch is not None:
-        monkeypatch.setenv("SPYKETORCH_GRAPHS", switch)
-    with FakeTensorMode(), mock.patch.object(check, "readable", lambda _: True):
-        reason = graphs.why_not(torch.empty(1, device="cuda"))
-    assert reason is None if switch == "1" else "SPYKETORCH_GRAPHS=1" in reason
 
 
 # operations, each of which has to be started on the device

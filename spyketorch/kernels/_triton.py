@@ -1,7 +1,7 @@
-"""Kernels in Triton: a layer's first spikes, and a walk over samples that learns each before it meets the next.
+"""A kernel in Triton: a walk over samples that learns each before it meets the next.
 
-What they are given :mod:`.on_triton` says, which imports this where Triton is asked for, and launches them. Sums are in
-full float32. Kernels of Triton have no annotations but of what is compiled in.
+What it is given :mod:`.on_triton` says, which imports this where it serves, and launches it. Sums are in full float32.
+Functions of Triton have no annotations but of what is compiled in.
 """
 
 import triton
@@ -33,7 +33,7 @@ def _tile(number, sizes: tl.constexpr):
     """(positions, features, group of the features) of the neurons of a tile; those beyond the last are none."""
     per_group: tl.constexpr = sizes.geometry.features_per_group
     position = number % sizes.tiles[0] * sizes.tile[0] + tl.arange(0, sizes.tile[0])
-    feature = number // sizes.tiles[0] % sizes.tiles[1] * sizes.tile[1] + tl.arange(0, sizes.tile[1])
+    feature = number // sizes.tiles[0] % sizes.tiles[1] * sizes.tile[2] + tl.arange(0, sizes.tile[2])
     group = number // (sizes.tiles[0] * sizes.tiles[1])
     return position, tl.where(feature < per_group, group * per_group + feature, sizes.outputs[0]), group
 
@@ -42,46 +42,43 @@ def _tile(number, sizes: tl.constexpr):
 def _respond(times, weight, limit, number, sizes: tl.constexpr):
     """(indices of a tile's neurons, which of them exist, their first spikes, their potentials there) of an image.
 
-    At each step potentials grow by the weights of the inputs that fire then: a product of zeros and ones with weights,
-    which the tile makes of the times as it goes, so that frames and potentials over time are nowhere. It costs as many
-    multiplications as T convolutions do, but no memory, and stops when the last neuron of the tile has fired. (To sort
-    the inputs of each neuron by time would save the multiplications, for a sort per neuron and reads out of order.)
+    The potentials of several steps are one product: of zeros and ones, whether an input has fired by a step, with the
+    weights. The tile makes them of the times as it goes, so that frames and potentials over time are nowhere; it stops
+    when its last neuron has fired. That costs as many multiplications as T convolutions do. (To sort the inputs of each
+    neuron by time would save them, for a sort per neuron and reads out of order.)
     """
     steps: tl.constexpr = sizes.time_steps
+    at_once: tl.constexpr = sizes.tile[1]
+    rows: tl.constexpr = sizes.tile[0] * at_once
     position, feature, group = _tile(number, sizes)
     known = feature < sizes.outputs[0]
     exists = (position < sizes.positions)[:, None] & known[None, :]
-    limits = tl.load(limit + feature, known, other=0.0)[None, :]
-    potential = tl.zeros(sizes.tile, tl.float32)
-    values = tl.zeros(sizes.tile, tl.float32)
-    fired = tl.full(sizes.tile, steps, tl.int32)
+    limits = tl.load(limit + feature, known, other=0.0)[None, None, :]
+    values = tl.zeros((sizes.tile[0], sizes.tile[2]), tl.float32)
+    fired = tl.full((sizes.tile[0], sizes.tile[2]), steps, tl.int32)
     corner = times + _corner(group, position, sizes)[:, None]
-    t = 0
-    while (t < steps) & (tl.max(tl.where(exists, fired, 0)) == steps):
+    begin = 0
+    while (begin < steps) & (tl.max(tl.where(exists, fired, 0)) == steps):
+        step = begin + tl.arange(0, at_once)[None, :, None]
+        potential = tl.zeros((rows, sizes.tile[2]), tl.float32)
         for first in range(0, sizes.synapses, PLACES):
             place = first + tl.arange(0, PLACES)
             inside = (place < sizes.synapses)[None, :] & (position < sizes.positions)[:, None]
-            now = tl.load(corner + _step(place, sizes)[None, :], inside, other=steps) == t
-            heard = (place < sizes.synapses)[:, None] & known[None, :]
-            rows = tl.load(weight + feature[None, :] * sizes.synapses + place[:, None], heard, other=0.0)
-            potential = tl.dot(now.to(tl.float32), rows, potential, input_precision="ieee")
-        crosses = (fired == steps) & (potential > limits)
-        fired = tl.where(crosses, t, fired)
-        values = tl.where(crosses, potential, values)
-        t += 1
+            heard = tl.load(corner + _step(place, sizes)[None, :], inside, other=steps)
+            by_now = (heard[:, None, :] <= step) & (heard[:, None, :] < steps)
+            there = (place < sizes.synapses)[:, None] & known[None, :]
+            of_place = tl.load(weight + feature[None, :] * sizes.synapses + place[:, None], there, other=0.0)
+            frames = tl.reshape(by_now.to(tl.float32), (rows, PLACES))
+            potential = tl.dot(frames, of_place, potential, input_precision="ieee")
+        reached = tl.reshape(potential, (sizes.tile[0], at_once, sizes.tile[2]))
+        crosses = (reached > limits) & (step < steps)
+        first_step = tl.min(tl.where(crosses, step, steps), 1)
+        there_then = tl.sum(tl.where(step == first_step[:, None, :], reached, 0.0), 1)
+        now = (fired == steps) & (first_step < steps)
+        fired = tl.where(now, first_step, fired)
+        values = tl.where(now, there_then, values)
+        begin += at_once
     return feature[None, :] * sizes.positions + position[:, None], exists, fired, values
-
-
-@triton.jit
-def fire(times, weight, limit, fired, values, sizes: tl.constexpr, want: tl.constexpr):
-    """First spikes of images (N, C, rows, columns), and the potentials there: a program for each tile of each image."""
-    image = tl.program_id(0).to(tl.int64)
-    times += image * sizes.image
-    into = image * sizes.neurons
-    neuron, exists, first, potential = _respond(times, weight, limit, tl.program_id(1), sizes)
-    tl.store(fired + into + neuron, first, exists)
-    if want:
-        tl.store(values + into + neuron, potential, exists)
 
 
 @triton.jit

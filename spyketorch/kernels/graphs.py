@@ -1,4 +1,4 @@
-"""What a call starts on a CUDA device, captured as a graph, which then is started at once: a private trial."""
+"""What a step starts on a CUDA device, captured as a graph, which then is started at once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -7,15 +7,13 @@ import torch
 from torch import Tensor
 
 from spyketorch import _checks as check
-from spyketorch.kernels import switches
 
 
 def why_not(value: Tensor) -> str | None:
     """Why what is done to a tensor cannot be captured, or None where it can."""
     if value.device.type != "cuda":
         return f"the layer is on {value.device}"
-    off = switches.why_off("CUDA graphs are", "SPYKETORCH_GRAPHS")
-    return off if off is not None or check.readable(value) else "tensors hold no values"
+    return None if check.readable(value) else "tensors hold no values"
 
 
 class Graph(NamedTuple):

@@ -1,4 +1,4 @@
-"""Whether Triton's kernels serve, and how they are launched. Triton is imported where they are, and not before."""
+"""Whether Triton's kernel serves, and how it is launched. Triton is imported where it is, and not before."""
 
 import importlib.metadata
 import os
@@ -14,13 +14,12 @@ from spyketorch import _checks as check
 from spyketorch._convolution import Geometry
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
-from spyketorch.kernels import switches
 from spyketorch.kernels.layers import Spiking
 
 LEAST = 3, 7  # before, Triton knows no named tuples within what is compiled in
-_TILE = 64, 32  # positions and features of the neurons that a program takes at a time, of many images
 _ACROSS = 4096  # neurons that inhibit each other, that a program looks at together
-_SMALLEST = 16, 16  # of a matrix that is multiplied; of one image, so that all multiprocessors have some
+_NEURONS = 16, 16  # positions and features that a program takes at a time: few, so that all multiprocessors have some
+_STEPS = 16  # time steps that it takes at a time
 _OPTIONS = {"enable_fp_fusion": False}  # products and sums are rounded each, as torch's are
 
 
@@ -35,7 +34,7 @@ class Sizes(NamedTuple):
         positions: neurons of a feature.
         neurons: of all features.
         synapses: of a neuron.
-        tile: (positions, features of a group) that a program takes at a time, powers of two.
+        tile: (positions, steps, features of a group) that a program takes at a time, powers of two.
         across: the same where neurons inhibit each other, with all features.
         tiles: of all positions, of the features of a group, and those across.
     """
@@ -48,17 +47,16 @@ class Sizes(NamedTuple):
     positions: int
     neurons: int
     synapses: int
-    tile: tuple[int, int]
+    tile: tuple[int, int, int]
     across: tuple[int, int]
     tiles: tuple[int, int, int]
 
     @classmethod
-    def of(cls, times: Tensor, layer: Spiking, most: tuple[int, int]) -> "Sizes":
-        """Of a layer, and a padded batch of what it hears, in tiles of ``most`` neurons at most."""
+    def of(cls, times: Tensor, layer: Spiking) -> "Sizes":
+        """Of a layer, and a padded batch of what it hears."""
         (features, channels, *_), shape, (height, width) = layer.weight.shape, layer.shape, times.shape[2:]
         rows, columns = shape._replace(padding=(0, 0)).output_size(height, width)
         positions, every = rows * columns, _power_of_2(features)
-        tile = _block(positions, most[0]), _block(shape.features_per_group, most[1])
         across = max(1, _ACROSS // every), every
         return cls(
             shape,
@@ -69,9 +67,9 @@ class Sizes(NamedTuple):
             positions,
             features * positions,
             layer.weight[:1].numel(),
-            tile,
+            (_NEURONS[0], min(_power_of_2(layer.time_steps), _STEPS), _NEURONS[1]),
             across,
-            (-(-positions // tile[0]), -(-shape.features_per_group // tile[1]), -(-positions // across[0])),
+            (-(-positions // _NEURONS[0]), -(-shape.features_per_group // _NEURONS[1]), -(-positions // across[0])),
         )
 
 
@@ -96,13 +94,10 @@ class Online(NamedTuple):
 
 
 def why_not(weight: Tensor) -> str | None:
-    """Why Triton's kernels do not serve a layer of these weights, or None where they do."""
-    off = switches.why_off("Triton is", "SPYKETORCH_TRITON")
-    if off is not None:
-        return off
+    """Why Triton's kernel does not serve a layer of these weights, or None where it does."""
     if weight.dtype != torch.float32:
-        return f"Triton's kernels add float32, not {weight.dtype}"
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # as Triton itself asks: kernels run on the CPU, for tests
+        return f"Triton's kernel adds float32, not {weight.dtype}"
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # as Triton itself asks: it runs on the CPU, for tests
     if not check.readable(weight) or weight.device.type != ("cpu" if interpreted else "cuda"):
         return f"the layer is on {weight.device}"
     return _why_not_installed()
@@ -118,22 +113,6 @@ def _why_not_installed() -> str | None:
     return None if known >= LEAST else f"Triton {version} is older than {'.'.join(map(str, LEAST))}"
 
 
-def convolution_fire(times: Tensor, layer: Spiking, want_values: bool) -> tuple[Tensor, Tensor]:
-    """(first-spike times, potentials there, or nothing where they are not wanted) of a layer with a threshold."""
-    from spyketorch.kernels import _triton as kernels
-
-    assert layer.limit is not None
-    times = _padded(times, layer)
-    sizes = Sizes.of(times, layer, _TILE)
-    fired = times.new_empty(len(times), *sizes.outputs)
-    values = layer.weight.new_empty(fired.shape if want_values else 0)
-    if fired.numel():
-        given = times, layer.weight.contiguous(), layer.limit.contiguous()
-        with _on(times):
-            kernels.fire[len(times), _tiles(sizes)](*given, fired, values, sizes, want_values, **_OPTIONS)
-    return fired, values
-
-
 def learn(times: Tensor, layer: Spiking, choice: Choice, rule: Online, teacher: Teacher | None) -> Tensor:
     """The winners (N, kwta, 3) of samples, each learned before the next one is met; the weights change."""
     from spyketorch.kernels import _triton as kernels
@@ -143,7 +122,7 @@ def learn(times: Tensor, layer: Spiking, choice: Choice, rule: Online, teacher: 
         times, limit = (times >= layer.time_steps).to(torch.uint8), weight.new_zeros(len(weight))
         layer = layer._replace(time_steps=1)
     times = _padded(times, layer)
-    sizes = Sizes.of(times, layer, _SMALLEST)
+    sizes = Sizes.of(times, layer)
     labels = times.new_zeros(len(times), dtype=torch.int64) if teacher is None else teacher.labels
     classes = labels.new_zeros(len(weight)) if teacher is None else teacher.classes
     active = labels.new_ones((len(times), len(weight)), dtype=torch.bool) if teacher is None else teacher.active
@@ -178,11 +157,6 @@ def _padded(times: Tensor, layer: Spiking) -> Tensor:
 def _power_of_2(count: int) -> int:
     """The smallest that is no smaller."""
     return 1 << (count - 1).bit_length()
-
-
-def _block(count: int, most: int) -> int:
-    """How many of so many a program takes at a time."""
-    return min(most, max(min(_SMALLEST), _power_of_2(count)))
 
 
 def _tiles(sizes: Sizes) -> int:

@@ -1,7 +1,7 @@
 """The operators in plain torch, without the compiled loops.
 
 On a CPU input spikes are found and gathered (:mod:`.gather`); on other devices, where looking for them would wait,
-layers are convolutions of frames; or a kernel in Triton, where that is asked for (:mod:`.on_triton`).
+layers are convolutions of frames.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from torch import Tensor
 from spyketorch import _checks as check
 from spyketorch._convolution import Geometry, conv2d
 from spyketorch._winners import lowest
-from spyketorch.kernels import gather, on_triton
+from spyketorch.kernels import gather
 from spyketorch.kernels.layers import Spiking
 from spyketorch.neurons import Neuron
 
@@ -28,8 +28,6 @@ def convolution_fire(times: Tensor, layer: Spiking, want_values: bool) -> tuple[
     if check.free_to_read(times):
         return gather.convolution_fire(times, layer, want_values)
     weight, limit, time_steps, shape = layer
-    if on_triton.why_not(weight) is None:
-        return on_triton.convolution_fire(times, layer, want_values)
     assert limit is not None
     rows, columns = shape.output_size(*times.shape[2:])
     of_a_step = (2 * len(weight) * rows * columns + times[0].numel()) * weight.element_size()

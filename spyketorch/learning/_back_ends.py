@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from spyketorch.kernels.loops.learn import Found
 
 
-_WORTH_CAPTURE = 32  # samples: capturing takes as long as some of them
+_WORTH_CAPTURE = 16  # mini-batches: capturing takes as long as some of them
 
 
 class BackEnd(Protocol):
@@ -163,12 +163,12 @@ class WinnersGathered:
 
 
 class OnTriton:
-    """All of it in one kernel, on a GPU, where it is asked for: a private trial, as nobody has measured it on one."""
+    """All of it in one kernel, on a GPU where Triton is."""
 
     slow = "`learn` runs in Triton's interpreter, many times slower than in the compiled loops"
 
     def why_not(self, task: Task) -> str | None:
-        """Triton must be asked for, samples be learned one by one, and rule and layer be the standard ones."""
+        """Triton must be there, samples be learned one by one, and rule and layer be the standard ones."""
         unserved = on_triton.why_not(task.layer.weight)
         if unserved is not None:
             return unserved
@@ -190,7 +190,12 @@ class OnTriton:
         layer, (lower, upper), stabilized = task.layer, task.bounds(), task.rule._pair()[0]._dependence() is not None
         rule = on_triton.Online(rates, float(lower), float(upper), int(stabilized))
         spiking = Spiking(layer.weight.data, layer.limit(), layer.time_steps, task.shape)
-        return on_triton.learn(task.times, spiking, task.choice, rule, task.teacher)
+        try:
+            return on_triton.learn(task.times, spiking, task.choice, rule, task.teacher)
+        except Exception as error:  # of Triton, of a compiler, or of the device: before anything is learned
+            warn_once(f"`learn` runs in torch, several times slower, as Triton starts no kernel: {error!r}")
+        ways: tuple[BackEnd, ...] = (Captured(), StandardInTorch())
+        return next(way for way in ways if way.why_not(task) is None).learn(task)
 
 
 class StandardInTorch:
@@ -228,36 +233,36 @@ class StandardInTorch:
 
 
 class Captured:
-    """:class:`StandardInTorch` on CUDA, one image after the other: what it starts for one is captured once a call.
-
-    Off unless asked for, as it has never run on a GPU.
-    """
+    """:class:`StandardInTorch` on CUDA: what it starts for an image, or a mini-batch, is captured once a call."""
 
     slow = StandardInTorch.slow
 
     def why_not(self, task: Task) -> str | None:
-        """Many samples must be learned one by one, and the layer be on CUDA and answer as the standard one does."""
-        if task.minibatch > 1:
-            return "samples of a mini-batch are learned together"
-        if len(task.times) < _WORTH_CAPTURE:
-            return f"fewer than {_WORTH_CAPTURE} samples are not worth it"
+        """There must be many mini-batches, and the layer be on CUDA and answer as the standard one does."""
+        if len(task.times) < _WORTH_CAPTURE * task.minibatch:
+            return f"fewer than {_WORTH_CAPTURE} mini-batches are not worth it"
+        if task.processes.count > 1:
+            return "processes share out the mini-batches"
         return graphs.why_not(task.layer.weight) or task.why_not_standard() or StandardInTorch().why_not(task)
 
     def learn(self, task: Task) -> Tensor:
-        """Each sample is copied to where the graph reads it, and its winners from where it writes them."""
-        one, given = task.one()
+        """Each mini-batch is copied to where the graph reads it, and its winners from where it writes them."""
+        (one, given), size = task.first(), task.minibatch
         try:
             graph = graphs.captured(InFew.of(one).learn, [task.layer.weight.data])
         except RuntimeError as error:
             warn_once(f"`learn` starts each operation by itself, several times slower, as CUDA captures none: {error}")
             return StandardInTorch().learn(task)
-        winners = graph.answer.new_empty(len(task.times), *graph.answer.shape[1:])
-        for i in range(len(winners)):
+        whole = len(task.times) // size * size
+        winners = graph.answer.new_empty(whole, *graph.answer.shape[1:])
+        for part in (slice(i, i + size) for i in range(0, whole, size)):
             for place, values in given:
-                place.copy_(values[i : i + 1])
+                place.copy_(values[part])
             graph.start()
-            winners[i : i + 1].copy_(graph.answer)
-        return winners
+            winners[part].copy_(graph.answer)
+        if whole == len(task.times):
+            return winners
+        return torch.cat([winners, StandardInTorch().learn(task.of_some(slice(whole, None)))])
 
 
 class InTorch:

@@ -65,12 +65,17 @@ class Task(NamedTuple):
         times, potentials = self.inputs
         return Inputs(times[i], None if potentials is None else potentials[i])
 
-    def one(self) -> tuple["Task", list[tuple[Tensor, Tensor]]]:
-        """The task of one sample in tensors of its own; and each of them, with that of all samples to copy from."""
-        times, teacher = self.times[:1].clone(), self.teacher
+    def of_some(self, samples: slice) -> "Task":
+        """To learn some of the samples."""
+        teacher = None if self.teacher is None else self.teacher.of_some(samples)
+        return self._replace(inputs=self.inputs.of_some(samples), teacher=teacher)
+
+    def first(self) -> tuple["Task", list[tuple[Tensor, Tensor]]]:
+        """The task of the first mini-batch in tensors of its own; and each, with that of all samples to copy from."""
+        times, teacher = self.times[: self.minibatch].clone(), self.teacher
         given = [(times, self.times)]
         if teacher is not None:
-            labels, active = teacher.labels[:1].clone(), teacher.active[:1].clone()
+            labels, active = teacher.labels[: self.minibatch].clone(), teacher.active[: self.minibatch].clone()
             given += [(labels, teacher.labels), (active, teacher.active)]
             teacher = teacher._replace(labels=labels, active=active)
         return self._replace(inputs=Inputs(times, None), teacher=teacher), given

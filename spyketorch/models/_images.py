@@ -26,8 +26,8 @@ class ImageSpec:
 
     Args:
         shape: (channels, rows, columns), None for any; images of another shape are refused.
-        range: (lowest, highest) value, None for any; images on another scale are warned of. Values are looked at on a
-            CPU alone, as looking elsewhere would wait for the device.
+        range: (lowest, highest) value, None for any; images on another scale are warned of. All values are looked at
+            once a call, on any device.
 
     Example:
         >>> import torch
