@@ -245,8 +245,8 @@ def test_against_the_oracle():
     """Sample after sample in loops: answer, inhibition, winners, update."""
     steps, rates, times = 5, [(1 / 4, -1 / 8)] * 6, samples(5)
     winners, weight = learned(TRITON, lambda: learning.STDP(layer(padding=1), rates[0], False), times, 2, 1)
-    slow = layer().weight.double().numpy()
-    for sample, got in zip(times.numpy(), winners.tolist(), strict=True):
+    slow = layer().weight.double().numpy(force=True)
+    for sample, got in zip(times.numpy(force=True), winners.tolist(), strict=True):
         wave = strategies.to_wave(sample, steps)
         spikes, kept = reference.fire(reference.convolution(wave, slow, padding=1), 1.5)
         chosen = reference.get_k_winners(reference.pointwise_inhibition(kept), 2, 1)
