@@ -79,7 +79,7 @@ class Lesson:
     def why_not(self, way: Way) -> str | None:
         """Why this way does not serve."""
         taught = () if self.classes is None else (self.labels, self.classes)
-        reason: str | None = way.back_end.why_not(self.rule._task(self.times, *taught, *self.choice, way.minibatch))
+        reason: str | None = way.back_end.why_not(self.rule._task(self.times, *taught, *self.choice, minibatch=way.minibatch))
         return reason
 
     def by(self, way: Way, images: int) -> Callable[[], Tensor]:
@@ -112,6 +112,7 @@ def answers(digits: Tensor, rounds: int) -> dict[str, common.Times]:
         there, large = copy.deepcopy(here).to("cuda"), name == "mozafari2018"
         sizes = (1, 10) if large else (1, 100, 1000)
         images = fn.interpolate(digits[: sizes[-1]], (160, 250)) if large else digits[: sizes[-1]]
+        images = images * (here.images.range[1] / 255)
         moved = images.cuda()
         differ = int((here(images) != there(moved).cpu()).sum())
         print(f"{name}: {differ} of {len(images)} decisions differ", flush=True)

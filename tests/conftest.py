@@ -114,7 +114,6 @@ ANYWHERE = [
     "test_learning.py",
     "test_snn.py",
     "test_triton.py::test_against",
-    "test_triton.py::test_choices",
     "test_triton.py::test_rates",
     "test_triton.py::test_rstdp",
     "test_triton.py::test_several",

@@ -7,8 +7,7 @@ Functions of Triton have no annotations but of what is compiled in.
 import triton
 import triton.language as tl
 
-PLACES = tl.constexpr(32)  # inputs of a neuron, or numbers of its weight, that are taken together
-NEURONS = tl.constexpr(1024)  # those that are compared together
+NEURONS = tl.constexpr(1024)  # those that are compared together, or numbers of weights that change
 
 
 @triton.jit
@@ -50,6 +49,7 @@ def _respond(times, weight, limit, number, sizes: tl.constexpr):
     steps: tl.constexpr = sizes.time_steps
     at_once: tl.constexpr = sizes.tile[1]
     rows: tl.constexpr = sizes.tile[0] * at_once
+    places: tl.constexpr = sizes.tile[3]
     position, feature, group = _tile(number, sizes)
     known = feature < sizes.outputs[0]
     exists = (position < sizes.positions)[:, None] & known[None, :]
@@ -61,14 +61,14 @@ def _respond(times, weight, limit, number, sizes: tl.constexpr):
     while (begin < steps) & (tl.max(tl.where(exists, fired, 0)) == steps):
         step = begin + tl.arange(0, at_once)[None, :, None]
         potential = tl.zeros((rows, sizes.tile[2]), tl.float32)
-        for first in range(0, sizes.synapses, PLACES):
-            place = first + tl.arange(0, PLACES)
+        for first in range(0, sizes.synapses, places):
+            place = first + tl.arange(0, places)
             inside = (place < sizes.synapses)[None, :] & (position < sizes.positions)[:, None]
             heard = tl.load(corner + _step(place, sizes)[None, :], inside, other=steps)
             by_now = (heard[:, None, :] <= step) & (heard[:, None, :] < steps)
             there = (place < sizes.synapses)[:, None] & known[None, :]
             of_place = tl.load(weight + feature[None, :] * sizes.synapses + place[:, None], there, other=0.0)
-            frames = tl.reshape(by_now.to(tl.float32), (rows, PLACES))
+            frames = tl.reshape(by_now.to(tl.float32), (rows, places))
             potential = tl.dot(frames, of_place, potential, input_precision="ieee")
         reached = tl.reshape(potential, (sizes.tile[0], at_once, sizes.tile[2]))
         crosses = (reached > limits) & (step < steps)
@@ -154,8 +154,8 @@ def _update(times, weight, rule, winner, post, wrong, sizes: tl.constexpr):
     feature = winner // sizes.positions
     corner = times + _corner(feature // sizes.geometry.features_per_group, winner % sizes.positions, sizes)
     rates = rule.rates + (wrong * sizes.outputs[0] + feature) * 2
-    for first in range(0, sizes.synapses, PLACES):
-        place = first + tl.arange(0, PLACES)
+    for first in range(0, sizes.synapses, NEURONS):
+        place = first + tl.arange(0, NEURONS)
         own = weight + feature * sizes.synapses + place
         pre = tl.load(corner + _step(place, sizes), place < sizes.synapses, other=0)
         was = tl.load(own, place < sizes.synapses, other=0.0)

@@ -20,7 +20,7 @@ LEAST = 3, 7  # before, Triton knows no named tuples within what is compiled in
 _ACROSS = 4096  # neurons that inhibit each other, that a program looks at together
 _NEURONS = 16, 16  # positions and features that a program takes at a time: few, so that all multiprocessors have some
 _STEPS = 16  # time steps that it takes at a time
-_OPTIONS = {"enable_fp_fusion": False}  # products and sums are rounded each, as torch's are
+_SPIKES = 512  # inputs of a neuron, at all these steps, that it takes at a time
 
 
 class Sizes(NamedTuple):
@@ -34,7 +34,7 @@ class Sizes(NamedTuple):
         positions: neurons of a feature.
         neurons: of all features.
         synapses: of a neuron.
-        tile: (positions, steps, features of a group) that a program takes at a time, powers of two.
+        tile: (positions, steps, features of a group, inputs of a neuron) that a program takes at a time, powers of two.
         across: the same where neurons inhibit each other, with all features.
         tiles: of all positions, of the features of a group, and those across.
     """
@@ -47,7 +47,7 @@ class Sizes(NamedTuple):
     positions: int
     neurons: int
     synapses: int
-    tile: tuple[int, int, int]
+    tile: tuple[int, int, int, int]
     across: tuple[int, int]
     tiles: tuple[int, int, int]
 
@@ -57,6 +57,7 @@ class Sizes(NamedTuple):
         (features, channels, *_), shape, (height, width) = layer.weight.shape, layer.shape, times.shape[2:]
         rows, columns = shape._replace(padding=(0, 0)).output_size(height, width)
         positions, every = rows * columns, _power_of_2(features)
+        at_once, synapses = min(_power_of_2(layer.time_steps), _STEPS), layer.weight[:1].numel()
         across = max(1, _ACROSS // every), every
         return cls(
             shape,
@@ -66,8 +67,8 @@ class Sizes(NamedTuple):
             times[:1].numel(),
             positions,
             features * positions,
-            layer.weight[:1].numel(),
-            (_NEURONS[0], min(_power_of_2(layer.time_steps), _STEPS), _NEURONS[1]),
+            synapses,
+            (_NEURONS[0], at_once, _NEURONS[1], min(_SPIKES // at_once, max(16, _power_of_2(synapses)))),
             across,
             (-(-positions // _NEURONS[0]), -(-shape.features_per_group // _NEURONS[1]), -(-positions // across[0])),
         )
@@ -141,7 +142,8 @@ def learn(times: Tensor, layer: Spiking, choice: Choice, rule: Online, teacher: 
             sizes,
             choice,
             launch_cooperative_grid=True,
-            **_OPTIONS,
+            num_warps=max(4, sizes.tile[0] * sizes.tile[1] // 32),  # a row of all products for each thread
+            enable_fp_fusion=False,  # products and sums are rounded each, as torch's are
         )
     if weight is not layer.weight:
         layer.weight.copy_(weight)
