@@ -79,7 +79,9 @@ class Lesson:
     def why_not(self, way: Way) -> str | None:
         """Why this way does not serve."""
         taught = () if self.classes is None else (self.labels, self.classes)
-        reason: str | None = way.back_end.why_not(self.rule._task(self.times, *taught, *self.choice, minibatch=way.minibatch))
+        reason: str | None = way.back_end.why_not(
+            self.rule._task(self.times, *taught, *self.choice, minibatch=way.minibatch)
+        )
         return reason
 
     def by(self, way: Way, images: int) -> Callable[[], Tensor]:
