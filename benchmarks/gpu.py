@@ -150,7 +150,8 @@ def lessons(digits: Tensor, labels: Tensor, few: int, rounds: int) -> dict[str, 
         for name, way in ways.items():
             images = few if way.slow else count
             works[name] = Work(there.by(way, images), images)
-        table[f"learn layer {number}"] = common.by_turns(works, rounds)
+        table[row := f"learn layer {number}"] = common.by_turns(works, rounds)
+        common.tell("ms an image", {row: table[row]})
         times = stage(times)
     return table
 
@@ -167,8 +168,7 @@ def main() -> None:
     with torch.no_grad():
         table = answers(digits, rounds)
         common.tell(f"ms an image, {name}", table)
-        table |= (learned := lessons(digits, labels, few, rounds))
-    common.tell(f"ms an image, {name}", learned)
+        table |= lessons(digits, labels, few, rounds)
     common.write(args.json, {name: common.as_json(table)})
 
 
