@@ -24,8 +24,9 @@ from torch.utils._pytree import tree_leaves
 from spyketorch import _checks as check
 from spyketorch import encoding, latency, learning, models, readout, snn
 from spyketorch.kernels import defining, graphs, operators, plain, serving
-from spyketorch.learning import _back_ends
+from spyketorch.learning import _back_ends, _task
 from spyketorch.models import ImageSpec
+from spyketorch.training import Processes
 
 STEPS = 5
 READS = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "_unique2", "unique_dim", "unique_consecutive",
@@ -317,6 +318,16 @@ def test_no_part_waits(part, device):
             part.call(module, *inputs)
 
 
+def test_what_is_looked_at_wherever_it_is():
+    """Once a call, and once a fit: images on another scale, and intensities below 0."""
+    encoder, network = encoding.LinearLatency(torch.nn.Identity(), STEPS), models.mozafari2019(pretrained=True)
+    with mock.patch.object(check, "free_to_read", lambda _: False):
+        with pytest.raises(ValueError, match="`intensities` must be 0 or more"):
+            encoder.fit(-torch.ones(1, 1, 3, 3))
+        with pytest.warns(models.InputWarning, match="images reach from 0.00 to 1.00"):
+            network(torch.linspace(0, 1, 28).expand(2, 1, 28, 28))
+
+
 class WithoutFloat64(TorchDispatchMode):
     """As Apple's GPUs are."""
 
@@ -457,9 +468,13 @@ def test_what_is_captured():
         "the rule has its own change": learning.VDSP(made)._task(times, 1, 0),
         "winners of several classes learn before a sample is decided again": again,
     }
+    together = rule._task(times, 1, 0, minibatch=4)
     with as_on_cuda():
         for reason, task in tasks.items():
             assert way.why_not(task) == reason
+        assert way.why_not(together) is None
+        with mock.patch.object(_task, "at_work", lambda: Processes(0, 2)):
+            assert way.why_not(together) == "processes share out the mini-batches"
 
 
 # operations, each of which has to be started on the device
