@@ -127,8 +127,8 @@ RECIPES = {
         "fashion_mnist",
         CLOTHES,
         common.fashion_mnist,
-        features(0.8, 30, 0.85),
-        decisions(0.4, 5, 0.65),
+        features(0.75, 12, 0.68),
+        decisions(0.3, 14, 0.835, averaged=3),
     ),
     "cifar10_jpeg": Recipe(
         "cifar10",

@@ -263,7 +263,7 @@ def _whitened(channels: int) -> nn.Module:
 
 _CHOSEN = {
     "mnist": _Chosen((1, 28, 28), _spots, features=128, part=4, earliest=1, per_class=5),
-    "fashion_mnist": _Chosen((1, 28, 28), _spots, features=128, part=4, earliest=1, per_class=5),
+    "fashion_mnist": _Chosen((1, 28, 28), _spots, features=256, part=4, earliest=1, per_class=5),
     "cifar10": _Chosen((3, 32, 32), _whitened, features=1024, part=7, earliest=(4, 12), per_class=8),
 }
 
