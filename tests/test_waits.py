@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from spyketorch import _checks as check
-from spyketorch import encoding, latency, learning, models, readout, snn
+from spyketorch import encoding, latency, learning, models, readout, snn, validation
 from spyketorch.kernels import defining, graphs, operators, plain, serving
 from spyketorch.learning import _back_ends, _task
 from spyketorch.models import ImageSpec
@@ -455,6 +455,24 @@ def test_what_is_not_captured_is_learned_all_the_same():
         winners = rule.learn(times, 3, 1)
     same(winners, other.learn(times, 3, 1))
     same(rule.conv_layer.weight, other.conv_layer.weight)
+
+
+def test_a_step_is_captured_without_looking():
+    """In validation, too, as a graph can read nothing."""
+    value, looked = torch.ones(1), []
+
+    def step():
+        looked.append(check.looks_at(value))
+        return value
+
+    with (
+        mock.patch.object(check, "free_to_read", lambda _: False),
+        mock.patch.object(torch, "cuda", mock.MagicMock()),
+        validation(),
+    ):
+        graphs.captured(step, [value])
+        assert check.looks_at(value)
+    assert looked == [False, False]
 
 
 def test_what_is_captured():
