@@ -11,13 +11,13 @@ from numba.core.errors import NumbaError
 from torch import Tensor
 
 from spyketorch import _checks as check
-from spyketorch._convolution import Geometry
 from spyketorch._plasticity import Inputs, Plasticity
 from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch.kernels import memory
 from spyketorch.kernels._by_type import current
 from spyketorch.kernels.arrays import channels_last
+from spyketorch.kernels.layers import Spiking
 from spyketorch.kernels.loops import clock, last_step, layout
 from spyketorch.kernels.loops import learn as loops
 from spyketorch.kernels.loops.layout import Array
@@ -169,19 +169,14 @@ def _name(part: Any) -> str:
 
 @contextmanager
 def engine(
-    weight: Tensor,
-    threshold: Tensor | None,
-    steps: int,
-    shape: Geometry,
-    size: Sequence[int],
-    name: str = "weight",
-    neuron: Neuron = _INTEGRATE_AND_FIRE,
+    layer: Spiking, size: Sequence[int], name: str = "weight", neuron: Neuron = _INTEGRATE_AND_FIRE
 ) -> Iterator[Engine]:
     """An engine of a layer for maps of some rows and columns; what it learns is written to the weight.
 
     Raises:
         ValueError: the weight, of that name to the caller, is not finite.
     """
+    weight, threshold, steps, shape = layer
     stored = weight.detach().contiguous()
     own, features, (rows, columns) = stored.numpy(), len(stored), size
     inputs, out = own.shape[1] * shape.groups, shape.output_size(rows, columns)

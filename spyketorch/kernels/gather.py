@@ -140,8 +140,9 @@ Layer = ByClock | AtLastStep | Answered
 
 
 @contextmanager
-def layer(weight: Tensor, threshold: Tensor | None, time_steps: int, shape: Geometry) -> Iterator[Layer]:
+def layer(spiking: Spiking) -> Iterator[Layer]:
     """A layer with the weights as they stand; its rows are kept from call to call."""
+    weight, threshold, time_steps, shape = spiking
     stored = weight.detach().contiguous()
     if threshold is None:
         yield AtLastStep(stored, stored.new_zeros(len(stored)).numpy(), time_steps, shape)
@@ -158,7 +159,7 @@ def convolution_fire(times: Tensor, spiking: Spiking, want_values: bool) -> tupl
     size = (len(source), *shape.output_size(*source.shape[1:3]), len(weight))
     fired, values = np.full(size, time_steps, source.dtype), weight.new_zeros(size if want_values else 0).numpy()
     at_once = max(1, _PLACES // (size[1] * size[2] * weight[0].numel()))
-    with layer(*spiking) as gathered:
+    with layer(spiking) as gathered:
         for i in range(0, len(source), at_once):
             some = slice(i, i + at_once)
             for step, potentials in gathered.potentials(source[some]):

@@ -101,7 +101,7 @@ def _in_loops(times: Tensor, layer: Spiking, neuron: Neuron, want_values: bool) 
     """:func:`neuron_fire` of neurons that the loops serve."""
     fired, values = _maps(times, layer, want_values)
     firsts, at_first = channels_last(fired), channels_last(values if want_values else values.view(0, 1, 1, 1))
-    with _engine()(*layer, times.shape[2:], neuron=neuron) as loops:
+    with _engine()(layer, times.shape[2:], neuron=neuron) as loops:
         loops.fire(channels_last(times), firsts, at_first)
     return fired, values
 
@@ -195,12 +195,12 @@ def _rows(weight: Tensor) -> Array:
 def _search(times: Tensor, layer: Spiking, choice: Choice) -> Tensor:
     """The winners where input spikes are gathered."""
     check.finite(layer.weight, "weight")
-    with gather.layer(*layer) as gathered:
+    with gather.layer(layer) as gathered:
         return gather.find(times, gathered, choice)[0]
 
 
 def _search_served(times: Tensor, layer: Spiking, choice: Choice) -> bool:
-    reason = serving.why_no_search(layer.weight, layer.limit, layer.shape, choice)
+    reason = serving.why_no_search(layer, choice)
     if reason is not None:
         serving.say_slow(serving.SLOW_SEARCH, layer.weight, reason)
     return reason is None
@@ -208,7 +208,7 @@ def _search_served(times: Tensor, layer: Spiking, choice: Choice) -> bool:
 
 def neuron_winners(times: Tensor, layer: Spiking, choice: Choice, neuron: Neuron = _INTEGRATE_AND_FIRE) -> Tensor:
     """:func:`convolution_winners` of any neurons that the loops serve."""
-    with _engine()(*layer, times.shape[2:], neuron=neuron) as loops:
+    with _engine()(layer, times.shape[2:], neuron=neuron) as loops:
         return torch.from_numpy(loops.find(channels_last(times), choice).winners)
 
 

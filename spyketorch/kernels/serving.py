@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from spyketorch import _checks as check
-from spyketorch._convolution import Geometry
 from spyketorch._warnings import warn_once
 from spyketorch._winners import Choice
+from spyketorch.kernels.layers import Spiking
 from spyketorch.neurons import _INTEGRATE_AND_FIRE, Neuron, _stands_still
 
 
@@ -52,15 +52,13 @@ def why_not_compiled(neuron: Neuron, weight: Tensor) -> str | None:
     return engine.why_not_compiled(neuron)
 
 
-def why_no_search(
-    weight: Tensor, threshold: Tensor | None, shape: Geometry, choice: Choice, neuron: Neuron = _INTEGRATE_AND_FIRE
-) -> str | None:
+def why_no_search(layer: Spiking, choice: Choice, neuron: Neuron = _INTEGRATE_AND_FIRE) -> str | None:
     """Why the loops do not find the winners of such a layer, or None where they do."""
-    if not _stands_still(neuron) or not has_loops(weight):
-        return why_not_compiled(neuron, weight)
-    if threshold is None and shape.groups > 1:
+    if not _stands_still(neuron) or not has_loops(layer.weight):
+        return why_not_compiled(neuron, layer.weight)
+    if layer.limit is None and layer.shape.groups > 1:
         return "the layer has `groups` and no threshold"
-    if threshold is None and choice.inhibit and choice.kwta > 1:
+    if layer.limit is None and choice.inhibit and choice.kwta > 1:
         return (
             "the layer has no threshold, but several winners after pointwise inhibition: "
             "`pointwise_inhibition=False` or `kwta=1` would take the loops"

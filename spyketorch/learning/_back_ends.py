@@ -15,7 +15,6 @@ from spyketorch._teacher import Teacher
 from spyketorch._warnings import warn_once
 from spyketorch.kernels import gather, graphs, on_triton, plain
 from spyketorch.kernels.arrays import channels_last
-from spyketorch.kernels.layers import Spiking
 from spyketorch.learning._in_few import InFew
 from spyketorch.learning._rule import Rule
 from spyketorch.learning._task import Task
@@ -135,10 +134,10 @@ class WinnersGathered:
     def learn(self, task: Task) -> Tensor:
         """Each sample finds what the one before has changed, wherever that is."""
         check.finite(task.layer.weight, "conv_layer.weight")
-        layer, stands, answered = task.layer, self._stands(task), list[gather.Answered]()
+        stands, answered = self._stands(task), list[gather.Answered]()
 
         def decide(times: Tensor, active: Tensor | None, again: bool) -> Decided:
-            with gather.layer(layer.weight, layer.limit(), layer.time_steps, task.shape) as gathered:
+            with gather.layer(task.spiking) as gathered:
                 if stands and isinstance(gathered, gather.AtLastStep):
                     if not again:
                         answered[:] = [gathered.answered(times)]
@@ -187,11 +186,10 @@ class OnTriton:
         check.finite_if_looked_at(task.layer.weight, "conv_layer.weight")
         rates = torch.stack([rule._rates for rule in task.rule._pair()])
         check.finite_if_looked_at(rates, "learning_rate")
-        layer, (lower, upper), stabilized = task.layer, task.bounds(), task.rule._pair()[0]._dependence() is not None
+        (lower, upper), stabilized = task.bounds(), task.rule._pair()[0]._dependence() is not None
         rule = on_triton.Online(rates, float(lower), float(upper), int(stabilized))
-        spiking = Spiking(layer.weight.data, layer.limit(), layer.time_steps, task.shape)
         try:
-            return on_triton.learn(task.times, spiking, task.choice, rule, task.teacher)
+            return on_triton.learn(task.times, task.spiking, task.choice, rule, task.teacher)
         except Exception as error:  # of Triton, of a compiler, or of the device: before anything is learned
             warn_once(f"`learn` runs in torch, several times slower, as Triton starts no kernel: {error!r}")
         ways: tuple[BackEnd, ...] = (Captured(), StandardInTorch())

@@ -14,6 +14,7 @@ from spyketorch._teacher import Teacher
 from spyketorch._winners import Choice
 from spyketorch._winners import choice as winner_choice
 from spyketorch.kernels import serving
+from spyketorch.kernels.layers import Spiking
 from spyketorch.learning._rule import Rated, Rule
 from spyketorch.learning._synapses import shares
 
@@ -85,12 +86,16 @@ class Task(NamedTuple):
         """Those that share out the answers of a mini-batch; what is learned online all of them learn alike."""
         return at_work() if self.minibatch > 1 else ALONE
 
+    @property
+    def spiking(self) -> Spiking:
+        """The layer as operators take it, its weights as they stand."""
+        return Spiking(self.layer.weight.data, self.layer.limit(), self.layer.time_steps, self.shape)
+
     def engine(self) -> AbstractContextManager["Engine"]:
         """The compiled loops on the layer."""
         from spyketorch.kernels.engine import engine
 
-        weight, limit, size = self.layer.weight.data, self.layer.limit(), self.times.shape[2:]
-        return engine(weight, limit, self.layer.time_steps, self.shape, size, "conv_layer.weight", self.neuron)
+        return engine(self.spiking, self.times.shape[2:], "conv_layer.weight", self.neuron)
 
     @property
     def neuron(self) -> neurons.Neuron:
@@ -105,8 +110,7 @@ class Task(NamedTuple):
 
     def why_not_searched(self) -> str | None:
         """Why the compiled loops do not find the winners, or None where they do."""
-        search = self.layer.weight, self.layer.threshold, self.shape, self.choice
-        return self.why_not_standard() or serving.why_no_search(*search, self.neuron)
+        return self.why_not_standard() or serving.why_no_search(self.spiking, self.choice, self.neuron)
 
     def bounds(self) -> tuple[float, float]:
         """Of the weights, after reward and after punishment."""
