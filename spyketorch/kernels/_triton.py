@@ -30,10 +30,12 @@ def _step(place, sizes: tl.constexpr):
 @triton.jit
 def _tile(number, sizes: tl.constexpr):
     """(positions, features, group of the features) of the neurons of a tile; those beyond the last are none."""
+    tile: tl.constexpr = sizes.tile
+    tiles: tl.constexpr = sizes.tiles
     per_group: tl.constexpr = sizes.geometry.features_per_group
-    position = number % sizes.tiles[0] * sizes.tile[0] + tl.arange(0, sizes.tile[0])
-    feature = number // sizes.tiles[0] % sizes.tiles[1] * sizes.tile[2] + tl.arange(0, sizes.tile[2])
-    group = number // (sizes.tiles[0] * sizes.tiles[1])
+    position = number % tiles.positions * tile.positions + tl.arange(0, tile.positions)
+    feature = number // tiles.positions % tiles.features * tile.features + tl.arange(0, tile.features)
+    group = number // (tiles.positions * tiles.features)
     return position, tl.where(feature < per_group, group * per_group + feature, sizes.outputs[0]), group
 
 
@@ -47,20 +49,20 @@ def _respond(times, weight, limit, number, sizes: tl.constexpr):
     neuron by time would save them, for a sort per neuron and reads out of order.)
     """
     steps: tl.constexpr = sizes.time_steps
-    at_once: tl.constexpr = sizes.tile[1]
-    rows: tl.constexpr = sizes.tile[0] * at_once
-    places: tl.constexpr = sizes.tile[3]
+    at_once: tl.constexpr = sizes.tile.steps
+    rows: tl.constexpr = sizes.tile.positions * at_once
+    places: tl.constexpr = sizes.tile.inputs
     position, feature, group = _tile(number, sizes)
     known = feature < sizes.outputs[0]
     exists = (position < sizes.positions)[:, None] & known[None, :]
     limits = tl.load(limit + feature, known, other=0.0)[None, None, :]
-    values = tl.zeros((sizes.tile[0], sizes.tile[2]), tl.float32)
-    fired = tl.full((sizes.tile[0], sizes.tile[2]), steps, tl.int32)
+    values = tl.zeros((sizes.tile.positions, sizes.tile.features), tl.float32)
+    fired = tl.full((sizes.tile.positions, sizes.tile.features), steps, tl.int32)
     corner = times + _corner(group, position, sizes)[:, None]
     begin = 0
     while (begin < steps) & (tl.max(tl.where(exists, fired, 0)) == steps):
         step = begin + tl.arange(0, at_once)[None, :, None]
-        potential = tl.zeros((rows, sizes.tile[2]), tl.float32)
+        potential = tl.zeros((rows, sizes.tile.features), tl.float32)
         for first in range(0, sizes.synapses, places):
             place = first + tl.arange(0, places)
             inside = (place < sizes.synapses)[None, :] & (position < sizes.positions)[:, None]
@@ -70,7 +72,7 @@ def _respond(times, weight, limit, number, sizes: tl.constexpr):
             of_place = tl.load(weight + feature[None, :] * sizes.synapses + place[:, None], there, other=0.0)
             frames = tl.reshape(by_now.to(tl.float32), (rows, places))
             potential = tl.dot(frames, of_place, potential, input_precision="ieee")
-        reached = tl.reshape(potential, (sizes.tile[0], at_once, sizes.tile[2]))
+        reached = tl.reshape(potential, (sizes.tile.positions, at_once, sizes.tile.features))
         crosses = (reached > limits) & (step < steps)
         first_step = tl.min(tl.where(crosses, step, steps), 1)
         there_then = tl.sum(tl.where(step == first_step[:, None, :], reached, 0.0), 1)
@@ -109,8 +111,8 @@ def _best(time, value, index, axis: tl.constexpr):
 def _inhibit(answer, number, sizes: tl.constexpr):
     """Let one neuron survive at each of some positions."""
     steps: tl.constexpr = sizes.time_steps
-    position = (number * sizes.across[0] + tl.arange(0, sizes.across[0]))[:, None]
-    feature = tl.arange(0, sizes.across[1])[None, :]
+    position = (number * sizes.across.positions + tl.arange(0, sizes.across.positions))[:, None]
+    feature = tl.arange(0, sizes.across.features)[None, :]
     exists = (position < sizes.positions) & (feature < sizes.outputs[0])
     neuron = feature * sizes.positions + position
     time = tl.load(answer.fired + neuron, exists, other=steps)
@@ -201,14 +203,14 @@ def walk(
     program, programs = tl.program_id(0), tl.num_programs(0)
     labels, active, met = teacher.labels, teacher.active, tl.full((), 0, tl.int64)
     for n in range(count):
-        for tile in range(program, sizes.tiles[0] * sizes.tiles[1] * sizes.geometry.groups, programs):
+        for tile in range(program, sizes.tiles.positions * sizes.tiles.features * sizes.geometry.groups, programs):
             neuron, exists, fired, values = _respond(times, weight, limit, tile, sizes)
             takes_part = tl.load(active + neuron // sizes.positions, exists, other=False)
             tl.store(answer.fired + neuron, tl.where(takes_part, fired, sizes.time_steps), exists)
             tl.store(answer.potentials + neuron, values, exists)
         met = _meet(answer.met, met)
         if choice.inhibit:
-            for some in range(program, sizes.tiles[2], programs):
+            for some in range(program, sizes.tiles.across, programs):
                 _inhibit(answer, some, sizes)
             met = _meet(answer.met, met)
         if program == 0:

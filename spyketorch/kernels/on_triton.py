@@ -23,6 +23,30 @@ _STEPS = 16  # time steps that it takes at a time
 _SPIKES = 512  # inputs of a neuron, at all these steps, that it takes at a time
 
 
+class Tile(NamedTuple):
+    """What a program takes at a time of the neurons of a group, and of the inputs of each; powers of two."""
+
+    positions: int
+    steps: int
+    features: int
+    inputs: int
+
+
+class Across(NamedTuple):
+    """The same where neurons inhibit each other, with all features."""
+
+    positions: int
+    features: int
+
+
+class Tiles(NamedTuple):
+    """How many there are of all positions, of the features of a group, and across."""
+
+    positions: int
+    features: int
+    across: int
+
+
 class Sizes(NamedTuple):
     """The sizes of a layer and of its maps, which are compiled in: all index arithmetic is by constants.
 
@@ -34,9 +58,7 @@ class Sizes(NamedTuple):
         positions: neurons of a feature.
         neurons: of all features.
         synapses: of a neuron.
-        tile: (positions, steps, features of a group, inputs of a neuron) that a program takes at a time, powers of two.
-        across: the same where neurons inhibit each other, with all features.
-        tiles: of all positions, of the features of a group, and those across.
+        tile, across, tiles: how programs share out the neurons.
     """
 
     geometry: Geometry
@@ -47,9 +69,9 @@ class Sizes(NamedTuple):
     positions: int
     neurons: int
     synapses: int
-    tile: tuple[int, int, int, int]
-    across: tuple[int, int]
-    tiles: tuple[int, int, int]
+    tile: Tile
+    across: Across
+    tiles: Tiles
 
     @classmethod
     def of(cls, times: Tensor, layer: Spiking) -> "Sizes":
@@ -58,7 +80,9 @@ class Sizes(NamedTuple):
         rows, columns = shape._replace(padding=(0, 0)).output_size(height, width)
         positions, every = rows * columns, _power_of_2(features)
         at_once, synapses = min(_power_of_2(layer.time_steps), _STEPS), layer.weight[:1].numel()
-        across = max(1, _ACROSS // every), every
+        inputs = min(_SPIKES // at_once, max(16, _power_of_2(synapses)))
+        tile, across = Tile(_NEURONS[0], at_once, _NEURONS[1], inputs), Across(max(1, _ACROSS // every), every)
+        of_features = -(-shape.features_per_group // tile.features)
         return cls(
             shape,
             layer.time_steps,
@@ -68,9 +92,9 @@ class Sizes(NamedTuple):
             positions,
             features * positions,
             synapses,
-            (_NEURONS[0], at_once, _NEURONS[1], min(_SPIKES // at_once, max(16, _power_of_2(synapses)))),
+            tile,
             across,
-            (-(-positions // _NEURONS[0]), -(-shape.features_per_group // _NEURONS[1]), -(-positions // across[0])),
+            Tiles(-(-positions // tile.positions), of_features, -(-positions // across.positions)),
         )
 
 
@@ -142,7 +166,7 @@ def learn(times: Tensor, layer: Spiking, choice: Choice, rule: Online, teacher: 
             sizes,
             choice,
             launch_cooperative_grid=True,
-            num_warps=max(4, sizes.tile[0] * sizes.tile[1] // 32),  # a row of all products for each thread
+            num_warps=max(4, sizes.tile.positions * sizes.tile.steps // 32),  # a row of all products for each thread
             enable_fp_fusion=False,  # products and sums are rounded each, as torch's are
         )
     if weight is not layer.weight:
@@ -163,7 +187,7 @@ def _power_of_2(count: int) -> int:
 
 def _tiles(sizes: Sizes) -> int:
     """Of all neurons of a layer."""
-    return sizes.tiles[0] * sizes.tiles[1] * sizes.geometry.groups
+    return sizes.tiles.positions * sizes.tiles.features * sizes.geometry.groups
 
 
 def _at_once(device: torch.device) -> int:
