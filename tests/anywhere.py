@@ -126,6 +126,7 @@ ENCODING = {
     "gabor": fitted(lambda: encoding.Filter([encoding.GaborKernel(5, 45)], use_abs=True)),
     "lateral inhibition": fitted(lambda: encoding.LateralIntencityInhibition([0.25, 0.125])),
     "normalization": fitted(lambda: encoding.LocalNormalization(1)),
+    "local contrast": fitted(lambda: encoding.LocalContrast(2)),
     "rank order of waves": fitted(lambda: encoding.Intensity2Latency(STEPS, batched=True)),
     "rank order": fitted(lambda: encoding.LatencyEncoder(retina(), STEPS, 3)),
     "by value": fitted(lambda: encoding.LinearLatency(retina(), STEPS)),
@@ -133,6 +134,7 @@ ENCODING = {
     "whitening": fitted(
         lambda: encoding.EqualizedLatency(nn.Sequential(encoding.Whitening(window=5), encoding.OnOff()), STEPS), 3
     ),
+    "chromaticity": fitted(lambda: encoding.Chromaticity(1), 3),
     "opponents": fitted(lambda: encoding.OpponentColours(), 3),
     "luminance": fitted(lambda: encoding.Luminance(), 3),
     "filter bank": Part(lambda: encoding.FilterBank(8000, 4), lambda: (torch.rand(2, 1, 1, 800),)),

@@ -235,6 +235,15 @@ def local_normalization(intensities, radius, eps=1e-12):
     return out
 
 
+def local_contrast(intensities, radius, floor):
+    """Divide by floor + the mean over a square window and all maps; maps go on as they end."""
+    padded = np.pad(intensities.mean(0), radius, mode="edge")
+    out = np.zeros_like(intensities)
+    for c, y, x in np.ndindex(intensities.shape):
+        out[c, y, x] = intensities[c, y, x] / (padded[y : y + 2 * radius + 1, x : x + 2 * radius + 1].mean() + floor)
+    return out
+
+
 def generate_inhibition_kernel(percents):
     """Square kernel: percents[d - 1] at Chebyshev distance d, 0 in the centre."""
     radius = len(percents)

@@ -42,6 +42,20 @@ def test_colours(seed, n, kind):
     assert grey.dtype == (torch.float64 if kind == torch.float64 else torch.float32)
 
 
+@given(seed=seeds, n=st.integers(1, 3), kind=st.sampled_from([torch.uint8, torch.float32, torch.float64]))
+def test_chromaticity(seed, n, kind):
+    image = np.random.default_rng(seed).integers(0, 4, (n, 3, 4, 5))
+    for floor in (0, 2.5):
+        whole = image.sum(1, keepdims=True) + floor
+        shares = samplewise(encoding.Chromaticity(floor), tensor(image, kind))
+        close(shares, np.where(whole > 0, image / np.where(whole > 0, whole, 1), 0), 1e-6, 1e-6)
+
+
+def test_light_and_shade_are_of_one_chromaticity():
+    colours = torch.rand(2, 3, 5, 5)
+    close(encoding.Chromaticity()(colours), encoding.Chromaticity()(colours / 8), 1e-6)
+
+
 def test_grey_has_no_colour():
     grey = torch.rand(2, 1, 7, 9).expand(-1, 3, -1, -1)
     opponents = encoding.OpponentColours()(grey)
@@ -58,7 +72,7 @@ def test_on_and_off(dtype, batch):
     assert not torch.signbit(maps).any()
 
 
-@pytest.mark.parametrize("module", [encoding.Luminance(), encoding.OpponentColours()])
+@pytest.mark.parametrize("module", [encoding.Luminance(), encoding.OpponentColours(), encoding.Chromaticity()])
 def test_colours_are_three(module):
     with pytest.raises(ValueError, match=r"red, green and blue.*\(2, 1, 4, 4\).*expand"):
         module(torch.rand(2, 1, 4, 4))

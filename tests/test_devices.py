@@ -131,6 +131,7 @@ ENCODERS = {
     "threshold": lambda: encoding.Filter([encoding.DoGKernel(3, 1, 2)], 1, 0.5),
     "lateral": lambda: encoding.LateralIntencityInhibition([0.25, 0.125]),
     "normalization": lambda: encoding.LocalNormalization(1),
+    "contrast": lambda: encoding.LocalContrast(1),
     "latency": lambda: encoding.Intensity2Latency(5, batched=True),
     "spikes": lambda: encoding.Intensity2Latency(5, to_spike=True),
 }

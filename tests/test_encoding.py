@@ -165,6 +165,20 @@ def test_local_normalization(batch, radius, eps):
     close(layer(tensor(batch[:1])), answer[:1])
 
 
+@given(batch=intensities(batched=True), radius=st.integers(0, 3), floor=st.sampled_from([0.02, 0.5]))
+def test_local_contrast(dtype, batch, radius, floor):
+    layer = encoding.LocalContrast(radius, floor)
+    answer = samplewise(layer, tensor(batch, dtype))
+    close(answer, np.stack([ref.local_contrast(x, radius, floor) for x in batch]), 1e-5, 1e-5)
+    assert answer.dtype == dtype
+
+
+def test_a_dim_image_has_the_contrasts_of_a_bright_one():
+    bright = torch.rand(2, 4, 9, 9) + 1
+    close(encoding.LocalContrast(2, 1e-9)(bright), encoding.LocalContrast(2, 1e-9)(bright / 16), 1e-6)
+    assert (encoding.LocalContrast(2)(torch.zeros(1, 3, 3)) == 0).all()
+
+
 @given(x=intensities(), percents=st.lists(st.sampled_from([0.125, 0.25, 0.5]), min_size=1, max_size=3))
 def test_lateral_inhibition(dtype, x, percents):
     layer = encoding.LateralIntencityInhibition(percents)
@@ -392,6 +406,7 @@ def test_a_pipeline_takes_one_image_or_a_batch(seed, n, height, width):
         encoding.Filter([encoding.DoGKernel(3, 0.5, 1), encoding.DoGKernel(3, 1, 0.5)], 1, 0.25),
         encoding.LateralIntencityInhibition([0.25]),
         encoding.LocalNormalization(1),
+        encoding.LocalContrast(1),
         encoding.Intensity2Latency(4, to_spike=True),
     )
     images = tensor(dyadic(rng, (n, 1, height, width), 0, 1, 4), torch.float32)

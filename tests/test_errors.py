@@ -13,7 +13,7 @@ import spyketorch
 from spyketorch import functional as sf
 from spyketorch import snn, utils
 from spyketorch import visualization as vis
-from spyketorch.encoding import LocalNormalization
+from spyketorch.encoding import Chromaticity, LocalContrast, LocalNormalization
 from spyketorch.latency import from_wave, rank_order
 
 NAN = float("nan")
@@ -1108,6 +1108,17 @@ def test_outcomes(call, exception, parts):
         r"-1",
         NOT_NEGATIVE,
     ),
+    ("contrast_radius", lambda: LocalContrast(-1), ValueError, r"radius", r"-1", NOT_NEGATIVE),
+    ("contrast_floor", lambda: LocalContrast(4, 0), ValueError, r"floor", r"above 0", r"got 0"),
+    (
+        "contrast_reach",
+        lambda: LocalContrast(2**40)(torch.ones(1, 3, 3)),
+        ValueError,
+        r"radius",
+        r"\b1099511627776\b",
+        r"small enough",
+    ),
+    ("chromaticity_floor", lambda: Chromaticity(-0.5), ValueError, r"floor", r"0 or more", r"-0\.5"),
     (
         "normalization_module_float",
         lambda: LocalNormalization(0.5),

@@ -57,14 +57,6 @@ def small(images: Tensor) -> Tensor:
     return torch.cat(pieces)
 
 
-class LocalContrast(nn.Module):
-    """Edges in units of what is around them, 9 x 9 places of all orientations, so that faint outlines count, too."""
-
-    def forward(self, edges: Tensor) -> Tensor:
-        around = nn.functional.pad(edges.mean(1, keepdim=True), (4, 4, 4, 4), mode="replicate")
-        return edges / (nn.functional.avg_pool2d(around, 9, 1) + 0.02)
-
-
 def spots() -> nn.Module:
     """Bright and dark spots, by value: the stronger against the strongest at its place, the earlier."""
     cells = encoding.Filter([encoding.DoGKernel(7, 1, 2), encoding.DoGKernel(7, 2, 1)], thresholds=0)
@@ -79,7 +71,7 @@ def colours() -> nn.Module:
 def contours() -> nn.Module:
     """Edges of eight orientations, in units of those around."""
     edges = encoding.Filter([encoding.GaborKernel(7, 22.5 + 22.5 * k) for k in range(8)], use_abs=True)
-    contrasts = nn.Sequential(nn.ReplicationPad2d(3), edges, LocalContrast(), nn.MaxPool2d(2))
+    contrasts = nn.Sequential(nn.ReplicationPad2d(3), edges, encoding.LocalContrast(), nn.MaxPool2d(2))
     return encoding.LinearLatency(contrasts, TIME_STEPS)
 
 

@@ -10,6 +10,7 @@ Encoders are modules without parameters that take one image or a batch, so they 
     torch.Size([15, 1, 28, 28])
 """
 
+from spyketorch.encoding._colours import Chromaticity as Chromaticity
 from spyketorch.encoding._colours import Luminance as Luminance
 from spyketorch.encoding._colours import OnOff as OnOff
 from spyketorch.encoding._colours import OpponentColours as OpponentColours
@@ -27,6 +28,7 @@ from spyketorch.encoding._kernels import FilterKernel as FilterKernel
 from spyketorch.encoding._kernels import GaborKernel as GaborKernel
 from spyketorch.encoding._latency import LatencyEncoder as LatencyEncoder
 from spyketorch.encoding._linear import LinearLatency as LinearLatency
+from spyketorch.encoding._normalization import LocalContrast as LocalContrast
 from spyketorch.encoding._normalization import LocalNormalization as LocalNormalization
 from spyketorch.encoding._rank_order import Intensity2Latency as Intensity2Latency
 from spyketorch.encoding._whitening import Whitening as Whitening

@@ -68,6 +68,41 @@ class OpponentColours(nn.Module):
         return torch.cat(parts, -3)
 
 
+class Chromaticity(nn.Module):
+    r"""Red, green and blue as shares of the brightness: the colour without light and shade.
+
+    .. math:: r = \frac{R}{R + G + B + \epsilon}
+
+    and so for g and b. What is white, grey or black of one object is alike, and so are its shadow and the backdrop:
+    edges of these shares are outlines of what has another colour.
+
+    Args:
+        floor: epsilon, 0 or more, on the scale of the images: what is much darker has no colour, which would be noise.
+
+    Shape:
+        ``(3, H, W)`` to ``(3, H, W)``, values 0..1, and batches; integer images become float32.
+
+    Example:
+        >>> sun, shade = torch.tensor([200.0, 50.0, 0.0]), torch.tensor([100.0, 25.0, 0.0])
+        >>> Chromaticity()(torch.stack((sun, shade), 1).view(3, 1, 2))[0]
+        tensor([[0.8000, 0.8000]])
+    """
+
+    def __init__(self, floor: float = 0.0) -> None:
+        super().__init__()
+        self.floor = check.number(floor, "floor")
+        if self.floor < 0:
+            raise check.fail("floor", "0 or more", floor)
+
+    def forward(self, input: Tensor) -> Tensor:
+        colours = torch.cat(_channels(input), -3)
+        brightness = colours.sum(-3, keepdim=True) + self.floor
+        return torch.where(brightness > 0, colours / brightness, 0)
+
+    def extra_repr(self) -> str:
+        return f"floor={self.floor}"
+
+
 class OnOff(nn.Module):
     """Signed maps as pairs of such without a sign: what is above 0, then how far the rest is below.
 
