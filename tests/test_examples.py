@@ -90,6 +90,38 @@ def test_options_that_cannot_be_are_refused_in_a_sentence(command):
     assert command[2 if command[1] == "--evaluate" else 1] in done.stderr.splitlines()[-1]
 
 
+def draw_objects(root, objects=10, views=2):
+    """Balls and bars of any colour before blue: CLASS/OBJECT/VIEW.png."""
+    from PIL import Image, ImageDraw
+
+    random = np.random.default_rng(0)
+    for name in ("ball", "bar"):
+        for number in range(objects):
+            (root / name / str(number)).mkdir(parents=True)
+            colour = (*random.integers(60, 256, 2).tolist(), 40)
+            for view in range(views):
+                picture = Image.new("RGB", (128, 128), (40, 60, 150))
+                left, top, size = random.integers((20, 20, 40), (40, 40, 60)).tolist()
+                box = (left, top, left + size, top + (size if name == "ball" else size // 3))
+                (ImageDraw.Draw(picture).ellipse if name == "ball" else ImageDraw.Draw(picture).rectangle)(box, colour)
+                picture.save(root / name / str(number) / f"{view}.png")
+
+
+def test_eth80(tmp_path):
+    pytest.importorskip("PIL.Image")
+    draw_objects(tmp_path / "eth80")
+    command = "eth80.py", "--data", tmp_path, "--out", tmp_path / "out"
+    told = run(*command)
+    assert accuracy(told, "test") > 80
+    assert (tmp_path / "out" / "eth80.png").stat().st_size > 20_000
+    assert run(*command, "--resume").splitlines()[-2:] == told.splitlines()[-2:]  # nothing is left to learn
+    for options in (("--held-out", "5"), ("--evaluate",), ("--data", str(tmp_path / "eth80" / "ball" / "0"))):
+        script = [sys.executable, str(EXAMPLES / "eth80.py"), *map(str, command[1:]), *options]
+        done = subprocess.run(script, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr
+
+
 @pytest.mark.skipif("SPYKETORCH_MNIST" not in os.environ, reason="SPYKETORCH_MNIST does not name a folder with MNIST")
 def test_mnist_mozafari(tmp_path):
     short = ("--data", os.environ["SPYKETORCH_MNIST"], "--limit", 100, "--epochs", 2, "--out", tmp_path)
