@@ -110,7 +110,8 @@ class Task(NamedTuple):
 
     def why_not_searched(self) -> str | None:
         """Why the compiled loops do not find the winners, or None where they do."""
-        return self.why_not_standard() or serving.why_no_search(self.spiking, self.choice, self.neuron)
+        as_stored = Spiking(self.layer.weight, self.layer.threshold, self.layer.time_steps, self.shape)
+        return self.why_not_standard() or serving.why_no_search(as_stored, self.choice, self.neuron)
 
     def bounds(self) -> tuple[float, float]:
         """Of the weights, after reward and after punishment."""
