@@ -33,6 +33,7 @@ from spyketorch.readout import FirstSpikeReadout
 from spyketorch.snn import SpikingConvolution, SpikingPooling
 from spyketorch.training import Decaying, Evaluation, Supervised, Unsupervised
 
+SUFFIXES = {".jpg", ".jpeg", ".png"}
 TIME_STEPS, NEURONS_PER_CLASS = 15, 5
 STRETCHED = ((1, 1), (1.15, 1), (1, 1.15), (1.1, 1.1), (0.9, 0.9))  # so many times as wide, and as high
 
@@ -69,7 +70,9 @@ def load(options: argparse.Namespace, train: bool) -> common.Data:
         learned = place < 5 and place != options.held_out
         tested = place >= 5 if options.held_out is None else place == options.held_out
         if learned if train else tested:
-            chosen += [(file, label) for file in sorted(folder.iterdir())]
+            chosen += [(file, label) for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES]
+    if not chosen:
+        sys.exit(f"{str(options.data / 'eth80')!r} should hold CLASS/OBJECT/*, pictures of ten objects of each class")
     order = np.random.default_rng([options.seed, 1]).permutation(len(chosen))[: options.limit]
     return torch.stack([opened(chosen[i][0]) for i in order]), torch.tensor([chosen[i][1] for i in order])
 
@@ -198,12 +201,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.evaluate:
         parser.error("--evaluate: no weights of this network are shipped; without it they are learned")
-    network = learn(load(options, True), options)
+    learned, tested = load(options, True), load(options, False)
+    network = learn(learned, options)
     network.save(options.out / "eth80.pt")
-    data = load(options, False)
-    result = common.test(network, data, options)
+    result = common.test(network, tested, options)
     path = options.out / "eth80.png"
-    draw(network, result, data[0], path)
+    draw(network, result, tested[0], path)
     print(f"picture: {path}")
 
 

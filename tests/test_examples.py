@@ -115,11 +115,14 @@ def test_eth80(tmp_path):
     assert accuracy(told, "test") > 80
     assert (tmp_path / "out" / "eth80.png").stat().st_size > 20_000
     assert run(*command, "--resume").splitlines()[-2:] == told.splitlines()[-2:]  # nothing is left to learn
-    for options in (("--held-out", "5"), ("--evaluate",), ("--data", str(tmp_path / "eth80" / "ball" / "0"))):
-        script = [sys.executable, str(EXAMPLES / "eth80.py"), *map(str, command[1:]), *options]
+    draw_objects(tmp_path / "few" / "eth80", objects=5)  # none is left for the test
+    refused = [("--held-out", "5"), ("--evaluate",), ("--data", tmp_path / "eth80"), ("--data", tmp_path / "few")]
+    for options in refused:
+        script = [sys.executable, str(EXAMPLES / "eth80.py"), *map(str, (*command[1:], *options))]
         done = subprocess.run(script, capture_output=True, text=True)
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
+        assert "eth80" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.skipif("SPYKETORCH_MNIST" not in os.environ, reason="SPYKETORCH_MNIST does not name a folder with MNIST")
