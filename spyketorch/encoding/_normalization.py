@@ -49,7 +49,7 @@ class LocalContrast(nn.Module):
         floor: epsilon, above 0, on the scale of the intensities: what is much fainter stays faint, such as noise.
 
     Shape:
-        ``(K, H, W)`` or ``(N, K, H, W)``, in and out; integer maps become float32.
+        ``(K, H, W)`` or ``(N, K, H, W)``, values of 0 or more, in and out; integer maps become float32.
 
     Example:
         >>> import torch
