@@ -183,8 +183,9 @@ def draw(network: Network, result: Evaluation, images: Tensor, path: Path) -> No
     figure = Figure(figsize=(13, 7), layout="constrained")
     axes = figure.subplot_mosaic([["edges", "right"], ["outlines", "right"]], width_ratios=[1, 1.1])
     assert isinstance(network.encoder, Together)
-    for part, name in zip(network.encoder.networks, ("edges", "outlines"), strict=False):
-        features = visualization.get_mean_stimuli(part, 0, images[:1000])
+    of_sights = dict(zip(SIGHTS, network.encoder.networks, strict=True))
+    for name in ("edges", "outlines"):
+        features = visualization.get_mean_stimuli(of_sights[name], 0, images[:1000])
         shown = features.amax((1, 2)).nonzero().flatten()[:40]
         title = f"what {len(shown)} of the {len(features)} features of {name} answer to"
         visualization.plot_features(features[shown], columns=10, title=title, ax=axes[name])

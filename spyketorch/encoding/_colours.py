@@ -9,13 +9,18 @@ from spyketorch import _checks as check
 from spyketorch.encoding._filter import IMAGES
 
 
-def _channels(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Red, green and blue, each (1, H, W) or (N, 1, H, W), in a floating type."""
+def _coloured(input: Tensor) -> Tensor:
+    """Red, green and blue, (3, H, W) or (N, 3, H, W), in a floating type."""
     image = check.floating(check.image(input, IMAGES), IMAGES)
     if image.shape[-3] != 3:
         shown = "`images.expand(-1, 3, -1, -1)` makes a batch of grey ones such" if image.shape[-3] == 1 else ""
         raise check.fail(IMAGES, "of red, green and blue, (3, H, W) or (N, 3, H, W)", input, shown)
-    red, green, blue = torch.split(image, 1, -3)
+    return image
+
+
+def _channels(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Red, green and blue, each (1, H, W) or (N, 1, H, W), in a floating type."""
+    red, green, blue = torch.split(_coloured(input), 1, -3)
     return red, green, blue
 
 
@@ -95,7 +100,7 @@ class Chromaticity(nn.Module):
             raise check.fail("floor", "0 or more", floor)
 
     def forward(self, input: Tensor) -> Tensor:
-        colours = torch.cat(_channels(input), -3)
+        colours = _coloured(input)
         brightness = colours.sum(-3, keepdim=True) + self.floor
         return torch.where(brightness > 0, colours / brightness, 0)
 

@@ -110,6 +110,7 @@ class Task(NamedTuple):
 
     def why_not_searched(self) -> str | None:
         """Why the compiled loops do not find the winners, or None where they do."""
+        # whether there is a threshold is all that is asked: to expand it costs one image a call some per cent
         as_stored = Spiking(self.layer.weight, self.layer.threshold, self.layer.time_steps, self.shape)
         return self.why_not_standard() or serving.why_no_search(as_stored, self.choice, self.neuron)
 
