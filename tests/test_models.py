@@ -179,6 +179,20 @@ def test_a_network_that_is_built_otherwise_is_refused_by_name(tmp_path, name):
         network().load(tmp_path / "other.pt")
 
 
+@pytest.mark.parametrize("name", [name for name in CHANGES if name not in ("shortcut", "readout")])
+def test_without_strict_the_tensors_of_a_network_that_is_built_otherwise_are_taken(name):
+    made, other = network(), changed(CHANGES[name])
+    torch.nn.init.uniform_(made.stages[1].layer.weight)
+    state = made.state_dict()
+    assert not any(other.load_state_dict(state, strict=False))
+    assert torch.equal(other.stages[1].layer.weight, made.stages[1].layer.weight)
+    del state["stages.1.layer.weight"]
+    state["of_another"] = torch.ones(1)
+    keys = [*state]
+    assert tuple(other.load_state_dict(state, strict=False)) == (["stages.1.layer.weight"], ["of_another"])
+    assert [*state] == keys
+
+
 def test_values_that_are_computed_elsewhere_may_differ_in_the_last_bits(tmp_path):
     made = models.mozafari2018()
     made.save(tmp_path / "network.pt")

@@ -83,3 +83,13 @@ def test_a_network_without_stages_reads_its_encoder():
 def test_what_does_not_fit_is_refused(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+def test_one_of_them_built_otherwise_is_refused_and_taken_without_strict():
+    made, other = together(), together()
+    made.encoder.networks[1].stages[0].layer.weight.data.fill_(0.3)
+    other.encoder.networks[1].stages[0].pool.earliest = 2
+    with pytest.raises(ValueError, match="earliest is 1 there, 2 here"):
+        other.load_state_dict(made.state_dict())
+    assert not any(other.load_state_dict(made.state_dict(), strict=False))
+    assert (other.encoder.networks[1].stages[0].layer.weight == 0.3).all()

@@ -1,5 +1,6 @@
 """A network: an encoder and stages, its decision, and its files."""
 
+import copy
 import itertools
 import json
 import math
@@ -22,7 +23,7 @@ from spyketorch.models._stage import Part, Stage
 from spyketorch.models._summary import Summary, Tally, classes_row, readout_row, shaped
 
 _EXTRA = "_extra_state"  # torch's name for what is no tensor of a module
-_ANYHOW = "`strict=False` takes its tensors all the same"
+_ANYHOW = "`strict=False`, in its own `load_state_dict`, takes its tensors all the same"
 
 
 class Network(nn.Module):
@@ -361,7 +362,7 @@ class Network(nn.Module):
 
         A ``state_dict`` of 0.1, which does not say how its network was built, is taken by its shapes alone.
         """
-        found = super().load_state_dict(state_dict, strict, assign)
+        found = super().load_state_dict(state_dict if strict else self._tensors(state_dict), strict, assign)
         if strict and _EXTRA in state_dict:
             _, there, _ = _kept(state_dict[_EXTRA])
             here = there and self._answers(there["images"])
@@ -374,11 +375,17 @@ class Network(nn.Module):
         return found
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        extra, (_, strict, missing, *_) = f"{prefix}{_EXTRA}", others
-        if not strict:
-            state_dict = {key: value for key, value in state_dict.items() if key != extra}
         super()._load_from_state_dict(state_dict, prefix, *others)
-        missing[:] = [key for key in missing if key != extra]  # a state_dict of 0.1
+        missing: list[str] = others[2]
+        missing[:] = [key for key in missing if key != f"{prefix}{_EXTRA}"]  # a state_dict of 0.1
+
+    def _tensors(self, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Without how this network and those within it were built; modules are not told whether loading is strict."""
+        rest: Any = copy.copy(state_dict)  # with torch's versions, an attribute
+        for name, module in self.named_modules():
+            if isinstance(module, Network):
+                rest.pop(f"{name}.{_EXTRA}" if name else _EXTRA, None)
+        return rest  # type: ignore[no-any-return]
 
     def _sample(self, shape: Sequence[int] | None) -> dict[str, list[int]] | None:
         """Answers to images of values up to 1 and up to 255; None where no part is the user's own or has a hook."""
