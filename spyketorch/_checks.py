@@ -111,9 +111,9 @@ def storable(sizes: Sequence[int], name: str, given: Any) -> None:
         raise fail(name, f"small enough for at most {_STORABLE} values in one tensor", given)
 
 
-def number(value: Any, name: str) -> float:
+def number(value: Any, name: str, minimum: float = -math.inf) -> float:
     """A finite real number; a one-element tensor will do."""
-    if type(value) in (float, int) and -sys.float_info.max <= value <= sys.float_info.max:
+    if type(value) in (float, int) and max(minimum, -sys.float_info.max) <= value <= sys.float_info.max:
         return float(value)
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
@@ -125,16 +125,23 @@ def number(value: Any, name: str) -> float:
         converted = math.inf
     if not math.isfinite(converted):
         raise fail(name, "a finite number", value)
+    if converted < minimum:
+        raise fail(name, f"{minimum} or more", value)
     return converted
+
+
+def share(value: Any, name: str) -> float:
+    """A number of at least 0 and below 1."""
+    if number(value, name) < 0 or value >= 1:
+        raise fail(name, "a share of at least 0 and below 1", value)
+    return float(value)
 
 
 def limit(value: Any, name: str) -> float:
     """A number of at least 0; infinity is none."""
     if isinstance(value, float) and value == math.inf:
         return math.inf
-    if number(value, name) < 0:
-        raise fail(name, "0 or more", value)
-    return float(value)
+    return number(value, name, 0)
 
 
 def flag(value: Any, name: str) -> bool:

@@ -95,9 +95,7 @@ class Chromaticity(nn.Module):
 
     def __init__(self, floor: float = 0.0) -> None:
         super().__init__()
-        self.floor = check.number(floor, "floor")
-        if self.floor < 0:
-            raise check.fail("floor", "0 or more", floor)
+        self.floor = check.number(floor, "floor", 0)
 
     def forward(self, input: Tensor) -> Tensor:
         colours = _coloured(input)

@@ -249,8 +249,7 @@ def check_competition(competition: Any, per_class: int) -> None:
     if not 0 <= check.integer(competition.non_target, "competition.non_target") < per_class:
         accepted = f"0..{per_class - 1}, as the read-out has {per_class} neurons per class"
         raise check.fail("competition.non_target", accepted, competition.non_target, "None is no competition")
-    if check.number(competition.lift, "competition.lift") < 0:
-        raise check.fail("competition.lift", "0 or more", competition.lift)
+    check.number(competition.lift, "competition.lift", 0)
 
 
 def _first(fired: Tensor, potential: Tensor, group: int) -> Tensor:

@@ -51,8 +51,7 @@ class TargetTime(NamedTuple):
         if not 0 <= check.number(self.target, "thresholds.target") <= 1:
             raise check.fail("thresholds.target", "a share of all time steps, 0 to 1", self.target)
         for name, value in (("thresholds.rate", self.rate), ("thresholds.floor", self.floor)):
-            if check.number(value, name) < 0:
-                raise check.fail(name, "0 or more", value)
+            check.number(value, name, 0)
 
     def adapt(self, threshold: Any, response: Response) -> None:
         """As above."""

@@ -95,9 +95,7 @@ class LinearReadout(OfMaps):
         flat, batch = self._flat(times), check.integer(batch, "batch", 1)
         labels = check.labels(labels, len(times), self.weight.device)
         check.labels_within(labels, len(self.bias))
-        penalty = check.number(penalty, "penalty")
-        if penalty < 0:
-            raise check.fail("penalty", "0 or more", penalty)
+        penalty = check.number(penalty, "penalty", 0)
         if tell is not None:
             check.callable_(tell, "tell")
         count, inputs, steps = len(times), flat.shape[1], self.time_steps

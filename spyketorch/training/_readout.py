@@ -22,8 +22,7 @@ class Readout(FinalLesson):
     iterations: int = 100
 
     def __post_init__(self) -> None:
-        if check.number(self.penalty, "penalty") < 0:
-            raise check.fail("penalty", "0 or more", self.penalty)
+        check.number(self.penalty, "penalty", 0)
         check.integer(self.iterations, "iterations", 1)
 
     @property

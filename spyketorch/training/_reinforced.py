@@ -47,8 +47,7 @@ class Reinforced(Lesson):
     def __post_init__(self) -> None:
         check_settings(self, "reward", "punishment")
         check.integer(self.minibatch, "minibatch", 1)
-        if not 0 <= check.number(self.dropout, "dropout") < 1:
-            raise check.fail("dropout", "a share of at least 0 and below 1", self.dropout)
+        check.share(self.dropout, "dropout")
         check.correction(self.correction)
 
     def rule(self, stage: Stage) -> RSTDP:

@@ -95,8 +95,7 @@ class Supervised(FinalLesson):
         for name in ("epochs", "averaged"):
             check.integer(getattr(self, name), name, 1)
         check.flag(self.covariance, "covariance")
-        if check.number(self.step, "step") < 0:
-            raise check.fail("step", "0 or more", self.step)
+        check.number(self.step, "step", 0)
         if self.rates is None and not self.covariance:
             raise check.fail("rates", "a pair (LTP, LTD) without `covariance`, such as (0.5, -0.1)", self.rates)
         if self.rates is not None and (not isinstance(self.rates, Sequence) or len(self.rates) != 2):
@@ -110,8 +109,7 @@ class Supervised(FinalLesson):
         check.callable_(self.schedule, "schedule")
         if check.number(self.latency, "latency") <= 0:
             raise check.fail("latency", "above 0", self.latency)
-        if not 0 <= check.number(self.held_out, "held_out") < 1:
-            raise check.fail("held_out", "a share of at least 0 and below 1", self.held_out)
+        check.share(self.held_out, "held_out")
         if self.patience is not None:
             check.integer(self.patience, "patience", 1)
             if self.held_out == 0:

@@ -77,8 +77,7 @@ class Unsupervised(Lesson):
     def __post_init__(self) -> None:
         check_settings(self, "rates")
         check.integer(self.minibatch, "minibatch", 1)
-        if not 0 <= check.number(self.homeostasis, "homeostasis") < 1:
-            raise check.fail("homeostasis", "a share of at least 0 and below 1", self.homeostasis)
+        check.share(self.homeostasis, "homeostasis")
         if self.threshold is not None:
             check.number(self.threshold, "threshold")
         check.flag(self.patches, "patches")
