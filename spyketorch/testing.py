@@ -15,7 +15,7 @@ import copy
 import itertools
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from spyketorch._identity import Content
 from spyketorch._plasticity import Response, Thresholds
 from spyketorch._warnings import quiet
 from spyketorch.encoding._filter import Filter
-from spyketorch.encoding._fitted import Fitted
+from spyketorch.encoding._fitted import Fitted, fit
 from spyketorch.encoding._latency import LatencyEncoder
 from spyketorch.kernels import plain
 from spyketorch.kernels.layers import Spiking
@@ -42,7 +42,7 @@ from spyketorch.models._network import Network
 from spyketorch.models._stage import Stage
 from spyketorch.snn import Convolution, SpikingConvolution
 from spyketorch.training._checkpoint import state
-from spyketorch.training._lesson import Learned, Lesson, Period
+from spyketorch.training._lesson import FinalLesson, Learned, Lesson, Period
 from spyketorch.training._trainer import Trainer
 
 
@@ -428,13 +428,94 @@ class _Writer:
     """Looks at each period while it is learned, and stops a run in one of them."""
 
     def __init__(self, stop: int) -> None:
-        self.stop, self.turn = stop, 0
+        self.stop, self.turn, self.last = stop, 0, ("", 0)
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        self.turn += name.endswith("/silent")
+        period = name.partition("/")[0], step
+        self.turn += period != self.last
+        self.last = period
         if self.turn == self.stop > 0:
             self.stop = 0
             raise _Stop
+
+
+class _Runs:
+    """Runs of the same lessons, compared by what they leave.
+
+    Args:
+        make_lessons: builds the lessons.
+        network: is copied for each run.
+        images, labels: of all.
+        left: what a run leaves, by name.
+    """
+
+    def __init__(
+        self,
+        make_lessons: Callable[[], list[Lesson | FinalLesson]],
+        network: Network,
+        images: Tensor,
+        labels: Tensor | None,
+        left: Callable[[Trainer], dict[str, Any]],
+    ) -> None:
+        self.make_lessons, self.network, self.left = make_lessons, network, left
+        self.images, self.labels = images, labels
+        self.drawn = itertools.count()  # other numbers in each run
+        self.whole = self.fit(self.start())
+
+    def start(self, stop: int = 0, directory: str | None = None) -> Trainer:
+        """A new process, stopped in a period if that is above 0: nothing is left but the directory."""
+        torch.manual_seed(next(self.drawn))
+        return Trainer(
+            copy.deepcopy(self.network),
+            self.make_lessons(),
+            directory,
+            progress=False,
+            on_silence="warn",
+            writer=_Writer(stop),
+            resume=True,
+            checkpoint_seconds=0,
+        )
+
+    def fit(self, trainer: Trainer) -> Trainer:
+        trainer.fit(self.images, self.labels)
+        return trainer
+
+    def unchanged(self, *but: str) -> None:
+        """Assert that all other parts of the network stayed as they are."""
+        after = _tensors(self.whole.network)
+        for name, value in _tensors(self.network).items():
+            same = name.startswith(but) or torch.equal(value, after[name])
+            assert same, f"only {', '.join(but)} may change, not {name}"
+
+    def alike(self, period: str, stops: Iterable[int], below: int = 0) -> None:
+        """Assert that each run, and each that is stopped in one of these periods and goes on, leaves what one did.
+
+        Args:
+            period: its name.
+            stops: numbers of periods, from 1 on.
+            below: periods of lessons before.
+        """
+        self._same(self.fit(self.start()), "the same seed must give the same bits; draw from what the trainer seeds")
+        rule = "the state of its rule must be in buffers or parameters"
+        for number in stops:
+            trainer = self._stopped(self.start(below + number))
+            self._same(self.fit(trainer), f"stopped in {period} {number} and fitted again; {rule}")
+            with tempfile.TemporaryDirectory() as directory:
+                self._stopped(self.start(below + number, directory))
+                told = f"stopped in {period} {number} and resumed from the checkpoint; {rule}"
+                self._same(self.fit(self.start(0, directory)), told)
+
+    def _same(self, trainer: Trainer, what: str) -> None:
+        wanted = self.left(self.whole)
+        for name, value in self.left(trainer).items():
+            assert Content()(value) == Content()(wanted[name]), f"{what}: other {name}"
+
+    def _stopped(self, trainer: Trainer) -> Trainer:
+        try:
+            self.fit(trainer)
+        except _Stop:
+            return trainer
+        raise AssertionError("the run was to be stopped, but ended")
 
 
 @dataclass(frozen=True)
@@ -480,35 +561,11 @@ def check_lesson(
     lesson = make_lesson()
     if not isinstance(lesson, Lesson):
         raise check.fail_type("make_lesson", "a function that builds a training.Lesson", lesson)
-    same = repr(make_lesson()), repr(make_lesson())
-    assert same[0] == same[1], f"lessons made alike must have one `repr`, which tells them from others; got {same}"
+    _check_told(make_lesson)
     periods = lesson.epochs * -(-len(images) // lesson.period)
     assert periods > 2, f"the check needs three periods or more; {len(images)} images of {lesson} make {periods}"
 
-    drawn = itertools.count()  # other numbers in each run
-
-    def start(stop: int, directory: str | None = None) -> Trainer:
-        """A new process: nothing is left but the directory."""
-        torch.manual_seed(next(drawn))
-        lessons = [_Still()] * stage + [make_lesson()]
-        writer = _Writer(stage + stop if stop else 0)  # each layer below takes one period
-        return Trainer(
-            copy.deepcopy(network),
-            lessons,
-            directory,
-            progress=False,
-            on_silence="warn",
-            writer=writer,
-            resume=True,
-            checkpoint_seconds=0,
-        )
-
-    def fit(trainer: Trainer) -> Trainer:
-        trainer.fit(images, labels)
-        return trainer
-
-    def end(trainer: Trainer) -> dict[str, Any]:
-        """All that a run leaves."""
+    def left(trainer: Trainer) -> dict[str, Any]:
         layer = trainer.network.stages[stage].layer
         return {
             "weights": layer.weight,
@@ -518,37 +575,82 @@ def check_lesson(
             "wins": trainer._wins,
         }
 
-    def compare(trainer: Trainer, what: str) -> None:
-        for name, value in end(trainer).items():
-            assert Content()(value) == Content()(wanted[name]), f"{what}: other {name}"
-
     with quiet(), warnings.catch_warnings(), torch.random.fork_rng([]):
         warnings.simplefilter("ignore")
         _check_parts(lesson, copy.deepcopy(network), images, labels, stage)
-        whole = fit(start(0))
-        wanted = end(whole)
-        assert not torch.equal(wanted["weights"], network.stages[stage].layer.weight), "the lesson learned nothing"
-        aside = (f"stages.{stage}.layer.weight", f"stages.{stage}.layer.threshold")
-        for name, value in network.state_dict().items():
-            after = whole.network.state_dict()[name]
-            assert name in aside or torch.equal(value, after), f"only the layer of stage {stage} may change, not {name}"
-        compare(fit(start(0)), "the same seed must give the same bits; draw from `period.random` or torch's generator")
-        rule = "the state of its rule must be in buffers or parameters"
-        for stop in sorted({1, periods // 2, periods}):
-            trainer = start(stop)
-            _stopped(trainer, images, labels)
-            compare(fit(trainer), f"stopped in period {stop} and fitted again; {rule}")
-            with tempfile.TemporaryDirectory() as directory:
-                _stopped(start(stop, directory), images, labels)
-                compare(fit(start(0, directory)), f"stopped in period {stop} and resumed from the checkpoint; {rule}")
+        runs = _Runs(lambda: [*[_Still()] * stage, make_lesson()], network, images, labels, left)
+        learned = runs.whole.network.stages[stage].layer.weight
+        assert not torch.equal(learned, network.stages[stage].layer.weight), "the lesson learned nothing"
+        runs.unchanged(f"stages.{stage}.layer.weight", f"stages.{stage}.layer.threshold")
+        runs.alike("period", sorted({1, periods // 2, periods}), below=stage)  # each layer below takes one period
 
 
-def _stopped(trainer: Trainer, images: Tensor, labels: Tensor | None) -> None:
-    try:
-        trainer.fit(images, labels)
-    except _Stop:
-        return
-    raise AssertionError("the run was to be stopped, but ended")
+def check_final_lesson(
+    make_lesson: Callable[[], FinalLesson], network: Network, images: Tensor, labels: Tensor | None = None
+) -> None:
+    """Check a final lesson of :class:`spyketorch.training.Trainer`, by teaching it to a copy of a network.
+
+    The same seed gives the same bits, whatever was drawn before; a run that is stopped in a pass and goes on, by
+    another call or from its checkpoint, ends as one that never stopped: the part that learns, the state of the rule,
+    the history. A lesson that tells of no passes is not stopped. All other parts of the network stay as they are, and
+    so does the lesson; the rule is made without a change of the part that learns; two lessons made alike have one
+    ``repr``.
+
+    Args:
+        make_lesson: builds the lesson.
+        network: one with the part that the lesson teaches, such as a ``readout``, before it; it is left alone.
+        images, labels: what is learned.
+
+    Raises:
+        AssertionError: what is broken.
+        TypeError: ``make_lesson`` builds no final lesson.
+
+    Example:
+        >>> from spyketorch import models, training
+        >>> network, images = models.goupy2024(features=4, image_shape=(1, 20, 20)), torch.rand(6, 1, 20, 20)
+        >>> check_final_lesson(lambda: training.Supervised(epochs=3), network, images, torch.arange(6) % 2)
+    """
+    check.callable_(make_lesson, "make_lesson")
+    lesson = make_lesson()
+    if not isinstance(lesson, FinalLesson):
+        raise check.fail_type("make_lesson", "a function that builds a training.FinalLesson", lesson)
+    _check_told(make_lesson)
+    content, sample = Content(code=False)(lesson), copy.deepcopy(network)
+
+    def left(trainer: Trainer) -> dict[str, Any]:
+        module = lesson.module(trainer.network)
+        return {
+            "weights": module.state_dict(),
+            "state of the rule": state(trainer._final(lesson), module),
+            "history": trainer.history,
+        }
+
+    with quiet(), warnings.catch_warnings(), torch.random.fork_rng([]):
+        warnings.simplefilter("ignore")
+        fit(sample.encoder, images)
+        module = lesson.module(sample)
+        before = copy.deepcopy(module.state_dict())
+        lesson.rule(module)
+        assert Content()(module.state_dict()) == Content()(before), "`rule` must leave the part that learns as it is"
+        runs = _Runs(lambda: [make_lesson()], sample, images, labels, left)
+        after = lesson.module(runs.whole.network).state_dict()
+        assert Content()(after) != Content()(before), "the lesson learned nothing"
+        runs.unchanged(*(name for name, part in sample.named_modules() if part is module))
+        passes = len(runs.whole.history)
+        runs.alike("pass", sorted({1, -(-passes // 2), passes}) if passes else ())
+        Trainer(sample, [lesson], progress=False, on_silence="warn").fit(images, labels)
+    assert Content(code=False)(lesson) == content, (
+        f"a lesson must stay as it is, state belongs to its rule; {lesson} changed"
+    )
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return dict(itertools.chain(module.named_parameters(), module.named_buffers()))
+
+
+def _check_told(make_lesson: Callable[[], Any]) -> None:
+    same = repr(make_lesson()), repr(make_lesson())
+    assert same[0] == same[1], f"lessons made alike must have one `repr`, which tells them from others; got {same}"
 
 
 def _check_parts(lesson: Lesson, network: Network, images: Tensor, labels: Tensor | None, stage: int) -> None:

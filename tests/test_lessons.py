@@ -1,6 +1,7 @@
 """Lessons and rules of the user's own: through the protocol alone, stopped, killed and resumed to the bit."""
 
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -17,8 +18,23 @@ from shared_out import bars
 from test_training import LESSONS, network, weights
 
 from spyketorch import _files, testing
+from spyketorch.encoding import LatencyEncoder
 from spyketorch.learning import RSTDP, STDP, VDSP, IntegerSTDP, TargetTime
-from spyketorch.training import Constant, Decaying, FinalLesson, Learned, Lesson, Reinforced, Trainer, Unsupervised
+from spyketorch.models import Network, Stage
+from spyketorch.readout import FirstSpikeReadout, LinearReadout
+from spyketorch.snn import SpikingConvolution, SpikingPooling
+from spyketorch.training import (
+    Constant,
+    Decaying,
+    FinalLesson,
+    Learned,
+    Lesson,
+    Readout,
+    Reinforced,
+    Supervised,
+    Trainer,
+    Unsupervised,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::spyketorch.training.TrainingWarning")
 
@@ -379,7 +395,7 @@ class Nameless(Unsupervised):
         (HiddenState, 0, "the state of its rule must be in buffers"),
         (Changing, 0, "a lesson must stay as it is"),
         (Drawing, 0, "the same seed"),
-        (Meddling, 1, "only the layer"),
+        (Meddling, 1, r"only stages\.1\.layer\..* may change, not stages\.0"),
         (Starting, 0, "`rule` must leave the layer"),
         (Outside, 0, "winners must be"),
         (Few, 0, "`winners` must be int64 of shape"),
@@ -415,3 +431,141 @@ def test_a_lesson_that_lacks_a_method_is_refused():
         Trainer(network(), [type("Mute", (Idle,), {"learn": lambda *given: None})()], progress=False).fit(bars(20)[0])
     assert isinstance(Structural(), Lesson)
     assert isinstance(Reinforced(), Lesson)
+
+
+class Nearest(torch.nn.Module):
+    """Decides for the class whose typical times are nearest."""
+
+    def __init__(self, shape, classes, time_steps):
+        super().__init__()
+        self.register_buffer("typical", torch.full((classes, math.prod(shape)), time_steps / 2))
+        self.register_buffer("passes", torch.tensor(0))
+
+    def forward(self, times):
+        return -torch.cdist(times.flatten(1).float(), self.typical)
+
+
+@dataclass(frozen=True)
+class Moving(FinalLesson):
+    passes: int = 3
+
+    def module(self, network):
+        return network.readout
+
+    def fit(self, rule, times, labels, follow):
+        for number in range(int(rule.passes), self.passes):
+            for i in self.order(number, times, follow):
+                rule.typical[labels[i]] += self.rate(rule) * (times[i].flatten() - rule.typical[labels[i]])
+                follow.heard(1)
+            rule.passes += 1
+            follow.passed({"moved": float(rule.typical.sum())})
+
+    def order(self, number, times, follow):
+        return follow.random(number).permutation(len(times)).tolist()
+
+    def rate(self, rule):
+        return 0.1
+
+
+class Loose(Moving):
+    """Draws from torch's generator, which nothing seeds for a final lesson."""
+
+    def order(self, number, times, follow):
+        return torch.randperm(len(times)).tolist()
+
+
+class Forgetful(Moving):
+    """Keeps what it needs where no checkpoint finds it."""
+
+    def rate(self, rule):
+        rule.heard = getattr(rule, "heard", 0) + 1
+        return 1 / (9 + rule.heard)
+
+
+class Anew(Moving):
+    """Begins anew where it was stopped."""
+
+    def fit(self, rule, times, labels, follow):
+        rule.passes.zero_()
+        super().fit(rule, times, labels, follow)
+
+
+class Resting(Moving):
+    def fit(self, rule, times, labels, follow):
+        follow.passed({})
+
+
+class Reaching(Moving):
+    """Changes a layer, too."""
+
+    def module(self, network):
+        object.__setattr__(self, "network", network)
+        return network.readout
+
+    def fit(self, rule, times, labels, follow):
+        with torch.no_grad():
+            self.network.stages[0].layer.weight.mul_(0.5)
+        super().fit(rule, times, labels, follow)
+
+
+class Hasty(Moving):
+    """Begins to learn when its rule is made."""
+
+    def rule(self, module):
+        module.typical += 1
+        return module
+
+
+class Unlike(Moving):
+    turns = itertools.count()
+
+    def __repr__(self):
+        return f"Unlike({next(self.turns)})"
+
+
+class Worn(Moving):
+    def fit(self, rule, times, labels, follow):
+        super().fit(rule, times, labels, follow)
+        object.__setattr__(self, "passes", self.passes + 1)
+
+
+def taught(readout):
+    torch.manual_seed(0)
+    layer = SpikingConvolution(1, 4, 3, 2.0, 0.5, 0.2, time_steps=15)
+    made = Network(LatencyEncoder(torch.nn.Identity(), 15), [Stage(layer, SpikingPooling(2))])
+    shape = tuple(made.features(bars(2)[0]).shape[1:])
+    made.readout = readout(shape, 2, time_steps=15)
+    return made
+
+
+FINAL = {
+    "one's own": (Moving, Nearest),
+    "linear": (Readout, LinearReadout),
+    "first spike": (lambda: Supervised(epochs=3, averaged=2), partial(FirstSpikeReadout, per_class=2)),
+    "held out": (lambda: Supervised(epochs=4, held_out=0.2, patience=1), partial(FirstSpikeReadout, per_class=2)),
+}
+
+
+@pytest.mark.parametrize("name", FINAL)
+def test_final_lessons_keep_their_contract(name):
+    make, readout = FINAL[name]
+    testing.check_final_lesson(make, taught(readout), *bars(20))
+
+
+@pytest.mark.parametrize(
+    "make, told",
+    [
+        (Loose, "the same seed"),
+        (Forgetful, "the state of its rule must be in buffers"),
+        (Anew, "stopped in pass 2"),
+        (Resting, "learned nothing"),
+        (Reaching, "only readout may change, not stages.0"),
+        (Hasty, "`rule` must leave the part that learns"),
+        (Unlike, "`repr`"),
+        (Worn, "a lesson must stay as it is"),
+        (lambda: Reinforced(), "a training.FinalLesson"),
+    ],
+)
+def test_final_lessons_that_break_the_contract_are_found(make, told):
+    with pytest.raises((AssertionError, TypeError), match=told):
+        testing.check_final_lesson(make, taught(Nearest), *bars(20))
