@@ -251,8 +251,10 @@ def tensor(value: Any, name: str) -> Tensor:
         way = "`torch.stack` makes one of them"
     elif isinstance(value, list | tuple | np.ndarray):
         way = "`torch.as_tensor` makes one of it"
-    elif isinstance(value, Dataset | DataLoader):
-        way = "stack its items into one, as in `torch.stack([image for image, label in dataset])`"
+    elif isinstance(value, DataLoader):
+        way = "`torch.cat([images for images, labels in loader])` makes one of pairs"
+    elif isinstance(value, Dataset):
+        way = "`torch.stack([image for image, label in dataset])` makes one, where its transform gives tensors"
     raise fail_type(name, "a torch.Tensor", value, way)
 
 
@@ -282,13 +284,16 @@ def images(value: Any, *, single: bool = False) -> Tensor:
     return value  # type: ignore[no-any-return]
 
 
-def regrouped(value: Tensor) -> str:
-    """How images of a wrong number of channels may become grey ones, as their shape suggests."""
+def regrouped(value: Tensor, wanted: int) -> str:
+    """How images of another number of channels may get those that are wanted, as their shape suggests."""
     first = value.ndim - 3
     if value.shape[-1] in (1, 3, 4) and value.shape[-3] not in (1, 3, 4):
         return f"`images.permute({'2, 0, 1' if first == 0 else '0, 3, 1, 2'})` puts channels first"
-    if value.shape[-3] in (3, 4):
-        return f"`images.float().mean({first}, keepdim=True)` makes them grey"
+    colours = "images[:3]" if first == 0 else "images[:, :3]"
+    if value.shape[-3] in (3, 4) and wanted == 1:
+        return f"`{colours if value.shape[-3] == 4 else 'images'}.float().mean({first}, keepdim=True)` makes them grey"
+    if value.shape[-3] == 4 and wanted == 3:
+        return f"`{colours}` leaves out how opaque they are"
     return ""
 
 
@@ -339,11 +344,11 @@ def indices(value: Any, name: str, count: int, device: torch.device) -> Tensor:
         raise fail_type(name, f"{count} integers", value) from error
     whole = not (checked.is_floating_point() or checked.is_complex() or checked.dtype == torch.bool)
     if not whole or checked.shape != (count,) or checked.layout != torch.strided:
-        way = ""
+        way, given = "", name if isinstance(value, Tensor | np.ndarray) else f"numpy.asarray({name})"
         if checked.shape == (count, 1):
-            way = f"`{name}.flatten()` has that shape"
+            way = f"`{given}.flatten()` has that shape"
         elif checked.ndim == 2 and len(checked) == count:
-            way = f"`{name}.argmax(1)` is the place of the largest in each row, the class where rows are one-hot"
+            way = f"`{given}.argmax(1)` is the place of the largest in each row, the class where rows are one-hot"
         elif checked.shape == (count,) and checked.layout == torch.strided:
             way = f"`{name}.long()` makes them whole"
             if not isinstance(value, Tensor):
@@ -412,7 +417,7 @@ def precise(weight: Tensor, name: str) -> None:
     if weight.dtype in (torch.float16, torch.bfloat16):
         raise ValueError(
             f"`{name}` must be float32 or float64 to learn; got {weight.dtype}, in which updates are rounded away: "
-            "learn in .float(), and convert what was learned"
+            "call `.float()` before its rule or Trainer is made, and convert what was learned"
         )
 
 

@@ -150,7 +150,8 @@ def stored_weight(layer: Any, name: str) -> Tensor:
         raise ValueError(
             f"`{name}` must be stored in the layer to be changed; got one of {type(layer).__name__} that is computed "
             "before each use (pruned, parametrised or normalised), so that a change would be lost: make it permanent "
-            "first, by torch.nn.utils.prune.remove or torch.nn.utils.parametrize.remove_parametrizations"
+            "first, by what undoes it in torch.nn.utils: prune.remove, parametrize.remove_parametrizations, "
+            "remove_weight_norm or remove_spectral_norm"
         )
     return weight.data
 

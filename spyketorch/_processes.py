@@ -211,8 +211,8 @@ def _lost() -> ConnectionError:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's: the end has begun
     return ConnectionError(
-        "another process of this run has ended, so this one ends too; what was saved is whole, and resume=True goes on "
-        "with it, with any number of processes"
+        "another process of this run has ended, so this one ends too; what a Trainer has saved in its directory is "
+        "whole, and resume=True goes on with it, with any number of processes"
     )
 
 

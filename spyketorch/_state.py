@@ -40,7 +40,7 @@ def numbers(module: nn.Module) -> None:
                 where = f"{path}.{name}" if path else name
                 raise ValueError(
                     f"`{where}` must be finite everywhere; it holds NaN or infinite values, on which nothing can be "
-                    "decided: load or draw it anew"
+                    "decided: load or draw it anew, or fit it by the module's own `fit`"
                 )
 
 

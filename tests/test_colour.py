@@ -327,7 +327,7 @@ def test_what_is_fitted_is_saved(name):
     images = pictures()
     made, fresh, other = (FITTED[name]() for _ in range(3))
     assert isinstance(made, encoding.Fitted) and not made.fitted and not fresh.state_dict()
-    with pytest.raises(ValueError, match=rf"must be known before.*`fit` of this {name}.*saved state"):
+    with pytest.raises(ValueError, match=rf"of this {name} must be known before.*`encoding.fit.*saved state"):
         made(images)
     encoding.fit(made, images)
     encoding.fit(other, (images.flip(-2) // 3) ** 2)

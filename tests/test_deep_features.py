@@ -280,7 +280,7 @@ def test_what_is_not_fitted_is_not_drawn():
     white = torch.nn.Sequential(encoding.Whitening(window=3), encoding.OnOff())
     network = models.Network(encoding.LinearLatency(white, 4), [models.Stage(layer(6, 2))])
     for draw in (lambda: vis.get_network_features(network, 0), lambda: vis.get_colour_features(network)):
-        with pytest.raises(ValueError, match="`kernels` must be known"):
+        with pytest.raises(ValueError, match="`kernels` of this Whitening must be known"):
             draw()
 
 

@@ -370,9 +370,9 @@ def test_a_scale_that_is_none_is_not_loaded(saved):
 
 def test_an_encoder_that_was_not_fitted_says_so():
     images = torch.rand(2, 1, 7, 5)
-    with pytest.raises(ValueError, match=r"`largest` must be known.*`fit` of this LinearLatency.*saved"):
+    with pytest.raises(ValueError, match=r"`largest` of this LinearLatency must be known.*saved"):
         fitted()(images)
-    with pytest.raises(ValueError, match=r"`largest`, \(2, 7, 5\), was fitted to; got \(2, 9, 9\): `fit`"):
+    with pytest.raises(ValueError, match=r"`largest`, \(2, 7, 5\), was fitted to; got \(2, 9, 9\): its own `fit`"):
         fitted(images, per_place=True)(torch.rand(2, 1, 9, 9))
     assert fitted(images)(torch.rand(2, 1, 9, 9)).shape == (2, 2, 9, 9)  # a scale for each map knows no size
 
@@ -390,7 +390,7 @@ def test_intensities_that_are_none_are_refused():
         for image in (torch.full((1, 1, 3, 3), torch.nan), torch.full((1, 1, 3, 3), torch.inf)):
             with pytest.raises(ValueError, match="finite"):
                 encode.fit(image)
-            with pytest.raises(ValueError, match=r"finite|`largest` must be known"):
+            with pytest.raises(ValueError, match=r"finite|`largest` of this LinearLatency must be known"):
                 encode(image)
     with pytest.raises(ValueError, match="`intensities` must be 0 or more"):
         encode.fit(-torch.ones(1, 1, 3, 3))

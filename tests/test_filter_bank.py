@@ -80,7 +80,7 @@ def test_it_is_the_front_of_an_encoder():
         (torch.zeros(300), "of shape"),
         (torch.zeros(1, 300), "of shape"),
         (torch.zeros(3, 1, 300), "of one channel and one row"),
-        (torch.zeros(1, 300, 1), r"view\(1, 1, -1\)"),
+        (torch.zeros(1, 300, 1), r"view\(1, 1, 1, 300\)` is a batch of 1"),
         (torch.zeros(2, 1, 300), r"mean\(-3, keepdim=True\)` makes one channel of two"),
         (torch.zeros(5, 1, 2, 300), r"mean\(-2, keepdim=True\)` makes one channel of two"),
         (torch.full((1, 1, 300), torch.nan), "finite"),

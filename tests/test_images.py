@@ -268,8 +268,14 @@ FORMS = {  # that a network itself does not take, only `predict`, `scores`, `eva
     "an array": (IMAGES.numpy(), "a float32 ndarray of shape (20, 1, 12, 12): `torch.as_tensor`"),
     "lists": (IMAGES.tolist(), "a list of 20 x 1 x 12 x 12"),
     "a list of images": (list(IMAGES), "`torch.stack` makes one"),
-    "a data set": (TensorDataset(IMAGES, LABELS), "an object of TensorDataset: stack its items"),
-    "a loader": (DataLoader(TensorDataset(IMAGES)), "an object of DataLoader: stack its items"),
+    "a data set": (
+        TensorDataset(IMAGES, LABELS),
+        "an object of TensorDataset: `torch.stack([image for",
+    ),
+    "a loader": (
+        DataLoader(TensorDataset(IMAGES)),
+        "an object of DataLoader: `torch.cat([images for",
+    ),
 }
 WAYS = {
     "one image": (IMAGES[0], "`images[None]`"),
@@ -316,7 +322,7 @@ def test_an_encoder_alone_tells_the_same():
 @pytest.mark.parametrize(
     ("labels", "way"),
     [(LABELS.float(), "`labels.long()`"), (LABELS[:, None], "`labels.flatten()`"),
-     (torch.eye(10)[LABELS], "`labels.argmax(1)`"), (torch.eye(10)[LABELS].tolist(), "`labels.argmax(1)`")],
+     (torch.eye(10)[LABELS], "`labels.argmax(1)`"), (torch.eye(10)[LABELS].tolist(), "(labels).argmax(1)`")],
 )  # fmt: skip
 def test_labels_that_are_no_classes_are_told_the_way_on(labels, way):
     for call in (partial(evaluate, on_one_channel()), Trainer(on_one_channel(), [Reinforced()]).fit):

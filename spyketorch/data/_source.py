@@ -111,8 +111,8 @@ class Source(ABC):
             if word not in place:
                 known = ", ".join(map(repr, names[:10])) + ", ..." * (len(names) > 10)
                 raise ValueError(
-                    f"`labels` must be among the classes {known}; that of image {number} is {word!r}: where a network "
-                    "got the `names` of other classes, `network.names = None` forgets them"
+                    f"`labels` must be among the classes {known}; that of image {number} is {word!r}: leave such "
+                    "images out; before a network is taught other classes, `network.names = None` forgets those it had"
                 )
         return torch.tensor([place[word] for word in words]), names
 
@@ -541,7 +541,8 @@ def _from_array(array: "np.ndarray[Any, Any]") -> Tensor:
         writable = native.flags.writeable and all(step >= 0 for step in native.strides)
         return torch.from_numpy(np.asarray(native if writable else native.copy()))
     except (TypeError, ValueError) as error:  # of what torch knows no type
-        way = "`images.astype(numpy.float32)` has one"
+        words = array.dtype.kind in "US"
+        way = "`PIL.Image.open` reads a picture" if words else "`images.astype(numpy.float32)` has one"
         raise check.fail_type("images", "arrays of numbers that torch has a type for", array, way) from error
 
 

@@ -65,7 +65,7 @@ class ByValue(FittedState):
         if not check.broadcasts(self.largest.shape, intensities.shape[-3:]):
             raise ValueError(
                 f"`{IMAGES}` must give intensities that `largest`, {tuple(self.largest.shape)}, was fitted to; got "
-                f"{tuple(intensities.shape[-3:])}: `fit` the encoder to images of this size"
+                f"{tuple(intensities.shape[-3:])}: its own `fit`, with images of this size, fits it anew"
             )
         check.same_device(intensities, IMAGES, self.largest, "largest")
         # 0 / 0 is taken for 0; what fires where nothing did in training is above the largest

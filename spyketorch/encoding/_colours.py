@@ -13,7 +13,8 @@ def _coloured(input: Tensor) -> Tensor:
     """Red, green and blue, (3, H, W) or (N, 3, H, W), in a floating type."""
     image = check.floating(check.image(input, IMAGES), IMAGES)
     if image.shape[-3] != 3:
-        shown = "`images.expand(-1, 3, -1, -1)` makes a batch of grey ones such" if image.shape[-3] == 1 else ""
+        sizes = "-1, 3, -1, -1" if image.ndim == 4 else "3, -1, -1"
+        shown = f"`images.expand({sizes})` makes grey ones such" if image.shape[-3] == 1 else ""
         raise check.fail(IMAGES, "of red, green and blue, (3, H, W) or (N, 3, H, W)", input, shown)
     return image
 

@@ -257,7 +257,7 @@ def _columns(events: Any) -> tuple[np.ndarray, ...]:
                 "`numpy.lib.recfunctions.rename_fields` gives them other names"
             )
         if events[name].dtype.kind not in "iub":
-            way = "`(1e6 * seconds).astype(int)` makes microseconds of seconds" if field == "t" else ""
+            way = "in a field of integers `(1e6 * seconds).round()` are microseconds" if field == "t" else ""
             raise check.fail_type("events", f"integers in the field {name}", events[name], way)
         if field == "t":
             _within_reach(events[name])

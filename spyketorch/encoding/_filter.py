@@ -140,8 +140,8 @@ class Filter(nn.Module):
         given, wanted = image.shape[-3], self.channels
         if given != wanted:
             accepted = f"of `channels`={wanted}, ({wanted}, H, W) or (N, {wanted}, H, W)"
-            way = check.regrouped(input) if wanted in (1, 3) else ""
-            if "permute" not in way:
+            way = check.regrouped(input, wanted)
+            if "permute" not in way and self.kernels.shape[1] == 1:
                 way = f"`Filter(..., channels={given})` reads such{way and f', {way}'}"
             raise check.fail(IMAGES, accepted, input, way)
         check.same_device(image, IMAGES, self.kernels, "kernels")

@@ -107,11 +107,7 @@ class FilterBank(nn.Module):
         name = "sounds`/`input"
         sounds = check.floating(check.image(input, name), name)
         if sounds.shape[-3:-1] != (1, 1):
-            way = "`sound.view(1, 1, -1)` is one of a row of samples" if sounds.shape[-1] == 1 else ""
-            for axis in (-3, -2):
-                if sounds.shape[axis] == 2:
-                    way = f"`sounds.float().mean({axis}, keepdim=True)` makes one channel of two"
-            raise check.fail(name, "of one channel and one row, (1, 1, L) or (N, 1, 1, L)", input, way)
+            raise check.fail(name, "of one channel and one row, (1, 1, L) or (N, 1, 1, L)", input, _regrouped(sounds))
         check.finite(sounds, name)
         check.same_device(sounds, name, self.weight, "weight")
         heard = [self._heard(sound) for sound in sounds.detach().flatten(0, -2)]  # each as if it were alone
@@ -142,3 +138,15 @@ class FilterBank(nn.Module):
 def _mel(frequency: float) -> float:
     """In units of no name: 2595 / ln(10) of them are as many mel."""
     return math.log1p(frequency / 700)
+
+
+def _regrouped(sounds: Tensor) -> str:
+    """How sounds of another shape may become those of one channel and one row, as their shape suggests."""
+    *_, channels, rows, samples = sounds.shape
+    if samples == 1:
+        count, length = sounds.numel() // max(channels, rows), max(channels, rows)
+        return f"`sounds.view({count}, 1, 1, {length})` is a batch of {count} of {length} samples"
+    for axis, sizes in ((-3, (2, 1)), (-2, (1, 2))):
+        if sizes == (channels, rows):
+            return f"`sounds.float().mean({axis}, keepdim=True)` makes one channel of two"
+    return ""

@@ -161,6 +161,6 @@ class FittedState(CheckedState):
 def unfitted(name: str, part: nn.Module) -> ValueError:
     """The sentence for a part that is asked before it knows what it takes from images."""
     return ValueError(
-        f"`{name}` must be known before images are encoded: call `fit` of this {type(part).__name__} with training "
-        "images, or `encoding.fit` with the whole encoder, or load a saved state"
+        f"`{name}` of this {type(part).__name__} must be known before images are encoded: `encoding.fit(encoder, "
+        "images)`, with training images, fits all parts of an encoder, each to what reaches it; or load a saved state"
     )

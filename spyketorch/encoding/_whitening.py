@@ -138,7 +138,7 @@ class Whitening(FittedState):
             raise unfitted("kernels", self)
         if image.shape[-3] != len(self.kernels):
             accepted = f"of the {len(self.kernels)} channels that it was fitted to"
-            raise check.fail(IMAGES, accepted, input, check.regrouped(input))
+            raise check.fail(IMAGES, accepted, input, check.regrouped(input, len(self.kernels)))
         check.same_device(image, IMAGES, self.kernels, "kernels")
         check.finite(image, IMAGES)
         batch = image if image.ndim == 4 else image.unsqueeze(0)

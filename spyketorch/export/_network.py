@@ -20,7 +20,7 @@ from spyketorch.models._stage import Stage
 from spyketorch.neurons import IntegrateAndFire
 from spyketorch.snn import SpikingConvolution, SpikingPooling
 
-_WAY = "`export.quantize` makes one of a trained network"
+_WAY = "`export.quantize` makes one of a trained network of floats"
 
 
 class IntegerNetwork(Network):

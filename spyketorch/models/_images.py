@@ -58,9 +58,10 @@ class ImageSpec:
         if any(wanted not in (None, size) for wanted, size in sizes):
             shape = ", ".join("any" if size is None else str(size) for size in self.shape)
             channels, rows, columns = self.shape
-            way = check.regrouped(images) if channels not in (None, images.shape[-3]) else ""
+            way = "" if channels in (None, images.shape[-3]) else check.regrouped(images, channels)
             if channels in (None, images.shape[-3]) and images.ndim == 4 and rows and columns:
                 way = f"`torch.nn.functional.interpolate(images.float(), ({rows}, {columns}))` resizes them"
+            way += way and ", where they are a tensor; in a data set its transform does that"
             raise check.fail("images", f"of shape (N, {shape}), as this network was made for", images, way)
 
     def scale(self, images: Tensor) -> str | None:

@@ -23,7 +23,7 @@ from spyketorch.models._stage import Part, Stage
 from spyketorch.models._summary import Summary, Tally, classes_row, readout_row, shaped
 
 _EXTRA = "_extra_state"  # torch's name for what is no tensor of a module
-_ANYHOW = "`strict=False`, in its own `load_state_dict`, takes its tensors all the same"
+_ANYHOW = "`strict=False`, in its own `load_state_dict`, takes its tensors, where shapes and time steps are the same"
 
 
 class Network(nn.Module):

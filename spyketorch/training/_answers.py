@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import spyketorch
 from spyketorch._common_memory import Rows
-from spyketorch._files import atomic, load, save
+from spyketorch._files import DamagedFile, atomic, load, save
 from spyketorch._identity import Content, code_of, digest, hashed, hooks, its_own, lines, settings, unhooked
 from spyketorch._processes import ALONE, Processes
 from spyketorch._progress import progress_bar
@@ -84,12 +84,14 @@ class Answers:
         if self.directory is None or self.images.name in (None, self.images.identity):
             return None
         path = self.directory / f"images-{str(self.images.name)[:16]}.pt"
-        told = self.processes.told(lambda: load(path) if path.exists() else None)
-        if told is not None and self.images.identity is None:
-            try:
+        try:
+            told = self.processes.told(lambda: load(path) if path.exists() else None)
+            if told is not None and self.images.identity is None:
                 self.images.recall(**told)
-            except TypeError as error:
-                raise ValueError(f"{str(path)!r} tells of no images; delete it, and they are read anew") from error
+        except (DamagedFile, TypeError) as error:
+            raise ValueError(
+                f"{str(path)!r} tells of no images ({error}); delete it, and they are read anew"
+            ) from error
         return path
 
     def _compute(self, stage: int) -> Tensor:

@@ -231,7 +231,8 @@ def _judge(found: Calibration, kind: str, target: float, step: float) -> None:
     """Warn where a target is missed by more than a tenth of it, or a step."""
     reached: float = getattr(found, kind)
     if kind == "first":
-        missed, way = not target - 2 * step < reached <= target, "a later time"
+        missed = not target - 2 * step < reached <= target
+        way = "a later time" if reached > target else "an earlier time"
         text = f"half of its images have a spike by {reached:.0%} of the time steps"
     else:
         missed, way = abs(reached - target) > 0.1 * target, "another share"

@@ -83,12 +83,15 @@ def silence(layer: SpikingConvolution, times: Tensor) -> str | None:
         )
     if bool((layer(times) < layer.time_steps).any()):
         return None
-    limit = "0" if layer.threshold is None else f"{float(layer.threshold.min()):g}"
-    return (
-        f"nothing fires: on {len(times)} images the largest potential is {_highest(layer, times):g}, the threshold "
-        f"{limit}. Lower the threshold, or raise weight_mean; training.calibrate(network, images, share=0.1) finds one "
-        "that lets a tenth of the neurons fire."
-    )
+    highest, limit = _highest(layer, times), 0 if layer.threshold is None else float(layer.threshold.min())
+    way = "Raise weight_mean."
+    if highest > 0:
+        way = (
+            "Lower the threshold, or raise weight_mean; before a run begins, training.calibrate(network, images, "
+            "share=0.1) finds one that lets a tenth of the neurons fire (in a list, None leaves a layer as it is)."
+        )
+    text = f"nothing fires: on {len(times)} images the largest potential is {highest:g}, the threshold {limit:g}"
+    return f"{text}. {way}"
 
 
 def _share(mask: Tensor) -> float:
@@ -101,10 +104,10 @@ def before(layer: SpikingConvolution, times: Tensor) -> Iterator[str]:
     fired = layer(times)
     silent = _share((fired == layer.time_steps).flatten(1).all(1))
     if silent > 0.1:
+        own = "raise weight_mean" if layer.threshold is None else "lower the threshold, which training.calibrate finds"
         yield (
-            f"{silent:.0%} of the images are silent, and teach nothing. Lower the threshold, or those of the filters: "
-            "images on another scale than they were chosen for (such as 0..1 instead of 0..255) look like that. "
-            "training.calibrate finds a threshold that fits the images."
+            f"{silent:.0%} of the images are silent, and teach nothing. Lower the thresholds of the filters (images on "
+            f"another scale than they were chosen for, such as 0..1 instead of 0..255, look like that), or {own}."
         )
     spikes = int((times < layer.time_steps).sum()) / len(times)
     if spikes < layer.time_steps:
@@ -127,10 +130,12 @@ def _at_once(layer: SpikingConvolution, threshold: Tensor, fired: Tensor) -> boo
 
 def on_bounds(weight: Tensor, bounds: tuple[float, float]) -> Iterator[str]:
     """Weights that a stabilizer keeps where they are."""
-    if convergence(weight, bounds) < 1e-6:
+    lower, upper = bounds
+    if float(((weight - lower) * (upper - weight)).clamp(min=0).mean()) < 1e-6 * (upper - lower) ** 2:
         yield (
             f"weights start on their bounds {bounds}, where the stabilizer, (w - lower) * (upper - w), is 0 and "
-            "nothing can change. Start between them (weight_mean=0.8), or set use_stabilizer=False."
+            f"nothing can change. Start between them (weight_mean={(lower + upper) / 2:g}), or set "
+            "use_stabilizer=False."
         )
 
 
@@ -169,32 +174,36 @@ def labels(labels: Tensor, classes: Tensor) -> Iterator[str]:
         )
 
 
+_ADAPT = "let thresholds that nothing else moves adapt (Unsupervised(homeostasis=0.1))"
+
+
 def winners(course: Course) -> Iterator[str]:
     """One feature that wins nearly always, or most that never do."""
-    way = "Choose more winners (kwta), let thresholds adapt (homeostasis=0.1), or take fewer features."
-    return _idle(course, 0.75 * len(course.wins), "features", way)
+    way = f"Choose more winners (kwta), {_ADAPT}, or take fewer features."
+    return _idle(course, 0.75 * len(course.wins), "features", way, _ADAPT)
 
 
 def deciding(course: Course) -> Iterator[str]:
     """As :func:`winners`, of features that decide, which have to share the work of their class."""
-    return _idle(course, len(course.wins) / 3, "deciding features", "Let others sit out (dropout=0.5).")
+    way = "let more sit out (a larger dropout)"
+    return _idle(course, len(course.wins) / 3, "deciding features", f"{way.capitalize()}.", way)
 
 
-def _idle(course: Course, most: float, features: str, way: str) -> Iterator[str]:
-    """One feature that wins nearly always, or more than ``most`` that never do."""
-    dominated = list(_dominated(course.wins))
+def _idle(course: Course, most: float, features: str, way: str, share: str) -> Iterator[str]:
+    """One feature that wins nearly always, or more than ``most`` that never do; what else helps, and ``share`` both."""
+    dominated = list(_dominated(course.wins, share))
     yield from dominated
     dead = int((course.wins == 0).sum())
     if not dominated and _judged(course) and dead > most:
         yield f"{dead} of {len(course.wins)} {features} never won, so they never learned. {way}"
 
 
-def _dominated(wins: Tensor) -> Iterator[str]:
+def _dominated(wins: Tensor, share: str) -> Iterator[str]:
     if len(wins) > 3 and wins.max() > 0.9 * wins.sum() > 0:
         yield (
             f"feature {int(wins.argmax())} won {wins.max() / wins.sum():.0%} of the time, so the others hardly learn. "
             "Give the weights more spread (weight_std), lower the learning rates, choose more winners with an "
-            "inhibition radius (kwta), or let thresholds adapt (homeostasis=0.1)."
+            f"inhibition radius (kwta), or {share}."
         )
 
 
@@ -217,7 +226,7 @@ def silent_in_the_end(course: Course) -> Iterator[str]:
     elif silent > 0.1:
         yield (
             f"at the end {silent:.0%} of the images are silent, about which later layers learn nothing. "
-            "Lower the threshold, or let depression (LTD) be weaker."
+            "Let depression (LTD) be weaker, or lower the threshold where there is one."
         )
 
 
@@ -322,13 +331,13 @@ def taught_times(rows: Sequence[Mapping[str, float]], labels: Tensor, unheard: f
     if unheard > 0.05:
         yield (
             f"on {unheard:.0%} of the images no neuron fires at all, and the one nearest to its threshold decides. "
-            "Lower `latency`, which gives the thresholds, or take ramp neurons."
+            "Lower `latency`, which gives the thresholds, or take ramp neurons where they are none."
         )
     if rows[-1]["latency"] > 1.2 * rows[0]["latency"]:
         yield (
             f"neurons fire later and later, at {rows[0]['latency']:.2f} T in the first epoch and at "
-            f"{rows[-1]['latency']:.2f} T in the last: weights drift to inputs that rarely fire. Learn with "
-            "covariance=True, lower the rates, or take an earlier `latency`."
+            f"{rows[-1]['latency']:.2f} T in the last: weights drift to inputs that rarely fire. Lower "
+            "the rates, take an earlier `latency`, or learn with covariance=True where it is off."
         )
     if len(labels) < _JUDGED:
         return

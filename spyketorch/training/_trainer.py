@@ -209,7 +209,7 @@ class Trainer:
             warnings.warn(
                 "`images` are random, by a transform that draws or by shuffle=True of a DataLoader: each is read once, "
                 "and its first draw is learned in all epochs; a run that is stopped goes on with the same draws alone. "
-                "Leave out what draws (the trainer shuffles by itself), or give several draws of each image",
+                "Leave out what draws (the trainer shuffles by itself), or give a list of several draws of each image",
                 InputWarning,
                 stacklevel=2,
             )
