@@ -13,8 +13,8 @@ first decides. They are taught when to fire: those of the right class earlier, a
 of one class compete, so that they learn different images of it. No gradient passes from one layer to another.
 
 Some of the training images are held out, to see how it does after each pass; --held-out 0 learns from all of them.
-Where copies of images are learned, too, shifted digits or mirror images of CIFAR-10, those held out are looked at at
-the end. The shifted digits are read by 256 features in place of 128; their weights are not shipped.
+Where copies of images are learned, too, shifted digits or mirrored and moved images of CIFAR-10, those held out are
+looked at at the end. The shifted digits are read by 256 features in place of 128; their weights are not shipped.
 CIFAR-10 is read from folders of pictures of any format, a folder for each class, as torchvision's ImageFolder does.
 """
 
@@ -93,9 +93,16 @@ class Recipe(NamedTuple):
         return network
 
 
-def mirrored(images: Tensor) -> Sequence[Tensor]:
-    """Each image as a mirror shows it."""
-    return [images.flip(-1)]
+def mirrored_and_moved(images: Tensor) -> Sequence[Tensor]:
+    """Each image as a mirror shows it, and both moved by up to two pixels each way; borders are repeated."""
+    both, draw = (images, images.flip(-1)), torch.Generator().manual_seed(0)
+    return [both[1], *(moved(some, torch.randint(-2, 3, (2, len(some), 1), generator=draw)) for some in both)]
+
+
+def moved(images: Tensor, by: Tensor) -> Tensor:
+    """Each image moved by so many rows and columns, (2, N, 1)."""
+    rows, columns = ((torch.arange(32) - way).clamp(0, 31) for way in by)
+    return images.take_along_dim(rows[:, None, :, None], -2).take_along_dim(columns[:, None, None, :], -1)
 
 
 def shifted(images: Tensor) -> Sequence[Tensor]:
@@ -134,9 +141,9 @@ RECIPES = {
         "cifar10",
         OBJECTS,
         folders,
-        features(0.7, 10, 0.6, answering=0.75),
-        decisions(0.3, 6, 0.65, gap=0.025, latency=1.25, competition=Competition(lift=0.0008)),
-        mirrored,
+        features(0.7, 5, 0.6**2, answering=0.75),
+        decisions(0.3, 8, 0.7, gap=0.025, latency=1.25, competition=Competition(lift=0.0008)),
+        mirrored_and_moved,
     ),
 }
 

@@ -6,6 +6,7 @@ A layer is its parameters and one call into :mod:`spyketorch.functional`.
 import zlib
 from collections.abc import Sequence
 from contextvars import ContextVar
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -435,6 +436,45 @@ class SpikingPooling(Pooling):
 
     def extra_repr(self) -> str:
         return super().extra_repr() + _options(self, earliest=1)
+
+
+class PyramidPooling(nn.Module):
+    """Several poolings of the same first spikes, fine and coarse, told one after the other (Lazebnik et al. 2006).
+
+    Args:
+        pools: at least one :class:`SpikingPooling`, each of which hears all features.
+
+    Attributes:
+        pools: the same.
+
+    Shape:
+        First-spike times ``(C, H, W)`` or ``(N, C, H, W)`` to ``(neurons, 1, 1)`` or ``(N, neurons, 1, 1)``: what the
+        first pool passes on, then the next, each in the order (feature, row, column); for the read-out of a last stage.
+
+    Example:
+        >>> pools = [SpikingPooling(7, earliest=4), SpikingPooling(14, earliest=(8, 32))]
+        >>> PyramidPooling(pools)(torch.zeros(10, 28, 28, dtype=torch.uint8)).shape  # 10 x 4 x 4 + 20 x 2 x 2
+        torch.Size([240, 1, 1])
+
+    Reference:
+        Beyond bags of features: spatial pyramid matching for recognizing natural scene categories, CVPR 2006.
+    """
+
+    def __init__(self, pools: Sequence[SpikingPooling]) -> None:
+        super().__init__()
+        known = isinstance(pools, Sequence | nn.ModuleList) and len(pools) > 0
+        if not known or not all(isinstance(pool, SpikingPooling) for pool in pools):
+            raise check.fail_type("pools", "a list of at least one snn.SpikingPooling", pools)
+        self.pools: Sequence[SpikingPooling] = nn.ModuleList(pools)  # type: ignore[assignment]
+
+    @property
+    def earliest(self) -> tuple[int, ...]:
+        """Which spikes pass on, of all pools."""
+        several = (pool.earliest for pool in self.pools)
+        return tuple(chain.from_iterable(one if isinstance(one, tuple) else (one,) for one in several))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.cat([pool(input).flatten(-3) for pool in self.pools], -1)[..., None, None]
 
 
 def _options(module: nn.Module, **defaults: object) -> str:

@@ -102,6 +102,11 @@ def adapting(conv: Any) -> learning.STDP:
     return learning.MultiplicativeSTDP(conv, thresholds=learning.TargetTime(0.5, 0.25, 1.0))
 
 
+def pyramid() -> snn.PyramidPooling:
+    """Fine and coarse parts."""
+    return snn.PyramidPooling([snn.SpikingPooling(2), snn.SpikingPooling(4, earliest=(1, 5))])
+
+
 RATES, COMPETITION = (0.25, -0.125), learning.Competition(1, 0.01)
 EACH = [1.0, 2.0, 3.0, 1.5, 2.5, 3.5]
 
@@ -110,6 +115,7 @@ ANSWERING = {
     "convolution": Part(lambda: snn.Convolution(2, 4, 3), lambda: (torch.ones(3, STEPS, 2, 6, 7),)),
     "pooling": Part(lambda: snn.Pooling(2), lambda: (torch.ones(3, STEPS, 2, 6, 7),)),
     "spiking pooling": Part(lambda: snn.SpikingPooling(2, earliest=(1, 3)), lambda: (times(),)),
+    "pyramid pooling": Part(pyramid, lambda: (times(),)),
     "layer": Part(layer, lambda: (times(),), lambda made, x: (*made.respond(x), made(x), made.winners(x, 2, 1))),
     "layer of the last step": Part(lambda: layer(None), lambda: (times(),), lambda made, x: made.respond(x)),
     "layer of leaky neurons": Part(lambda: layer(EACH, neuron=neurons.Leaky(0.5)), lambda: (times(),)),

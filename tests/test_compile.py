@@ -59,11 +59,9 @@ def network(neuron=neurons._INTEGRATE_AND_FIRE, threshold=8.0, deciding=snn.Spik
     return models.Network(cells(steps), stages, torch.arange(6), names=[*"abcdef"])
 
 
-def read(readout, encoder=None, earliest=1):
+def read(readout, encoder=None, pool=None):
     """A layer, and a read-out of it."""
-    stage = models.Stage(
-        dyadic(snn.SpikingConvolution(2, 8, 3, 2.0, time_steps=T)), snn.SpikingPooling(2, earliest=earliest)
-    )
+    stage = models.Stage(dyadic(snn.SpikingConvolution(2, 8, 3, 2.0, time_steps=T)), pool or snn.SpikingPooling(2))
     made = models.Network(cells() if encoder is None else encoder, [stage])
     made.readout = readout
     return made
@@ -111,7 +109,13 @@ KINDS = {
     "what no loop searches": lambda: network(threshold=None, groups=2),
     "300 steps": lambda: network(steps=300),
     "float64": lambda: network().double(),
-    "several spikes to a linear read-out": lambda: read(linear((16, 6, 6)), earliest=(1, 3)),
+    "several spikes to a linear read-out": lambda: read(
+        linear((16, 6, 6)), pool=snn.SpikingPooling(2, earliest=(1, 3))
+    ),
+    "parts of two sizes": lambda: read(
+        linear((288 + 144, 1, 1)),
+        pool=snn.PyramidPooling([snn.SpikingPooling(2), snn.SpikingPooling(4, earliest=(4, 9))]),
+    ),
     "deciding ramps": lambda: read(FirstSpikeReadout((8, 6, 6), 3, 2, time_steps=T)),
     "deciding neurons that integrate": lambda: read(
         FirstSpikeReadout((8, 6, 6), 3, 2, time_steps=T, neuron=neurons.IntegrateAndFire())

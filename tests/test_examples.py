@@ -321,7 +321,7 @@ def test_supervised_stdp_of_colours(tmp_path, supervised_stdp):
     short = ["--data", tmp_path, "--set", "cifar10_jpeg", "--out", tmp_path / "out"]
     told = supervised_stdp(*short, "--held-out", 0.2)
     assert accuracy(told, "test") > 30  # three times chance
-    assert len(re.findall("while it learned them", told)) == 6  # a pass over the images and their mirror images
+    assert len(re.findall("while it learned them", told)) == 8  # a pass over the images and their copies
     assert accuracy(told, "held-out") > 30
     for name in ("", "_neurons", "_curves"):
         assert (tmp_path / "out" / f"supervised_stdp_cifar10_jpeg{name}.png").stat().st_size > 20_000
@@ -341,6 +341,21 @@ def write_digits(folder, part, count):
     for kind, content in ("images-idx3", images), ("labels-idx1", labels.astype(np.uint8)):
         head = np.array([0x800 + content.ndim, *content.shape], ">i4").tobytes()
         (folder / f"{part}-{kind}-ubyte").write_bytes(head + content.tobytes())
+
+
+def test_copies_of_pictures_are_mirrored_and_moved(here):
+    module, images = importlib.import_module("supervised_stdp"), torch.arange(2 * 3 * 32 * 32).view(2, 3, 32, 32)
+    around = torch.nn.functional.pad(images.double(), (2, 2, 2, 2), "replicate").long()
+    moved = module.moved(images, torch.tensor([[[1], [-2]], [[-1], [2]]]))
+    assert torch.equal(moved[0], around[0, :, 1:33, 3:35])  # a row down, a column to the left
+    assert torch.equal(moved[1], around[1, :, 4:36, 0:32])
+    mirror, near, mirrored = module.mirrored_and_moved(images)
+    assert torch.equal(mirror, images.flip(-1))
+    assert torch.equal(near, module.mirrored_and_moved(images)[1])  # the same in a run that is resumed
+    for some, copies in ((images, near), (mirror, mirrored)):
+        ways = torch.cartesian_prod(torch.arange(-2, 3), torch.arange(-2, 3)).T[..., None, None]
+        for image, copy in zip(some, copies, strict=True):
+            assert any(torch.equal(module.moved(image[None], way)[0], copy) for way in ways.unbind(1))
 
 
 @pytest.mark.filterwarnings("ignore::spyketorch.training.TrainingWarning")  # of so few images

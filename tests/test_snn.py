@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from strategies import layers, potentials, same, samplewise, tensor
 
 import spyketorch.functional as sf
-from spyketorch import latency, learning, snn
+from spyketorch import latency, learning, models, snn
+from spyketorch.encoding import LatencyEncoder
+from spyketorch.testing import random_times
 
 
 def build(layer, dtype=torch.float64):
@@ -269,3 +271,30 @@ def test_layers_that_were_pickled_with_each_setting_twice_load():
     new = snn.Convolution.__new__(snn.Convolution)
     new.__setstate__(old)
     assert new.stride == (1, 1) and "stride" not in vars(new)
+
+
+@pytest.mark.parametrize("sizes", [(6, 7), (3, 6, 7)])
+def test_parts_of_several_sizes_are_told_one_after_the_other(sizes):
+    times = random_times(*sizes[:-2], 4, *sizes[-2:], time_steps=15).to(torch.uint8)
+    pools = [snn.SpikingPooling(2, earliest=(1, 3)), snn.SpikingPooling((6, 7), earliest=20), snn.SpikingPooling(3, 1)]
+    layer = snn.PyramidPooling(pools)
+    told = layer(times)
+    assert torch.equal(told.flatten(-3), torch.cat([pool(times).flatten(-3) for pool in pools], -1))
+    assert told.shape == (*sizes[:-2], 4 * (2 * 9 + 1 + 20), 1, 1)
+    assert told.dtype == torch.uint8
+    assert layer.earliest == (1, 3, 20, 1)
+
+
+@pytest.mark.parametrize("wrong", [[], [torch.nn.MaxPool2d(2)], snn.SpikingPooling(2), None])
+def test_a_pyramid_of_what_is_no_pooling_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"`pools` must be a list of at least one snn\.SpikingPooling"):
+        snn.PyramidPooling(wrong)
+
+
+def test_a_pyramid_is_heard_by_a_read_out_alone():
+    layers = [snn.SpikingConvolution(channels, 4, 3, 2.0, time_steps=15) for channels in (1, 4)]
+    pool = snn.PyramidPooling([snn.SpikingPooling(2), snn.SpikingPooling(4, earliest=3)])
+    with pytest.raises(ValueError, match=r"earliest=\(1, 3\), which a read-out alone hears"):
+        models.Network(
+            LatencyEncoder(torch.nn.Identity(), 15), [models.Stage(layers[0], pool), models.Stage(layers[1])]
+        )

@@ -22,7 +22,7 @@ from spyketorch.models._network import Network
 from spyketorch.models._stage import Stage
 from spyketorch.readout._first_spike import FirstSpikeReadout
 from spyketorch.readout._linear import LinearReadout
-from spyketorch.snn import SpikingConvolution, SpikingPooling
+from spyketorch.snn import PyramidPooling, SpikingConvolution, SpikingPooling
 
 TIME_STEPS = 15
 
@@ -197,7 +197,8 @@ def goupy2024(
 
     - "mnist", "fashion_mnist": on- and off-centre cells in time by value; parts of 4 x 4 places, the earliest spike of
       each.
-    - "cifar10": whitened colours in time by a table; parts of 7 x 7 places, the fourth and the twelfth spike of each.
+    - "cifar10": whitened colours in time by a table; parts of 7 x 7 places, the fourth and the twelfth spike of each,
+      and of 14 x 14, or of a smaller map, the eighth and the 32nd.
 
     Args:
         pretrained: with all that `examples/supervised_stdp.py` learned of that set, which is shipped with the package,
@@ -230,12 +231,13 @@ def goupy2024(
     count = check.integer(chosen.features if features is None else features, "features", 1)
     check.storable((count, channels, rows, columns), "features", features)
     layer = SpikingConvolution(2 * channels, count, 5, 5, 0.5, 0.01, time_steps=TIME_STEPS)
-    stage = Stage(layer, SpikingPooling(chosen.part, earliest=chosen.earliest))
-    network = Network(chosen.encoder(channels), [stage], images=ImageSpec(shape, (0, 255) if pretrained else None))
-    told = len(chosen.earliest) if isinstance(chosen.earliest, tuple) else 1
-    maps = count * told, (rows - 4) // chosen.part, (columns - 4) // chosen.part
-    neurons_of_each = chosen.per_class if per_class is None else per_class
-    network.readout = FirstSpikeReadout(maps, classes, neurons_of_each, time_steps=TIME_STEPS, neuron=neuron)
+    pool = chosen.pool(rows - 4, columns - 4)
+    network = Network(
+        chosen.encoder(channels), [Stage(layer, pool)], images=ImageSpec(shape, (0, 255) if pretrained else None)
+    )
+    maps = pool(torch.empty(count, rows - 4, columns - 4, dtype=torch.uint8, device="meta")).shape
+    each = chosen.per_class if per_class is None else per_class
+    network.readout = FirstSpikeReadout(tuple(maps), classes, each, time_steps=TIME_STEPS, neuron=neuron)
     return _load(network, f"goupy2024_{data}") if pretrained else network
 
 
@@ -245,8 +247,8 @@ class _Chosen(NamedTuple):
     image_shape: tuple[int, int, int]
     encoder: Callable[[int], nn.Module]  # for so many channels
     features: int
-    part: int  # places on a side
-    earliest: int | tuple[int, ...]
+    part: int  # places on a side of the smallest one that is heard
+    pool: Callable[[int, int], nn.Module]  # of a map of so many rows and columns
     per_class: int
 
 
@@ -261,10 +263,21 @@ def _whitened(channels: int) -> nn.Module:
     return EqualizedLatency(nn.Sequential(Whitening(), OnOff()), TIME_STEPS)
 
 
+def _parts(rows: int, columns: int) -> nn.Module:
+    """The earliest spike of each part."""
+    return SpikingPooling(4)
+
+
+def _fine_and_coarse(rows: int, columns: int) -> nn.Module:
+    """Early and later spikes of small parts and of large ones."""
+    coarse = min(14, rows), min(14, columns)
+    return PyramidPooling([SpikingPooling(7, earliest=(4, 12)), SpikingPooling(coarse, earliest=(8, 32))])
+
+
 _CHOSEN = {
-    "mnist": _Chosen((1, 28, 28), _spots, features=128, part=4, earliest=1, per_class=5),
-    "fashion_mnist": _Chosen((1, 28, 28), _spots, features=256, part=4, earliest=1, per_class=5),
-    "cifar10": _Chosen((3, 32, 32), _whitened, features=1024, part=7, earliest=(4, 12), per_class=8),
+    "mnist": _Chosen((1, 28, 28), _spots, features=128, part=4, pool=_parts, per_class=5),
+    "fashion_mnist": _Chosen((1, 28, 28), _spots, features=256, part=4, pool=_parts, per_class=5),
+    "cifar10": _Chosen((3, 32, 32), _whitened, features=512, part=7, pool=_fine_and_coarse, per_class=8),
 }
 
 
