@@ -92,7 +92,7 @@ def test_four_leave_the_same_bits_in_all_ways(tmp_path):
 def test_a_worker_that_dies_ends_the_run_and_another_number_goes_on(tmp_path, first):
     codes, told = started(2, tmp_path, "die")
     assert codes[1] == 3 and codes[0] == 1
-    assert "ConnectionError: another process of this run has ended, so this one ends too; what was saved" in told[0]
+    assert "ConnectionError: another process of this run has ended, so this one ends too; what a Trainer has" in told[0]
     assert (tmp_path / "run" / "checkpoint.pt").exists()
     goes_on(tmp_path, first)
 
