@@ -498,6 +498,8 @@ class Resting(Moving):
 class Reaching(Moving):
     """Changes a layer, too."""
 
+    network: torch.nn.Module
+
     def module(self, network):
         object.__setattr__(self, "network", network)
         return network.readout
