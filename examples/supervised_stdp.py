@@ -126,7 +126,7 @@ RECIPES = {
         DIGITS,
         common.mnist,
         features(0.75, 6, 0.85**5),
-        decisions(0.4, 5, 0.65),
+        decisions(0.4, 4, 0.58),
         shifted,
         256,
     ),
