@@ -53,7 +53,14 @@ def folders(options: argparse.Namespace, train: bool) -> common.Data:
     if found.classes != OBJECTS:
         sys.exit(f"{str(root)!r} should hold the classes {', '.join(OBJECTS)}; it holds {', '.join(found.classes)}")
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[: options.limit].tolist()
-    images, labels = zip(*(found[i] for i in order), strict=True)
+    try:
+        images, labels = zip(*(found[i] for i in order), strict=True)
+    except OSError as error:
+        sys.exit(f"{str(root)!r} holds a picture that cannot be read: {error}")
+    for i, image in zip(order, images, strict=True):
+        if image.shape != (3, 32, 32):
+            size = f"{image.shape[2]} x {image.shape[1]}"
+            sys.exit(f"pictures of CIFAR-10 have 32 x 32 pixels; {found.samples[i][0]!r} has {size}")
     return torch.stack(images), torch.tensor(labels)
 
 
@@ -159,6 +166,8 @@ class Copied:
         if not train or self.recipe.copies is None:
             return images, labels
         count = len(images) - round(options.held_out * len(images))
+        if count == 0 or (options.held_out and count == len(images)):
+            sys.exit(f"--held-out {options.held_out} of {len(images)} images holds out {'none' if count else 'all'}")
         self.held_out = images[count:], labels[count:]
         learned = [images[:count], *self.recipe.copies(images[:count])]
         return torch.cat(learned), labels[:count].repeat(len(learned))

@@ -531,3 +531,21 @@ def test_a_network_without_such_a_read_out_is_told_the_way():
     made.readout = FirstSpikeReadout((4, 4, 4), 2, 1, time_steps=8)
     with pytest.raises(ValueError, match=r"competition\.non_target"):
         Trainer(made, [FROZEN, LESSON])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_inputs_are_expected_to_give_is_finite(value):
+    readout = FirstSpikeReadout((4, 3, 3), 3, 2, time_steps=15)
+    with pytest.raises(ValueError, match="`expected` must be finite"):
+        SupervisedSTDP(readout, (0.5, -0.5), expected=torch.full((36,), value))
+
+
+def test_a_read_out_that_hears_nothing_is_not_calibrated_and_says_the_way_on():
+    readout = FirstSpikeReadout((4, 3, 3), 3, 2, time_steps=15)
+    with pytest.raises(ValueError, match=r"`latency` must be .*where none of them fires, .* `training.calibrate`"):
+        readout.calibrate(torch.full((2, 4, 3, 3), 15, dtype=torch.uint8), 1.5)
+
+
+def test_weights_spread_by_no_less_than_nothing():
+    with pytest.raises(ValueError, match="`weight_std` must be 0"):
+        FirstSpikeReadout((4, 3, 3), 3, 2, time_steps=15, weight_std=-1.0)

@@ -510,6 +510,17 @@ class Reaching(Moving):
         super().fit(rule, times, labels, follow)
 
 
+class Rebuilding(Moving):
+    """Changes how a part of the network is built."""
+
+    def fit(self, rule, times, labels, follow):
+        super().fit(rule, times, labels, follow)
+        self.network.stages[0].pool = SpikingPooling(3)
+
+    network: torch.nn.Module
+    module = Reaching.module
+
+
 class Hasty(Moving):
     """Begins to learn when its rule is made."""
 
@@ -562,6 +573,7 @@ def test_final_lessons_keep_their_contract(name):
         (Anew, "stopped in pass 2"),
         (Resting, "learned nothing"),
         (Reaching, "only readout may change, not stages.0"),
+        (Rebuilding, "how the network is built: .*pool"),
         (Hasty, "`rule` must leave the part that learns"),
         (Unlike, "`repr`"),
         (Worn, "a lesson must stay as it is"),

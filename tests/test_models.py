@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -191,6 +192,21 @@ def test_without_strict_the_tensors_of_a_network_that_is_built_otherwise_are_tak
     keys = [*state]
     assert tuple(other.load_state_dict(state, strict=False)) == (["stages.1.layer.weight"], ["of_another"])
     assert [*state] == keys
+
+
+def test_without_strict_any_mapping_is_taken():
+    made, other = network(), network()
+    torch.nn.init.uniform_(made.stages[1].layer.weight)
+    assert not any(other.load_state_dict(types.MappingProxyType(made.state_dict()), strict=False))
+    assert torch.equal(other.stages[1].layer.weight, made.stages[1].layer.weight)
+    with pytest.raises(TypeError, match="dict-like"):
+        other.load_state_dict("network.pt", strict=False)
+
+
+def test_maps_of_a_shortcut_have_the_size_of_those_beside_them():
+    made = changed(lambda made: setattr(made.stages[1], "shortcut", torch.nn.Identity()))
+    with pytest.raises(ValueError, match=r"`shortcut` must be a module whose maps are as large as .*\(\d+, \d+\); got"):
+        made.features(images())
 
 
 def test_values_that_are_computed_elsewhere_may_differ_in_the_last_bits(tmp_path):

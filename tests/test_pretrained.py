@@ -65,6 +65,9 @@ def test_another_network_is_refused():
     "options", [{"features": 7}, {"per_class": 2}, {"neuron": neurons.Ramp(14)}, {"image_shape": (1, 20, 20)}]
 )
 def test_another_who_fires_first_is_refused(options):
+    for make in (models.goupy2024, models.kheradpisheh2018, models.mozafari2018, models.mozafari2019):
+        with pytest.raises(TypeError, match="`pretrained` must be True or False; got 'cifar10'"):
+            make("cifar10")
     with pytest.raises(ValueError, match=r"`pretrained` must be False, .* goupy2024_fashion_mnist"):
         models.goupy2024(pretrained=True, data="fashion_mnist", **options)
 

@@ -24,6 +24,7 @@ RULES = {
     "a number": lambda conv: snn.STDP(conv, (0.1, -0.1), modulation=lambda s: 0.5),
     "multiplicative": lambda conv: learning.MultiplicativeSTDP(conv, (0.25, -0.125)),
     "target time": lambda conv: learning.STDP(conv, (0.25, -0.125), thresholds=learning.TargetTime(0.5, 0.25, 1.0)),
+    "noise of a type": lambda conv: snn.STDP(conv, (0.1, -0.1), modulation=lambda s: torch.rand_like(s.weight)),
     "noise": lambda conv: snn.STDP(conv, (0.1, -0.1), modulation=lambda s: torch.rand(s.weight.shape).to(s.weight)),
 }
 

@@ -1004,3 +1004,12 @@ def test_hooks_that_change_answers_belong_to_a_saved_network(tmp_path):
         other.load(tmp_path / "network.pt")
     other.encoder.register_forward_hook(doubled)
     other.load(tmp_path / "network.pt")
+
+
+def test_all_named_classes_are_counted_also_those_that_no_image_has():
+    made, _, _ = train(*bars(40))
+    made.names = ["bar", "stripe", "dot"]
+    result = evaluate(made, *bars(20, seed=1))
+    assert result.confusion.shape == (3, 4)
+    assert result.confusion[2].sum() == 0
+    assert [*result.per_class] == ["bar", "stripe"]

@@ -153,6 +153,7 @@ class SupervisedSTDP(CheckedState):
             expected = torch.ones_like(weight[0])
         elif check.tensor(expected, "expected").shape != weight.shape[1:] or not expected.is_floating_point():
             raise check.fail("expected", f"one number per input, ({weight.shape[1]},)", expected)
+        check.finite(expected, "expected")
         self.expected = expected.detach().to(weight, copy=True)
         self.total = weight @ self.expected
 

@@ -1,10 +1,10 @@
 """A network: an encoder and stages, its decision, and its files."""
 
-import copy
 import itertools
 import json
 import math
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -86,8 +86,8 @@ class Network(nn.Module):
             several: Any = getattr(below.pool, "earliest", 1)
             if isinstance(several, tuple):
                 raise ValueError(
-                    f"`stages`[{number - 1}] must pass one spike of each window on to a layer; its pool passes "
-                    f"earliest={several}, which a read-out alone hears: give the last stage such a pool"
+                    f"`stages`[{number - 1}] must pass maps of one spike for each window on to a layer; its pool "
+                    f"passes earliest={several} as a read-out alone hears them: give the last stage such a pool"
                 )
             if read != given:
                 raise ValueError(f"`stages`[{number}] reads {read} features, but stages[{number - 1}] gives {given}")
@@ -381,7 +381,11 @@ class Network(nn.Module):
 
     def _tensors(self, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
         """Without how this network and those within it were built; modules are not told whether loading is strict."""
-        rest: Any = copy.copy(state_dict)  # with torch's versions, an attribute
+        if not isinstance(state_dict, Mapping):
+            return state_dict  # torch says what it takes
+        rest: Any = OrderedDict(state_dict)
+        if hasattr(state_dict, "_metadata"):
+            rest._metadata = state_dict._metadata  # torch's versions
         for name, module in self.named_modules():
             if isinstance(module, Network):
                 rest.pop(f"{name}.{_EXTRA}" if name else _EXTRA, None)

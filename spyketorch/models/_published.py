@@ -79,7 +79,7 @@ def mozafari2019(
     ]
     voting = torch.arange(deciding) // features_per_class
     network = Network(encoder, stages, voting, images=_digits(pretrained, image_shape))
-    return _load(network, "mozafari2019") if pretrained else network
+    return _load(network, "mozafari2019") if check.flag(pretrained, "pretrained") else network
 
 
 def mozafari2018(
@@ -132,7 +132,7 @@ def mozafari2018(
     images = ImageSpec((1, None, None) if image_shape is None else (channels, rows, columns), (0, 1))
     voting = torch.arange(deciding) // features_per_class
     network = Network(LatencyEncoder(filters, TIME_STEPS), [Stage(layer)], voting, images=images)
-    return _load(network, "mozafari2018") if pretrained else network
+    return _load(network, "mozafari2018") if check.flag(pretrained, "pretrained") else network
 
 
 class _Strongest(nn.Module):
@@ -176,7 +176,7 @@ def kheradpisheh2018(
     network = Network(encoder, stages, images=_digits(pretrained, image_shape))
     shape = 150 + 32, rows // 4, columns // 4
     network.readout = LinearReadout(shape, check.integer(classes, "classes", 2), time_steps=TIME_STEPS)
-    return _load(network, "kheradpisheh2018") if pretrained else network
+    return _load(network, "kheradpisheh2018") if check.flag(pretrained, "pretrained") else network
 
 
 def goupy2024(
@@ -238,7 +238,7 @@ def goupy2024(
     maps = pool(torch.empty(count, rows - 4, columns - 4, dtype=torch.uint8, device="meta")).shape
     each = chosen.per_class if per_class is None else per_class
     network.readout = FirstSpikeReadout(tuple(maps), classes, each, time_steps=TIME_STEPS, neuron=neuron)
-    return _load(network, f"goupy2024_{data}") if pretrained else network
+    return _load(network, f"goupy2024_{data}") if check.flag(pretrained, "pretrained") else network
 
 
 class _Chosen(NamedTuple):

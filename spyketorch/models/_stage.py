@@ -84,7 +84,12 @@ class Stage(nn.Module):
             fired = self.pool(fired)
             yield Part("pool", self.pool, fired)
         if self.shortcut is not None:
-            yield Part("shortcut", self.shortcut, torch.cat([fired, self.shortcut(times)], -3))
+            beside = self.shortcut(times)
+            if beside.shape[-2:] != fired.shape[-2:]:
+                size = tuple(fired.shape[-2:])
+                accepted = f"a module whose maps are as large as those of the layer and its pool, {size}"
+                raise check.fail("shortcut", accepted, beside)
+            yield Part("shortcut", self.shortcut, torch.cat([fired, beside], -3))
 
     def forward(self, times: Tensor) -> Tensor:
         *_, last = self._parts(times)

@@ -76,7 +76,7 @@ class FirstSpikeReadout(OfMaps):
         count = self.classes * self.per_class
         check.storable((count, self.inputs), "classes", classes)
         self.neuron = neurons.Ramp(self.time_steps) if neuron is None else neuron
-        mean, spread = check.number(weight_mean, "weight_mean"), check.number(weight_std, "weight_std")
+        mean, spread = check.number(weight_mean, "weight_mean"), check.number(weight_std, "weight_std", 0)
         self.weight = Parameter(torch.empty(count, self.inputs).normal_(mean, spread), requires_grad=False)
         self.register_buffer("threshold", torch.empty(count))
         if threshold is None:
@@ -162,7 +162,8 @@ class FirstSpikeReadout(OfMaps):
         threshold = check.wide(self.weight).mean() * check.wide(self.expected(times, latency)).sum()
         if not float(threshold) > 0:
             accepted = "a time by which inputs of these `times` have added to the potential"
-            raise check.fail("latency", accepted, latency)
+            way = "where none of them fires, none will do: lower the thresholds before, as `training.calibrate` does"
+            raise check.fail("latency", accepted, latency, way)
         self.threshold = threshold
 
     def fire(self, times: Tensor) -> Tensor:

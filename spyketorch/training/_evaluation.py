@@ -24,7 +24,8 @@ class Evaluation:
     """Decisions on labelled images; it prints as a table.
 
     Attributes:
-        confusion: ``(classes, classes + 1)``, counts labels by decisions, silence last.
+        confusion: ``(classes, classes + 1)``, counts labels by decisions, silence last; of all classes with names, and
+            of those that were met.
         names: of the classes, None where they are but numbers.
 
     Example:
@@ -162,6 +163,6 @@ def _unwrapped(network: Any) -> Any:
 
 
 def _evaluation(decided: Tensor, labels: Tensor, names: tuple[str, ...] | None) -> Evaluation:
-    classes = int(max(labels.max(), decided.max())) + 1
+    classes = max(int(max(labels.max(), decided.max())) + 1, len(names or ()))
     index = labels * (classes + 1) + torch.where(decided < 0, classes, decided)
     return Evaluation(torch.bincount(index, minlength=classes * (classes + 1)).view(classes, classes + 1), names)
