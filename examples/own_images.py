@@ -6,11 +6,11 @@
     python examples/own_images.py --data FOLDER --group      # FOLDER/CLASS/OBJECT/...: no object is in two parts
     python examples/own_images.py --predict PICTURE ...      # name new pictures, by what was learned last
 
-Sizes and colours may be mixed: pictures are made square and grey. Edges of eight orientations spike in the order of
-their contrast. By the first recipe ten neurons for each class learn to decide by reward (R-STDP). By the second
-features form by STDP, without labels, and a linear read-out hears when and where each of them fires. Both are compared
-on pictures that were put aside; the better one then learns from these too, and is tested, once, on pictures that it has
-never seen.
+Sizes and colours may be mixed: pictures are made square and grey. Edges of four or eight orientations spike in the
+order of their contrast. By the first recipe ten neurons for each class learn to decide by reward (R-STDP). By the
+second features form by STDP, without labels, and a linear read-out hears when and where each of them fires. Both are
+compared on pictures that were put aside; the better one then learns from these too, and is tested, once, on pictures
+that it has never seen.
 """
 
 import argparse
