@@ -294,7 +294,7 @@ def test_a_pyramid_of_what_is_no_pooling_is_refused(wrong):
 def test_a_pyramid_is_heard_by_a_read_out_alone():
     layers = [snn.SpikingConvolution(channels, 4, 3, 2.0, time_steps=15) for channels in (1, 4)]
     pool = snn.PyramidPooling([snn.SpikingPooling(2), snn.SpikingPooling(4, earliest=3)])
-    with pytest.raises(ValueError, match=r"earliest=\(1, 3\), which a read-out alone hears"):
+    with pytest.raises(ValueError, match=r"earliest=\(1, 3\) as a read-out alone hears"):
         models.Network(
             LatencyEncoder(torch.nn.Identity(), 15), [models.Stage(layers[0], pool), models.Stage(layers[1])]
         )
