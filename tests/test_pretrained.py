@@ -61,13 +61,16 @@ def test_another_network_is_refused():
         models.mozafari2018(pretrained=True, features_per_class=5)
 
 
+@pytest.mark.parametrize("make", [models.goupy2024, models.kheradpisheh2018, models.mozafari2018, models.mozafari2019])
+def test_pretrained_is_no_name(make):
+    with pytest.raises(TypeError, match="`pretrained` must be True or False; got 'cifar10'"):
+        make("cifar10")
+
+
 @pytest.mark.parametrize(
     "options", [{"features": 7}, {"per_class": 2}, {"neuron": neurons.Ramp(14)}, {"image_shape": (1, 20, 20)}]
 )
 def test_another_who_fires_first_is_refused(options):
-    for make in (models.goupy2024, models.kheradpisheh2018, models.mozafari2018, models.mozafari2019):
-        with pytest.raises(TypeError, match="`pretrained` must be True or False; got 'cifar10'"):
-            make("cifar10")
     with pytest.raises(ValueError, match=r"`pretrained` must be False, .* goupy2024_fashion_mnist"):
         models.goupy2024(pretrained=True, data="fashion_mnist", **options)
 

@@ -79,7 +79,7 @@ def mozafari2019(
     ]
     voting = torch.arange(deciding) // features_per_class
     network = Network(encoder, stages, voting, images=_digits(pretrained, image_shape))
-    return _load(network, "mozafari2019") if check.flag(pretrained, "pretrained") else network
+    return _load(network, "mozafari2019", pretrained)
 
 
 def mozafari2018(
@@ -132,7 +132,7 @@ def mozafari2018(
     images = ImageSpec((1, None, None) if image_shape is None else (channels, rows, columns), (0, 1))
     voting = torch.arange(deciding) // features_per_class
     network = Network(LatencyEncoder(filters, TIME_STEPS), [Stage(layer)], voting, images=images)
-    return _load(network, "mozafari2018") if check.flag(pretrained, "pretrained") else network
+    return _load(network, "mozafari2018", pretrained)
 
 
 class _Strongest(nn.Module):
@@ -176,7 +176,7 @@ def kheradpisheh2018(
     network = Network(encoder, stages, images=_digits(pretrained, image_shape))
     shape = 150 + 32, rows // 4, columns // 4
     network.readout = LinearReadout(shape, check.integer(classes, "classes", 2), time_steps=TIME_STEPS)
-    return _load(network, "kheradpisheh2018") if check.flag(pretrained, "pretrained") else network
+    return _load(network, "kheradpisheh2018", pretrained)
 
 
 def goupy2024(
@@ -238,7 +238,7 @@ def goupy2024(
     maps = pool(torch.empty(count, rows - 4, columns - 4, dtype=torch.uint8, device="meta")).shape
     each = chosen.per_class if per_class is None else per_class
     network.readout = FirstSpikeReadout(tuple(maps), classes, each, time_steps=TIME_STEPS, neuron=neuron)
-    return _load(network, f"goupy2024_{data}") if check.flag(pretrained, "pretrained") else network
+    return _load(network, f"goupy2024_{data}", pretrained)
 
 
 class _Chosen(NamedTuple):
@@ -311,8 +311,10 @@ def _digits(pretrained: bool, image_shape: Sequence[int] | None) -> ImageSpec:
     return ImageSpec((1, size, size) if image_shape is None else tuple(image_shape), (0, 255))  # type: ignore[arg-type]
 
 
-def _load(network: Network, name: str) -> Network:
-    """The network with the weights that are shipped, which ``weights/README.md`` tells of."""
+def _load(network: Network, name: str, pretrained: bool) -> Network:
+    """The network, if wanted with the weights that are shipped, which ``weights/README.md`` tells of."""
+    if not check.flag(pretrained, "pretrained"):
+        return network
     state = _files.load(resources.files("spyketorch") / "weights" / f"{name}.pt")
     try:
         network.load_state_dict(_widened(state))
